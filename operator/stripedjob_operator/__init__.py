@@ -1,0 +1,1 @@
+"""The Kubernetes operator: reconciles StripedJob resources into worker Deployments."""

@@ -1,0 +1,15 @@
+"""Marks every test with its tier, which is the folder it stands in."""
+
+from pathlib import Path
+
+import pytest
+
+TIERS = ("unit", "sim", "integration", "cluster", "e2e")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = item.path.relative_to(HERE).parts[0]
+        if tier in TIERS:
+            item.add_marker(tier)
