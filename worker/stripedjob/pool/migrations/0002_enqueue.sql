@@ -1,0 +1,59 @@
+-- How units come in: inside the caller's own transaction.
+
+-- Every inserted unit wakes its resource, whichever way it was inserted: COPY, INSERT or enqueue().
+create function @extschema@.wake_inserted() returns trigger language plpgsql as $$
+begin
+    insert into @extschema@.wake (job_id, resource, units, importance)
+    select job_id, resource, count(*), max(importance) from inserted where state = 'ready' group by job_id, resource;
+    return null;
+end
+$$;
+create trigger wake after insert on @extschema@.unit
+    referencing new table as inserted for each statement execute function @extschema@.wake_inserted();
+
+-- The id of a job, or an error that says what to do.
+create function @extschema@.job_id(p_namespace text, p_job_type text) returns int language plpgsql stable as $$
+declare
+    found_id int;
+begin
+    select id into found_id from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    if found_id is null then
+        raise exception 'there is no job type "%" in namespace "%"', p_job_type, p_namespace
+            using errcode = 'no_data_found', hint = 'Apply its StripedJob first, or run "stripedjob migrate FILE".';
+    end if;
+    return found_id;
+end
+$$;
+
+-- How long a deduplication id is good for, as in SQS FIFO.
+create function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
+
+-- Puts one unit in and returns its id; with a deduplication id that is still good, the id of the unit it was first used for.
+create function @extschema@.enqueue(
+    job_type text, resource text, payload json default 'null', importance int default null,
+    due_at timestamptz default null, dedup_id text default null, namespace text default 'default'
+) returns bigint language plpgsql as $$
+#variable_conflict use_column
+declare
+    j int := @extschema@.job_id(enqueue.namespace, enqueue.job_type);
+    new_id bigint := nextval(pg_get_serial_sequence('@extschema@.unit', 'id'));
+    first_id bigint;
+begin
+    if enqueue.dedup_id is not null then
+        insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
+        values (j, enqueue.dedup_id, new_id, clock_timestamp() + @extschema@.dedup_window())
+        on conflict (job_id, dedup_id) do update
+            set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp();
+        if not found then
+            select unit_id into first_id from @extschema@.dedup d where d.job_id = j and d.dedup_id = enqueue.dedup_id;
+            return first_id;
+        end if;
+    end if;
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    select new_id, j, enqueue.resource,
+        case when enqueue.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
+        coalesce(enqueue.importance, job.importance), enqueue.due_at, coalesce(enqueue.payload, 'null')
+    from @extschema@.job where job.id = j;
+    return new_id;
+end
+$$;

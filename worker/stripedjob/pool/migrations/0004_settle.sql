@@ -1,0 +1,123 @@
+-- How work ends: settle a batch, leave.
+
+-- Adds a worker's counts to its job's and removes its row. The sum of both never changes, so that rates can be read from it.
+create function @extschema@.fold_worker(p_worker bigint) returns void language sql as $$
+    with gone as (delete from @extschema@.worker where id = p_worker returning *)
+    update @extschema@.job j set
+        done = j.done + gone.done, retried = j.retried + gone.retried, held = j.held + gone.held, dead = j.dead + gone.dead,
+        crashed = j.crashed + gone.crashed, claimed = j.claimed + gone.claimed,
+        lock_tries = j.lock_tries + gone.lock_tries, lock_refusals = j.lock_refusals + gone.lock_refusals
+    from gone where j.id = gone.job_id
+$$;
+
+-- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
+create function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
+declare
+    n int;
+begin
+    if j.completed_seconds = 0 then
+        delete from @extschema@.unit
+        where id = any(p_done) and job_id = j.id and resource = any(p_resources) and state = 'ready';
+    else
+        update @extschema@.unit set state = 'done', finished_at = clock_timestamp()
+        where id = any(p_done) and job_id = j.id and resource = any(p_resources) and state = 'ready';
+    end if;
+    get diagnostics n = row_count;
+    return n;
+end
+$$;
+
+-- Records units that were tried and not done. The decision is the worker's, its legality the database's.
+create function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[], p_failed json) returns void language sql as $$
+    with failed as (
+        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
+            due_at = case when f."to" = 'delayed' then clock_timestamp() + make_interval(secs => f.after) else u.due_at end,
+            finished_at = case when f."to" = 'dead' then clock_timestamp() end
+        from json_to_recordset(p_failed)
+            f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text),
+            @extschema@.unit old
+        where u.id = f.id and old.id = f.id and u.job_id = j.id and u.resource = any(p_resources) and u.state = 'ready'
+        returning u.state, u.crashes > old.crashes as crashed
+    ), counts as (
+        select count(*) filter (where state in ('ready', 'delayed') and not crashed) retried,
+            count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead,
+            count(*) filter (where crashed) crashed
+        from failed
+    )
+    update @extschema@.worker w set retried = w.retried + c.retried, held = w.held + c.held, dead = w.dead + c.dead,
+        crashed = w.crashed + c.crashed
+    from counts c where w.id = p_worker
+$$;
+
+-- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under this fence,
+-- nothing of it is recorded; those resources are returned, and counted as stale.
+--   p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
+--   p_then   for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless units came meanwhile),
+--            'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have killed its worker), or 'wait's
+--   p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
+--   p_done   ids of the units that were worked
+--   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason"}]
+create function @extschema@.settle(
+    p_job int, p_worker bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
+    p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
+) returns text[] language plpgsql as $$
+declare
+    j @extschema@.job;
+    valid text[]; -- the leases that are the worker's
+    idle text[];  -- of these, the ones to remove
+    n int := 0;
+begin
+    select * into j from @extschema@.job where id = p_job;
+    select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken) into valid, idle
+    from (
+        select s.resource, s.woken, x.after
+        from unnest(p_resources, p_fences, p_then) x(resource, fence, after)
+        join @extschema@.stripe s on s.job_id = p_job and s.resource = x.resource
+        where s.state = 'leased' and s.worker_id = p_worker and s.fence = x.fence
+        order by s.resource for update of s
+    ) l;
+    if valid is not null then
+        n := @extschema@.finish_units(j, valid, p_done);
+        if p_failed is not null then
+            perform @extschema@.fail_units(j, p_worker, valid, p_failed);
+        end if;
+        delete from @extschema@.stripe where job_id = p_job and resource = any(idle);
+        if cardinality(valid) > coalesce(cardinality(idle), 0) then
+            perform @extschema@.end_leases(p_job, array(select unnest(valid) except select unnest(idle)), p_resources, p_worked, p_then, p_wait);
+        end if;
+    end if;
+    if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
+        update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
+    end if;
+    update @extschema@.worker w set done = w.done + n, claimed = w.claimed + p_claimed,
+        lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
+    where id = p_worker;
+    return array(select unnest(p_resources) except select unnest(valid));
+end
+$$;
+
+-- Moves the stripes of settle that stay: p_kept of p_resources.
+create function @extschema@.end_leases(
+    p_job int, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
+) returns void language sql as $$
+    update @extschema@.stripe s set
+        ready = greatest(0, s.ready - x.worked),
+        crashes = case when x.after = 'suspect' then s.crashes + 1 when x.worked > 0 then 0 else s.crashes end,
+        state = case x.after when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
+        worker_id = case when x.after = 'keep' then s.worker_id end,
+        rank = case when x.after = 'keep' then s.rank else clock_timestamp() - s.importance * interval '1 minute' end,
+        next_at = case when x.after = 'wait' then
+            case when x.wait = 'infinity' then 'infinity' else clock_timestamp() + make_interval(secs => x.wait) end end
+    from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
+    where s.job_id = p_job and s.resource = any(p_kept) and x.resource = s.resource
+$$;
+
+-- A worker goes: what it still holds is ready again at once, and no crash is counted.
+create function @extschema@.leave(p_worker bigint) returns void language plpgsql as $$
+begin
+    update @extschema@.stripe s set state = 'ready', worker_id = null
+    where s.worker_id = p_worker and s.state = 'leased' and s.resource = any(array(
+        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
+    perform @extschema@.fold_worker(p_worker);
+end
+$$;

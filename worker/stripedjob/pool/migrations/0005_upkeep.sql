@@ -1,0 +1,142 @@
+-- What keeps a pool moving. Any worker, or the operator, runs it as often as it likes; one at a time does it, the others go on.
+
+create function @extschema@.try_upkeep_lock(p_job int) returns boolean language sql as $$
+    select pg_try_advisory_xact_lock(hashtext('@extschema@ upkeep'), p_job)
+$$;
+
+-- Delayed units whose time has come are ready.
+create function @extschema@.wake_due(p_job int) returns void language sql as $$
+    with due as (
+        update @extschema@.unit set state = 'ready' where id = any(array(
+            select id from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= clock_timestamp()
+            order by due_at limit 1000 for update skip locked))
+        returning resource, importance
+    )
+    insert into @extschema@.wake (job_id, resource, units, importance)
+    select p_job, resource, count(*), max(importance) from due group by resource
+$$;
+
+-- Folds wakes into stripes. Invariant: no wake-up is lost. A wake is removed in the transaction that makes its stripe ready, or
+-- marks it as woken where it is leased, so that the end of the lease makes it ready. Stripes are locked in the order of their names,
+-- as in settle, and before anything else of upkeep holds one, so that the two cannot deadlock.
+create function @extschema@.fold_wakes(p_job int) returns void language sql as $$
+    with taken as (
+        delete from @extschema@.wake where id = any(array(
+            select id from @extschema@.wake where job_id = p_job order by id limit 5000))
+        returning resource, units, importance
+    )
+    insert into @extschema@.stripe as s (job_id, resource, ready, importance, rank)
+    select p_job, resource, sum(units), max(importance), clock_timestamp() - max(importance) * interval '1 minute'
+    from taken group by resource order by resource
+    on conflict (job_id, resource) do update set
+        ready = s.ready + excluded.ready, woken = true, importance = greatest(s.importance, excluded.importance),
+        rank = least(s.rank, excluded.rank)
+$$;
+
+-- Resources whose wait is over are ready.
+create function @extschema@.end_waits(p_job int) returns void language sql as $$
+    update @extschema@.stripe set state = 'ready', next_at = null where job_id = p_job and resource = any(array(
+        select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp()
+        order by next_at limit 1000 for update skip locked))
+$$;
+
+-- Takes back the leases of workers whose time ran out. Where a worker died with one resource and one unit of it, the unit is counted as
+-- crashed, and held at the threshold; where it held more, the culprit is not known, and each resource is leased alone from then on.
+-- A lease that its worker is settling at this moment is locked and left for the next time.
+create function @extschema@.reap(p_job int) returns void language plpgsql as $$
+declare
+    j @extschema@.job;
+    w record;
+    lease record;
+    crashed record;
+begin
+    select * into j from @extschema@.job where id = p_job;
+    for w in
+        select id, (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
+        from @extschema@.worker o where job_id = p_job and expires_at < clock_timestamp()
+        order by id limit 16 for update skip locked
+    loop
+        for lease in
+            update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = s.crashes + 1, rank = clock_timestamp()
+            where s.job_id = p_job and s.resource = any(array(
+                select resource from @extschema@.stripe where worker_id = w.id and state = 'leased' for update skip locked))
+            returning s.resource, s.crashes > 1 as suspect
+        loop
+            continue when w.leases > 1;
+            with head as (
+                select id, lease.suspect or count(*) over () = 1 as sole from (
+                    select id from @extschema@.unit where job_id = p_job and resource = lease.resource and state = 'ready'
+                    order by id limit 2) two
+                order by id limit 1
+            )
+            update @extschema@.unit u set crashes = u.crashes + 1,
+                state = case when u.crashes + 1 >= j.crash_threshold then 'held' else 'ready' end::@extschema@.unit_state,
+                reason = format('its worker died while it was worked on, %s times', u.crashes + 1)
+            from head where u.id = head.id and head.sole returning u.state into crashed;
+            if found then
+                update @extschema@.worker set crashed = crashed + 1, held = held + (crashed.state = 'held')::int where id = w.id;
+                if crashed.state = 'held' and j.on_failure = 'Block' then
+                    update @extschema@.stripe set state = 'waiting', next_at = 'infinity'
+                    where job_id = p_job and resource = lease.resource;
+                end if;
+            end if;
+        end loop;
+        if not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased') then
+            perform @extschema@.fold_worker(w.id);
+        end if;
+    end loop;
+end
+$$;
+
+-- Removes what has been kept for as long as it should be: at most every 30 s, at most 10,000 rows of a kind at once.
+create function @extschema@.clean(p_job int) returns void language plpgsql as $$
+declare
+    j @extschema@.job;
+    bound constant int := 10000;
+begin
+    update @extschema@.job set cleaned_at = clock_timestamp()
+    where id = p_job and cleaned_at < clock_timestamp() - interval '30 seconds' returning * into j;
+    if j.id is null then
+        return;
+    end if;
+    delete from @extschema@.unit where id = any(array(
+        select id from @extschema@.unit where job_id = p_job and finished_at is not null and finished_at <= clock_timestamp()
+            - make_interval(secs => case state when 'done' then j.completed_seconds else j.dead_seconds end)
+        order by finished_at limit bound));
+    delete from @extschema@.dedup where (job_id, dedup_id) in (
+        select job_id, dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= clock_timestamp() limit bound);
+end
+$$;
+
+create function @extschema@.upkeep(p_job int) returns void language plpgsql as $$
+begin
+    if @extschema@.try_upkeep_lock(p_job) then
+        perform @extschema@.wake_due(p_job);
+        perform @extschema@.fold_wakes(p_job);
+        perform @extschema@.end_waits(p_job);
+        perform @extschema@.reap(p_job);
+        perform @extschema@.clean(p_job);
+    end if;
+end
+$$;
+
+-- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are idle, the longer each
+-- sleeps, so that all of them together ask five times a second.
+create function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8) language plpgsql as $$
+declare
+    w @extschema@.worker := @extschema@.live_worker(p_worker);
+    idle int;
+begin
+    perform @extschema@.upkeep(w.job_id);
+    select count(*) filter (where not o.working) into idle from @extschema@.worker o where o.job_id = w.job_id;
+    sleep_seconds := greatest(1, idle) * 0.2;
+    update @extschema@.worker set expires_at = greatest(
+        expires_at, clock_timestamp() + greatest(@extschema@.lease(w.job_id), make_interval(secs => 3 * sleep_seconds)))
+    where id = p_worker and not working;
+    select exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
+        and (select j.schedule_limit from @extschema@.job j where j.id = w.job_id) >
+            (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working and o.id <> w.id)
+    into claimable;
+    return next;
+end
+$$;
