@@ -1,0 +1,29 @@
+"""Databases and servers for the tests that need real ones."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from stripedjob.local.servers import PostgresServer, ValkeyServer
+
+# For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
+# start() after kill() works on the same data and the same URL; Valkey forgets everything.
+RestartablePostgres = PostgresServer
+RestartableValkey = ValkeyServer
+
+
+@contextmanager
+def new_database(server_url: str) -> Iterator[str]:
+    """Yield the URL of an empty database, dropped afterwards with whoever is still connected to it."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+    try:
+        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

