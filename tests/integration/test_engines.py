@@ -135,9 +135,7 @@ def test_a_killed_engine_is_started_again_for_the_next_user(
     assert answers(url_of(users[1]))
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(
-    tmp_path: Path, users: list["subprocess.Popen[str]"]
-) -> None:
+def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(tmp_path: Path, users: list["subprocess.Popen[str]"]) -> None:
     users.append(user("postgres", tmp_path))
     url = url_of(users[0])
     postmaster = int((tmp_path / "postgres/data/postmaster.pid").read_text().split()[0])
@@ -146,9 +144,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(
     assert answers(url)
 
 
-def test_users_that_come_at_the_same_time_share_one_start(
-    tmp_path: Path, users: list["subprocess.Popen[str]"]
-) -> None:
+def test_users_that_come_at_the_same_time_share_one_start(tmp_path: Path, users: list["subprocess.Popen[str]"]) -> None:
     users += [user("postgres", tmp_path) for _ in range(4)]
     urls = {url_of(process) for process in users}
     assert len(urls) == 1

@@ -55,9 +55,7 @@ def _wait_until_unused(home: Path, server: Server) -> None:
     """Return when the last user has gone; end when the engine has died: the next user starts afresh."""
     signal.signal(signal.SIGCHLD, _end)
     if server.is_running():
-        filelock.take_when_alone(
-            home / USERS_LOCK
-        )  # kept to the end: a new user waits until the engine has stopped
+        filelock.take_when_alone(home / USERS_LOCK)  # kept to the end: a new user waits until the engine has stopped
 
 
 def _publish(path: Path, url: str) -> None:

@@ -103,9 +103,7 @@ class Server(ABC):
         while not self.is_ready():
             if time.monotonic() > deadline:
                 self.kill()
-                raise EngineError(
-                    f"{self.name} was not ready in {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}"
-                )
+                raise EngineError(f"{self.name} was not ready in {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}")
             if not self.is_running():
                 if not self.is_passing(self.log_tail()):
                     raise EngineError(f"{self.name} in {self.home} did not start:\n{self.log_tail()}")

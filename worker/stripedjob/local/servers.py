@@ -89,9 +89,7 @@ class PostgresServer(Server):
         if os.geteuid() != 0:
             return super().privileges()
         if shutil.which("setpriv") is None:
-            raise EngineError(
-                "Postgres does not run as root: use another account, or install util-linux (setpriv)"
-            )
+            raise EngineError("Postgres does not run as root: use another account, or install util-linux (setpriv)")
         owner = (self.data if self.data.exists() else self.home / "data.new").stat()
         identity = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
         return [*super().privileges(), *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]

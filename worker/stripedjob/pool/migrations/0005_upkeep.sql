@@ -40,45 +40,53 @@ create function @extschema@.end_waits(p_job int) returns void language sql as $$
         order by next_at limit 1000 for update skip locked))
 $$;
 
--- Takes back the leases of workers whose time ran out. Where a worker died with one resource and one unit of it, the unit is counted as
--- crashed, and held at the threshold; where it held more, the culprit is not known, and each resource is leased alone from then on.
--- A lease that its worker is settling at this moment is locked and left for the next time.
+-- Counts a crash of the unit that stood at the head of a resource when its worker died, where there is no doubt that it was that one:
+-- the resource was leased alone, or has no other unit ready. Holds it at the job's threshold.
+create function @extschema@.blame_head(j @extschema@.job, p_worker bigint, p_resource text, p_alone boolean) returns void
+language plpgsql as $$
+declare
+    blamed @extschema@.unit;
+begin
+    with first as (
+        select id from @extschema@.unit where job_id = j.id and resource = p_resource and state = 'ready' order by id limit 2
+    )
+    update @extschema@.unit u set crashes = u.crashes + 1,
+        state = case when u.crashes + 1 >= j.crash_threshold then 'held' else 'ready' end::@extschema@.unit_state,
+        reason = format('its worker died while it was worked on, %s times', u.crashes + 1)
+    where u.id = (select min(id) from first having p_alone or count(*) = 1) returning u.* into blamed;
+    if blamed.id is null then
+        return;
+    end if;
+    update @extschema@.worker w set crashed = w.crashed + 1, held = w.held + (blamed.state = 'held')::int where w.id = p_worker;
+    if blamed.state = 'held' and j.on_failure = 'Block' then
+        update @extschema@.stripe set state = 'waiting', next_at = 'infinity' where job_id = j.id and resource = p_resource;
+    end if;
+end
+$$;
+
+-- Takes back the leases of workers whose time ran out. Where a worker died with one resource, its unit may be to blame; where it held
+-- more, the culprit is not known, and each of them is leased alone from then on, one unit at a time, until it has been worked.
+-- A lease that its worker is settling at this moment is locked, and left for the next time.
 create function @extschema@.reap(p_job int) returns void language plpgsql as $$
 declare
     j @extschema@.job;
     w record;
     lease record;
-    crashed record;
 begin
-    select * into j from @extschema@.job where id = p_job;
     for w in
         select id, (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
         from @extschema@.worker o where job_id = p_job and expires_at < clock_timestamp()
         order by id limit 16 for update skip locked
     loop
+        select * into j from @extschema@.job where id = p_job;
         for lease in
             update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = s.crashes + 1, rank = clock_timestamp()
             where s.job_id = p_job and s.resource = any(array(
                 select resource from @extschema@.stripe where worker_id = w.id and state = 'leased' for update skip locked))
-            returning s.resource, s.crashes > 1 as suspect
+            returning s.resource, s.crashes > 1 as alone
         loop
-            continue when w.leases > 1;
-            with head as (
-                select id, lease.suspect or count(*) over () = 1 as sole from (
-                    select id from @extschema@.unit where job_id = p_job and resource = lease.resource and state = 'ready'
-                    order by id limit 2) two
-                order by id limit 1
-            )
-            update @extschema@.unit u set crashes = u.crashes + 1,
-                state = case when u.crashes + 1 >= j.crash_threshold then 'held' else 'ready' end::@extschema@.unit_state,
-                reason = format('its worker died while it was worked on, %s times', u.crashes + 1)
-            from head where u.id = head.id and head.sole returning u.state into crashed;
-            if found then
-                update @extschema@.worker set crashed = crashed + 1, held = held + (crashed.state = 'held')::int where id = w.id;
-                if crashed.state = 'held' and j.on_failure = 'Block' then
-                    update @extschema@.stripe set state = 'waiting', next_at = 'infinity'
-                    where job_id = p_job and resource = lease.resource;
-                end if;
+            if w.leases = 1 then
+                perform @extschema@.blame_head(j, w.id, lease.resource, lease.alone);
             end if;
         end loop;
         if not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased') then

@@ -1,0 +1,112 @@
+"""What flows between the pool and the runtime: Lease → Settlement.
+
+A settlement holds a lease, so that nothing ends without one.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one worker to one resource, and the units handed out under it, in order.
+
+    `more`: units beyond these were ready. `suspect`: workers died with this resource; run it alone.
+    `payloads` are JSON texts, as they were enqueued.
+    """
+
+    resource: str
+    fence: int
+    suspect: bool
+    more: bool
+    ids: tuple[int, ...]
+    attempts: tuple[int, ...]
+    crashes: tuple[int, ...]
+    payloads: tuple[str, ...]
+
+
+class Then(StrEnum):
+    """What follows for a leased resource when its units are settled."""
+
+    KEEP = "keep"
+    IDLE = "idle"
+    READY = "ready"
+    SUSPECT = "suspect"
+    WAIT = "wait"
+
+
+class Fate(StrEnum):
+    """Where a unit goes that was tried and not done."""
+
+    READY = "ready"
+    DELAYED = "delayed"
+    HELD = "held"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A unit that was tried and not done; `after_seconds` counts for DELAYED alone."""
+
+    unit_id: int
+    to: Fate
+    attempts: int
+    crashes: int
+    reason: str
+    after_seconds: float = 0.0
+
+    def as_row(self) -> dict[str, Any]:
+        """Give the object that settle() in SQL takes."""
+        return {
+            "id": self.unit_id,
+            "to": self.to.value,
+            "attempts": self.attempts,
+            "crashes": self.crashes,
+            "after": self.after_seconds,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a lease. `wait_seconds` counts for WAIT alone; infinity: until a person releases a held unit."""
+
+    lease: Lease
+    then: Then
+    done: tuple[int, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    wait_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a worker counts between two settlements."""
+
+    claimed: int = 0
+    lock_tries: int = 0
+    lock_refusals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What the database judges a job by; `schedule_limit` as in force, 0 when suspended."""
+
+    namespace: str
+    job_type: str
+    generation: int = 0
+    schedule_limit: int = 1
+    importance: int = 0
+    lease_seconds: float = 30.0
+    crash_threshold: int = 5
+    on_failure: str = "Skip"
+    completed_seconds: int = 0
+    dead_seconds: int = 604_800
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What an idle worker hears: claim now, or sleep so long."""
+
+    claimable: bool
+    sleep_seconds: float

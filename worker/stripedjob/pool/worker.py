@@ -1,0 +1,135 @@
+"""The worker's side of the pool: one connection, one round trip a call. The runtime calls it.
+Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease that ran out WorkerLostError.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Json
+
+from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError, WorkerLostError
+from stripedjob.pool.types import JobSettings, Lease, Poll, Settlement, Tally
+
+WORKER_LOST = "SJ001"  # the SQLSTATE that live_worker() raises
+CONNECT_SECONDS_MAX = 5
+
+
+class WorkerPool:
+    """A connection to the pool; `async with WorkerPool.open(url, schema)`."""
+
+    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+        """Take a connection in autocommit mode."""
+        self._conn = conn
+        self._schema = sql.Identifier(schema)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, schema: str = "striped") -> AsyncIterator["WorkerPool"]:
+        """Connect; raises PoolUnreachableError with the server's own words."""
+        try:
+            conn = await psycopg.AsyncConnection.connect(
+                url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, application_name="stripedjob"
+            )
+        except psycopg.OperationalError as error:
+            raise PoolUnreachableError(f"Postgres cannot be reached: {error}") from error
+        async with conn:
+            yield cls(conn, schema)
+
+    async def apply_job(self, job: JobSettings) -> int:
+        """Make the job or update it in place; returns its id."""
+        values = [
+            job.namespace,
+            job.job_type,
+            job.generation,
+            job.schedule_limit,
+            job.importance,
+            job.lease_seconds,
+            job.crash_threshold,
+            job.on_failure,
+            job.completed_seconds,
+            job.dead_seconds,
+        ]
+        return int(await self._value("apply_job(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", values))
+
+    async def register(self, job_id: int, name: str) -> int:
+        """Become a worker of the job; returns its id, which no other worker ever has."""
+        return int(await self._value("register(%s, %s)", [job_id, name]))
+
+    async def upkeep(self, job_id: int) -> None:
+        """Fold wakes in, wake what is due, take back what the dead held. Cheap where there is nothing to do."""
+        await self._value("upkeep(%s)", [job_id])
+
+    async def claim(self, worker_id: int, resources_max: int, units_max: int) -> list[Lease]:
+        """Lease ready resources with the head of their units; [] where there are none or the limit is reached."""
+        rows = await self._rows("claim(%s, %s, %s)", [worker_id, resources_max, units_max])
+        return [_lease(row, units_max) for row in rows]
+
+    async def settle(self, job_id: int, worker_id: int, ended: Sequence[Settlement], tally: Tally) -> list[str]:
+        """Record what became of leases; returns the resources that were refused, because their lease was lost."""
+        failed = [failure.as_row() for one in ended for failure in one.failed]
+        values = [
+            job_id,
+            worker_id,
+            [one.lease.resource for one in ended],
+            [one.lease.fence for one in ended],
+            [len(one.done) for one in ended],
+            [one.then.value for one in ended],
+            [one.wait_seconds for one in ended],
+            [unit_id for one in ended for unit_id in one.done],
+            Json(failed) if failed else None,
+            tally.claimed,
+            tally.lock_tries,
+            tally.lock_refusals,
+        ]
+        call = "settle(%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s)"
+        return list(await self._value(call, values))
+
+    async def renew(self, worker_id: int) -> None:
+        """Extend every lease of the worker; raises WorkerLostError where it was taken for dead."""
+        if not await self._value("renew(%s)", [worker_id]):
+            raise WorkerLostError
+
+    async def poll(self, worker_id: int) -> Poll:
+        """Ask, when idle, whether there is something to claim."""
+        row = (await self._rows("poll(%s)", [worker_id]))[0]
+        return Poll(claimable=row[0], sleep_seconds=row[1])
+
+    async def leave(self, worker_id: int) -> None:
+        """Give back what is still leased, and be no worker any more."""
+        await self._value("leave(%s)", [worker_id])
+
+    async def _value(self, call: str, values: Sequence[Any]) -> Any:
+        return (await self._rows(call, values))[0][0]
+
+    async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
+        query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
+        try:
+            cursor = await self._conn.execute(query, values, binary=True)
+            return await cursor.fetchall()
+        except psycopg.errors.UndefinedFunction as error:
+            raise PoolSchemaError from error
+        except psycopg.OperationalError as error:
+            raise PoolUnreachableError(f"the connection to Postgres was lost: {error}") from error
+        except psycopg.DatabaseError as error:
+            if error.sqlstate == WORKER_LOST:
+                raise WorkerLostError from error
+            raise PoolError(str(error)) from error
+
+
+def _lease(row: Sequence[Any], units_max: int) -> Lease:
+    resource, fence, suspect, ids, attempts, crashes, payloads = row
+    units = 1 if suspect else units_max
+    ids = ids or ()
+    return Lease(
+        resource=resource,
+        fence=fence,
+        suspect=suspect,
+        more=len(ids) > units,
+        ids=tuple(ids[:units]),
+        attempts=tuple((attempts or ())[:units]),
+        crashes=tuple((crashes or ())[:units]),
+        payloads=tuple((payloads or ())[:units]),
+    )
