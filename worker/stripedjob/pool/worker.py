@@ -1,4 +1,5 @@
 """The worker's side of the pool: one connection, one round trip a call. The runtime calls it.
+
 Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease that ran out WorkerLostError.
 """
 
