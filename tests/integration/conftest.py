@@ -3,13 +3,15 @@
 STRIPEDJOB_TEST_POSTGRES=URL runs the tests on a server of your own, as a role that may create databases.
 """
 
+import asyncio
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from tests.support.engines import RestartablePostgres, RestartableValkey, new_database
+from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
 
 from stripedjob.local.engines import embedded_engine
 
@@ -48,9 +50,8 @@ def restartable_postgres(tmp_path: Path) -> Iterator[RestartablePostgres]:
     home = tmp_path / "postgres"
     home.mkdir()
     server = RestartablePostgres(home)
-    server.start()
-    yield server
-    server.stop()
+    with running(server):
+        yield server
 
 
 @pytest.fixture
@@ -58,6 +59,15 @@ def restartable_valkey(tmp_path: Path) -> Iterator[RestartableValkey]:
     home = tmp_path / "valkey"
     home.mkdir()
     server = RestartableValkey(home)
-    server.start()
-    yield server
-    server.stop()
+    with running(server):
+        yield server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True

@@ -2,18 +2,28 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
-from stripedjob.local.servers import PostgresServer, ValkeyServer
+from stripedjob.local.servers import PostgresServer, Server, ValkeyServer
 
 # For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
 # start() after kill() works on the same data and the same URL; Valkey forgets everything.
 RestartablePostgres = PostgresServer
 RestartableValkey = ValkeyServer
+
+
+@contextmanager
+def running(*servers: Server) -> Iterator[None]:
+    """Start the servers in this order, stop them in the other, whatever happens."""
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        yield
 
 
 @contextmanager
