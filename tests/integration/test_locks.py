@@ -121,9 +121,7 @@ async def test_a_renewal_extends_what_is_ours_and_takes_what_has_vanished(site: 
             True,
             True,
         ]
-        assert all(
-            left_ms > LONG_MS for left_ms in await theirs.acquire(["kept", "vanished"], ["t:2"] * 2, 1)
-        )
+        assert all(left_ms > LONG_MS for left_ms in await theirs.acquire(["kept", "vanished"], ["t:2"] * 2, 1))
 
 
 @pytest.mark.acceptance("A12")
@@ -214,20 +212,14 @@ async def test_random_calls_agree_with_a_model(site: LockSite) -> None:
             match chance.choice(["acquire", "renew", "release"]):
                 case "acquire":
                     assert [not wait_ms for wait_ms in await lock.acquire(*batch, LONG_MS)] == free_or_ours
-                    holders |= {
-                        name: token for name, free in zip(resources, free_or_ours, strict=True) if free
-                    }
+                    holders |= {name: token for name, free in zip(resources, free_or_ours, strict=True) if free}
                 case "renew":
                     assert await lock.renew(*batch, LONG_MS) == free_or_ours
-                    holders |= {
-                        name: token for name, free in zip(resources, free_or_ours, strict=True) if free
-                    }
+                    holders |= {name: token for name, free in zip(resources, free_or_ours, strict=True) if free}
                 case _:
                     held = [holders.get(name) == token for name in resources]
                     assert await lock.release(*batch) == held
-                    holders = {
-                        name: by for name, by in holders.items() if by != token or name not in resources
-                    }
+                    holders = {name: by for name, by in holders.items() if by != token or name not in resources}
 
 
 @pytest.mark.acceptance("A30")

@@ -11,7 +11,7 @@ from tests.support.engines import new_database, running
 from tests.support.valkey import ClusterValkey, SentinelValkey, TcpValkey, make_certificate, tls_front
 
 from stripedjob.locks import LockBackend, LockSettings, open_lock
-from stripedjob.locks.postgres import load_sql
+from stripedjob.pool.migrate import migrate
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,9 @@ def redis_site(url: str) -> LockSite:
 
 
 def postgres_site(url: str, schema: str = "striped") -> LockSite:
-    """Make the table, as the pool's migrations do."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(psycopg.sql.SQL("create schema {}").format(psycopg.sql.Identifier(schema)))
-        connection.execute(load_sql("lock_table", schema))
-    settings = LockSettings(
-        backend="Postgres", url=url, namespace="default", job_type="listing-sync", schema=schema
-    )
+        migrate(connection, schema)
+    settings = LockSettings(backend="Postgres", url=url, namespace="default", job_type="listing-sync", schema=schema)
     return LockSite(settings)
 
 

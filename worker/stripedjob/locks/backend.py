@@ -99,9 +99,7 @@ def open_lock(settings: LockSettings) -> LockBackend:
 def check_batch(resources: Sequence[str], tokens: Sequence[str], ttl_ms: int = 1) -> None:
     """Raise ValueError for a batch that makes no sense: the caller's mistake, not the backend's state."""
     if len(resources) != len(tokens) or len(set(resources)) != len(resources):
-        raise ValueError(
-            f"{len(resources)} resources with {len(tokens)} tokens: they must be distinct and match"
-        )
+        raise ValueError(f"{len(resources)} resources with {len(tokens)} tokens: they must be distinct and match")
     if len(resources) > RESOURCES_PER_CALL_MAX:
         raise ValueError(f"{len(resources)} resources in one call: at most {RESOURCES_PER_CALL_MAX}")
     if ttl_ms < 1:

@@ -1,6 +1,6 @@
 """Locks in Postgres: one row a resource, one statement a batch, in the database's time.
 
-Called through backend.open_lock. The table (lock_table.sql) is made by the pool's migrations; it is
+Called through backend.open_lock. The table is made by the pool's migrations (0007_lock.sql); it is
 unlogged, so that a crash of the server empties it: that costs time, as losing Redis does. The connection is
 this backend's own, and outside any transaction of the pool: a lock is seen at once and never rolled back.
 """
@@ -107,9 +107,7 @@ class PostgresLock(LockBackend):
                 except psycopg.OperationalError:  # tokens make the repetition harmless
                     return await self._execute(statement, arguments)
         except TimeoutError as error:
-            raise LockUnavailable(
-                f"{self._where}: no answer in {CALL_SECONDS_MAX:.0f} s: is it overloaded?"
-            ) from error
+            raise LockUnavailable(f"{self._where}: no answer in {CALL_SECONDS_MAX:.0f} s: is it overloaded?") from error
         except psycopg.Error as error:
             raise translated(error, self._where) from error
 
@@ -137,9 +135,7 @@ def translated(error: psycopg.Error, where: str) -> LockError:
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return LockConfigError(f"{where}: {cause}: create the tables with `stripedjob migrate`")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return LockConfigError(
-            f"{where}: {cause}: grant the worker's role select, insert, update and delete on it"
-        )
+        return LockConfigError(f"{where}: {cause}: grant the worker's role select, insert, update and delete on it")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return LockUnavailable(f"{where}: {cause}: it is a standby, as after a fail-over; name the primary")
     if error.sqlstate is None and any(refusal in cause for refusal in REFUSALS):

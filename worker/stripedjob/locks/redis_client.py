@@ -51,9 +51,7 @@ def connect(url: str) -> tuple[Client, Sequence[Redis]]:
             return _cluster(_Address.parse(url, REDIS_PORT)), ()
     except (ValueError, TypeError) as error:
         raise LockConfigError(f"the lock URL {without_credentials(url)} cannot be used: {error}") from error
-    raise LockConfigError(
-        f"the lock URL {without_credentials(url)} has an unknown scheme: begin it with {FORMS}"
-    )
+    raise LockConfigError(f"the lock URL {without_credentials(url)} has an unknown scheme: begin it with {FORMS}")
 
 
 @dataclass(frozen=True)

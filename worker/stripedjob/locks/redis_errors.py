@@ -66,9 +66,7 @@ RULES = (
     _passing("it is a replica, as after a fail-over; if it stays one, name the primary", text=NOT_WRITABLE),
     _passing("check that Sentinel runs, monitors this name, and reaches a primary", MasterNotFoundError),
     _passing("nobody serves some of the cluster's slots: see CLUSTER INFO", ClusterDownError),
-    _passing(
-        "raise maxmemory, or give the locks a server of their own", text="command not allowed when used mem"
-    ),
+    _passing("raise maxmemory, or give the locks a server of their own", text="command not allowed when used mem"),
 )
 OTHERWISE = "check that the server runs and that this machine may reach it"
 
