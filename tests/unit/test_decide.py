@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stripedjob.pool.types import Fate, Lease, Then
+from stripedjob.runtime.decide import RetryPolicy, settle
+from stripedjob.runtime.work import Fault, Outcome, Verdict
+
+LEASE = Lease("a", 7, False, False, (11, 12, 13), (0, 0, 0), (0, 0, 0), ("1", "2", "3"))  # noqa: FBT003
+DICE = random.Random(1)
+SKIP, BLOCK, DEAD = (RetryPolicy(on_failure=way) for way in ("Skip", "Block", "Dead"))
+
+
+def outcome(tried: int, *faults: Fault, first: int = 0, final: bool = True) -> Outcome:
+    return Outcome(0, first, tried, faults, final)
+
+
+def test_all_done_leaves_nothing() -> None:
+    assert settle(LEASE, outcome(3), SKIP, DICE).then is Then.IDLE
+    assert settle(replace(LEASE, more=True), outcome(3), SKIP, DICE).then is Then.READY
+
+
+def test_units_that_were_not_started_go_back() -> None:
+    settled = settle(LEASE, outcome(1), SKIP, DICE)
+    assert (settled.done, settled.then, settled.failed) == ((11,), Then.READY, ())
+
+
+def test_a_partial_outcome_keeps_the_lease() -> None:
+    settled = settle(LEASE, outcome(2, first=1, final=False), SKIP, DICE)
+    assert (settled.done, settled.then) == ((12,), Then.KEEP)
+
+
+def test_a_retry_is_delayed_and_the_rest_goes_on_or_the_whole_resource_waits() -> None:
+    fault = Fault(0, Verdict.RETRY, "busy", after_seconds=9)
+    skipped, blocked = (settle(LEASE, outcome(1, fault), policy, DICE) for policy in (SKIP, BLOCK))
+    assert (skipped.failed[0].to, skipped.failed[0].after_seconds, skipped.then) == (Fate.DELAYED, 9, Then.READY)
+    assert (blocked.failed[0].to, blocked.wait_seconds, blocked.then) == (Fate.READY, 9, Then.WAIT)
+
+
+def test_a_held_unit_blocks_until_a_person_comes() -> None:
+    settled = settle(LEASE, outcome(1, Fault(0, Verdict.HOLD, "ask")), BLOCK, DICE)
+    assert (settled.then, settled.wait_seconds) == (Then.WAIT, math.inf)
+
+
+def test_the_maximum_of_attempts_is_honoured() -> None:
+    fault = Fault(0, Verdict.RETRY, "busy")
+    tried = replace(LEASE, attempts=(3, 0, 0))
+    assert settle(tried, outcome(1, fault), SKIP, DICE).failed[0].to is Fate.DELAYED
+    tried = replace(LEASE, attempts=(4, 0, 0))
+    assert settle(tried, outcome(1, fault), SKIP, DICE).failed[0].to is Fate.DEAD
+    assert settle(LEASE, outcome(1, fault), DEAD, DICE).failed[0].to is Fate.DEAD
+
+
+@pytest.mark.parametrize(("crashes", "to"), [(0, Fate.READY), (4, Fate.HELD)])
+def test_crashes_hold_a_unit_at_the_threshold(crashes: int, to: Fate) -> None:
+    lease = replace(LEASE, crashes=(crashes, 0, 0))
+    failure = settle(lease, outcome(0, Fault(0, Verdict.CRASH, "died")), SKIP, DICE).failed[0]
+    assert (failure.to, failure.crashes, failure.attempts) == (to, crashes + 1, 0)
+
+
+@given(st.integers(1, 1000), st.integers())
+def test_a_backoff_is_never_above_its_maximum(attempt: int, seed: int) -> None:
+    assert 0 < SKIP.backoff(attempt, random.Random(seed)) <= SKIP.backoff_seconds_max

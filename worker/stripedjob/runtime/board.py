@@ -1,0 +1,68 @@
+"""A few bytes of memory that a worker's two processes share: who runs what, since when, and until when it may.
+
+The executor writes a slot before each unit and clears it after; the main process reads it to end what runs too long,
+and to know what ran when the executor died. The main process writes the deadline; the executor starts no unit after it.
+Neither ever waits for the other, and a message a unit would cost more than many a handler.
+"""
+
+import mmap
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+
+HEADER = struct.Struct("d")  # the deadline, on the monotonic clock that both processes share
+SLOT = struct.Struct("qqd")  # key of the lease + 1, index of the unit, monotonic time of its start; 0: nothing runs
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One unit that runs: its lease's key, its place in the lease, and the monotonic time when it was started."""
+
+    key: int
+    index: int
+    since: float
+
+
+class Board:
+    """The shared memory; `fd` goes to the executor, which opens it with the same number of slots."""
+
+    def __init__(self, fd: int, slots: int) -> None:
+        """Map the file `fd`, made by `create`."""
+        self.fd = fd
+        self._slots = slots
+        self._memory = mmap.mmap(fd, HEADER.size + slots * SLOT.size)
+
+    @classmethod
+    def create(cls, slots: int) -> "Board":
+        """Make an empty board."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(HEADER.size + slots * SLOT.size)
+            return cls(os.dup(file.fileno()), slots)
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._memory.close()
+        os.close(self.fd)
+
+    @property
+    def deadline(self) -> float:
+        """No unit starts after this monotonic time: the leases may have passed to others. 0: start nothing more."""
+        return float(HEADER.unpack_from(self._memory)[0])
+
+    @deadline.setter
+    def deadline(self, monotonic: float) -> None:
+        HEADER.pack_into(self._memory, 0, monotonic)
+
+    def start(self, slot: int, key: int, index: int, now: float) -> None:
+        """Say that the unit at `index` of lease `key` runs in this slot from now on."""
+        SLOT.pack_into(self._memory, HEADER.size + slot * SLOT.size, key + 1, index, now)
+
+    def clear(self, slot: int) -> None:
+        """Say that nothing runs in this slot."""
+        SLOT.pack_into(self._memory, HEADER.size + slot * SLOT.size, 0, 0, 0.0)
+
+    def running(self) -> list[Running]:
+        """All that runs now."""
+        rows = [SLOT.unpack_from(self._memory, HEADER.size + slot * SLOT.size) for slot in range(self._slots)]
+        return [Running(key - 1, index, since) for key, index, since in rows if key]

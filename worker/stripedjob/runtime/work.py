@@ -1,0 +1,93 @@
+"""What a handler gets and what it may say back. Users' handlers import it, so it needs the standard library alone."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work, as its handler gets it.
+
+    `attempt` counts from 1. (`resource`, `fence`, `id`) is the idempotency key for effects outside of the pool's
+    database; a store that remembers the greatest fence of a resource can refuse a late writer.
+    """
+
+    id: int
+    resource: str
+    fence: int
+    attempt: int
+    payload_text: str
+
+    @cached_property
+    def payload(self) -> Any:
+        """The JSON payload, parsed when first asked for."""
+        return json.loads(self.payload_text)
+
+
+class Retry(Exception):  # noqa: N818 - handlers raise it as a verb
+    """Try this unit again after so many seconds; without them, after the job's backoff."""
+
+    def __init__(self, message: str = "the handler asked for a retry", *, after: float | None = None) -> None:
+        """Take the reason and, if the handler knows better than the backoff, the seconds to wait (>= 0)."""
+        super().__init__(message)
+        self.after_seconds = after
+
+
+class Hold(Exception):  # noqa: N818 - handlers raise it as a verb
+    """Set this unit aside until a person releases it."""
+
+
+class Dead(Exception):  # noqa: N818 - handlers raise it as a verb
+    """Give this unit up: it can never be done."""
+
+
+class Verdict(StrEnum):
+    """How the try of a unit ended, where it was not done."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    DEAD = "dead"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One unit that was tried and not done. `index`: its place in the lease; `after_seconds`: as a retry asked."""
+
+    index: int
+    verdict: Verdict
+    reason: str
+    after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an executor says of a lease: the units at [first, tried) were tried, all but `faults` are done.
+
+    A lease has one final outcome, and others before it where it takes long. Units from the final `tried` on were not
+    started and go back as they were, but for a fault of the one that the executor died with. `seconds`: of the tries.
+    """
+
+    key: int
+    first: int
+    tried: int
+    faults: tuple[Fault, ...]
+    final: bool
+    seconds: float = 0.0
+
+
+def fault_of(index: int, error: BaseException) -> Fault:
+    """Turn what a handler raised into a verdict."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    match error:
+        case Retry():
+            return Fault(index, Verdict.RETRY, str(error), error.after_seconds)
+        case Hold():
+            return Fault(index, Verdict.HOLD, str(error) or "the handler held it")
+        case Dead():
+            return Fault(index, Verdict.DEAD, str(error) or "the handler gave it up")
+        case _:
+            return Fault(index, Verdict.RETRY, reason)
