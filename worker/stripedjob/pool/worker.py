@@ -98,6 +98,10 @@ class WorkerPool:
         row = (await self._rows("poll(%s)", [worker_id]))[0]
         return Poll(claimable=row[0], sleep_seconds=row[1])
 
+    async def is_empty(self, job_id: int) -> bool:
+        """Say whether nothing is left to do: held and dead units, which wait for a person, do not count."""
+        return bool(await self._value("is_empty(%s)", [job_id]))
+
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""
         await self._value("leave(%s)", [worker_id])

@@ -73,6 +73,10 @@ class Host:
         """Wait for the next outcomes."""
         return await self._outcomes.get()
 
+    def outcomes_now(self) -> list[Outcome]:
+        """Give the outcomes that are there already, without waiting."""
+        return [] if self._outcomes.empty() else self._outcomes.get_nowait()
+
     async def kill(self) -> None:
         """End the executor with whatever it is doing."""
         if self._process is not None and self._process.returncode is None:

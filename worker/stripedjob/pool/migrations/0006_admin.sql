@@ -111,3 +111,10 @@ begin
     return n;
 end
 $$;
+
+-- Whether nothing is left to do: held and dead units, and resources that wait for a held one, do not count.
+create function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
+    select not exists (select from @extschema@.wake where job_id = p_job)
+        and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
+        and not exists (select from @extschema@.stripe where job_id = p_job and next_at is distinct from 'infinity')
+$$;
