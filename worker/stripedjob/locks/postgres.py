@@ -52,8 +52,9 @@ class PostgresLock(LockBackend):
         except psycopg.ProgrammingError as error:
             raise LockConfigError(f"the lock URL {self._where} cannot be used: {error}") from error
         self._job = {"namespace": settings.namespace, "job_type": settings.job_type}
+        schema = settings.schema.replace("%", "%%")  # these statements take parameters
         self._acquire, self._release, self._flush = (
-            load_sql(name, settings.schema) for name in ("acquire", "release", "flush")
+            load_sql(name, schema) for name in ("acquire", "release", "flush")
         )
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._turn = asyncio.Lock()
@@ -126,7 +127,7 @@ class PostgresLock(LockBackend):
 def load_sql(name: str, schema: str) -> bytes:
     """Read NAME.sql beside this module, for the tables of `schema`."""
     text = files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return text.replace(SCHEMA_TOKEN, sql.Identifier(schema).as_string().replace("%", "%%")).encode()
+    return text.replace(SCHEMA_TOKEN, sql.Identifier(schema).as_string()).encode()
 
 
 def translated(error: psycopg.Error, where: str) -> LockError:

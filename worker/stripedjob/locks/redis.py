@@ -33,7 +33,7 @@ from stripedjob.locks.backend import (
 )
 from stripedjob.locks.errors import LockConfigError, LockUnavailable
 from stripedjob.locks.redis_client import CALLS_AT_ONCE_MAX, connect
-from stripedjob.locks.redis_errors import NOT_WRITABLE, translated
+from stripedjob.locks.redis_errors import NOT_WRITABLE, OTHERWISE, translated
 
 VERSION_MIN = (6, 2)
 FLUSH_SECONDS_MAX = 300.0
@@ -133,7 +133,9 @@ class RedisLock(LockBackend):
             async with asyncio.timeout(seconds_max), self._calls:
                 yield
         except TimeoutError as error:
-            raise LockUnavailable(f"{self._where} did not answer in {seconds_max:.0f} s: is it overloaded?") from error
+            raise LockUnavailable(
+                f"{self._where} did not answer in {seconds_max:.0f} s: {OTHERWISE}"
+            ) from error
         except (RedisError, RedisClusterException) as error:
             if NOT_WRITABLE in str(error):  # a demoted primary: connect anew, perhaps to its successor
                 await self._client.aclose()

@@ -85,7 +85,6 @@ def _bounds() -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_SECONDS_MAX,
         "socket_timeout": COMMAND_SECONDS_MAX,
         "retry": Retry(ExponentialBackoff(cap=RETRY_SECONDS_MAX, base=RETRY_SECONDS_FIRST), RETRIES),
-        "client_name": "stripedjob",
         "protocol": 2,  # nothing here needs RESP3, and its handshake is longer
     }
 

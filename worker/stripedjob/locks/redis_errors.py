@@ -44,7 +44,7 @@ def _passing(way_out: str, *classes: type[Exception], text: str = "") -> Rule:
 
 
 # The first that fits decides. What a script meets is told by its text: Redis 6 drops the code of such errors.
-RIGHTS = "allow this user @scripting, @keyspace, @read and @write on the prefix's keys"
+RIGHTS = "allow this user +ping +@scripting +@keyspace +@read +@write on the keys of the prefix"
 NOT_WRITABLE = "can't write against a read only"
 RULES = (
     _lasting(
@@ -56,7 +56,6 @@ RULES = (
     _lasting(RIGHTS, NoPermissionError),
     _lasting(RIGHTS, text="acl failure in script"),
     _lasting("name the authority with ?ssl_ca_certs=FILE", ssl.SSLCertVerificationError),
-    _lasting("the port speaks no TLS: use redis:// for rediss://", ssl.SSLError, text="wrong version number"),
     _lasting("the server is part of a cluster: use redis+cluster://", MovedError),
     _lasting("the server is no cluster: leave out +cluster in the URL", text="cluster mode is not enabled"),
     _lasting("the server is no cluster: leave out +cluster in the URL", text="cluster support disabled"),
@@ -68,7 +67,7 @@ RULES = (
     _passing("nobody serves some of the cluster's slots: see CLUSTER INFO", ClusterDownError),
     _passing("raise maxmemory, or give the locks a server of their own", text="command not allowed when used mem"),
 )
-OTHERWISE = "check that the server runs and that this machine may reach it"
+OTHERWISE = "check that it runs, that this machine may reach it, and that both sides agree on TLS"
 
 
 def translated(error: Exception, where: str) -> LockError:
