@@ -2,7 +2,8 @@
 
 Called through servers.py, which says what Postgres and Valkey add.
 A server belongs to the process that started it: where util-linux's `setpriv` is at hand (any common Linux),
-the kernel stops the server when that process ends, by SIGKILL too. What is left behind elsewhere is stopped
+the kernel stops the server when that process ends, by SIGKILL too (to be exact: when the thread ends that
+called start(), so call it in the main one). What is left behind elsewhere is stopped
 by the next start on the same directory.
 """
 
