@@ -175,6 +175,23 @@ def test_a_start_that_fails_says_what_the_engine_said(tmp_path: Path) -> None:
         pass
 
 
+def test_a_temporary_engine_that_fails_says_why_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # hides setpriv, which root needs and others can do without
+    if os.geteuid() != 0:
+        with embedded_engine("postgres") as url:
+            assert answers(url)
+        return
+    with pytest.raises(EngineError, match="Postgres does not run as root"), embedded_engine("postgres"):
+        pass
+
+
+def test_an_odd_locale_of_the_user_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LANG"):
+        monkeypatch.setenv(name, "xx_XX.nowhere")
+    with embedded_engine("postgres") as url:
+        assert answers(url)
+
+
 def test_a_stale_server_is_stopped_at_the_next_start(tmp_path: Path) -> None:
     # As on a system where the kernel does not end a server with its parent.
     stale = RestartableValkey(tmp_path)

@@ -100,9 +100,7 @@ async def test_a_missing_table_or_right_is_named(site: LockSite, fresh_database:
                 with pytest.raises(LockConfigError, match="grant the worker's role"):
                     await lock.ping()
         finally:
-            connection.execute(
-                psycopg.sql.SQL("drop owned by {0}; drop role {0}").format(psycopg.sql.Identifier(role))
-            )
+            connection.execute(psycopg.sql.SQL("drop owned by {0}; drop role {0}").format(psycopg.sql.Identifier(role)))
 
 
 async def test_a_wrong_database_or_url_is_named(site: LockSite, fresh_database: str) -> None:

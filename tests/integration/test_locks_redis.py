@@ -80,9 +80,7 @@ async def test_forgotten_scripts_are_sent_again(site: LockSite, outside: redis.R
 
 
 @pytest.mark.acceptance("A38")
-async def test_locks_lost_to_flushall_are_taken_again_by_the_renewal(
-    site: LockSite, outside: redis.Redis
-) -> None:
+async def test_locks_lost_to_flushall_are_taken_again_by_the_renewal(site: LockSite, outside: redis.Redis) -> None:
     async with site.lock() as ours, site.lock() as theirs:
         await ours.acquire(["r", "s"], ["w:1", "w:2"], LONG_MS)
         outside.flushall()

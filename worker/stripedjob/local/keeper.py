@@ -36,10 +36,12 @@ def main(engine: str, directory: str, *, temporary: bool) -> None:
         return
     signal.signal(signal.SIGTERM, _end)
     server = SERVERS[engine](home, durable=not temporary)
+    unused = False
     try:
         server.start()
         _publish(home / URL_FILE, server.url)
         _wait_until_unused(home, server)
+        unused = True
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
     finally:
@@ -47,15 +49,17 @@ def main(engine: str, directory: str, *, temporary: bool) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         (home / URL_FILE).unlink(missing_ok=True)
         server.stop()
-        if temporary:
+        if temporary and unused:  # else a user still reads there why, and removes it
             shutil.rmtree(home, ignore_errors=True)
 
 
 def _wait_until_unused(home: Path, server: Server) -> None:
     """Return when the last user has gone; end when the engine has died: the next user starts afresh."""
     signal.signal(signal.SIGCHLD, _end)
-    if server.is_running():
-        filelock.take_when_alone(home / USERS_LOCK)  # kept to the end: a new user waits until the engine has stopped
+    if not server.is_running():
+        raise EngineError(f"{server.name} in {home} ended as soon as it was ready:\n{server.log_tail()}")
+    # Kept to the end: a new user waits until the engine has stopped.
+    filelock.take_when_alone(home / USERS_LOCK)
 
 
 def _publish(path: Path, url: str) -> None:

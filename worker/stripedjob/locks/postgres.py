@@ -53,9 +53,7 @@ class PostgresLock(LockBackend):
             raise LockConfigError(f"the lock URL {self._where} cannot be used: {error}") from error
         self._job = {"namespace": settings.namespace, "job_type": settings.job_type}
         schema = settings.schema.replace("%", "%%")  # these statements take parameters
-        self._acquire, self._release, self._flush = (
-            load_sql(name, schema) for name in ("acquire", "release", "flush")
-        )
+        self._acquire, self._release, self._flush = (load_sql(name, schema) for name in ("acquire", "release", "flush"))
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._turn = asyncio.Lock()
 

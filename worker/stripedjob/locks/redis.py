@@ -133,9 +133,7 @@ class RedisLock(LockBackend):
             async with asyncio.timeout(seconds_max), self._calls:
                 yield
         except TimeoutError as error:
-            raise LockUnavailable(
-                f"{self._where} did not answer in {seconds_max:.0f} s: {OTHERWISE}"
-            ) from error
+            raise LockUnavailable(f"{self._where} did not answer in {seconds_max:.0f} s: {OTHERWISE}") from error
         except (RedisError, RedisClusterException) as error:
             if NOT_WRITABLE in str(error):  # a demoted primary: connect anew, perhaps to its successor
                 await self._client.aclose()
