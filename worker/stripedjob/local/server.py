@@ -113,15 +113,14 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Stop in good order, by force after STOP_SECONDS_MAX; stopping a stopped server does nothing."""
-        if self._process is None:
-            return
-        self._process.send_signal(self.stop_signal)
-        try:
-            self._process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            self._process.send_signal(self.stop_signal)
+            try:
+                self._process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
         if self.sockets != self.home:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
