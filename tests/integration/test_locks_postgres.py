@@ -76,13 +76,6 @@ async def test_an_outside_party_keeps_workers_off(site: LockSite, fresh_database
             assert outside.execute(take).fetchone() is None
 
 
-async def test_an_odd_schema_name_is_a_name(fresh_database: str) -> None:
-    async with postgres_site(fresh_database, 'odd "schema" %s').lock() as lock:
-        await lock.ping()
-        assert await lock.acquire(["r"], ["w:1"], LONG_MS) == [0]
-        assert await lock.flush() == 1
-
-
 async def test_a_missing_table_or_right_is_named(site: LockSite, fresh_database: str) -> None:
     async with site.lock(schema="elsewhere") as lock:
         with pytest.raises(LockConfigError, match="stripedjob migrate"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from stripedjob.pool.errors import PoolError, PoolUnreachableError, WorkerLostError
+from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError, WorkerLostError
 from stripedjob.pool.migrate import migrate, migrations, teardown, version
 from stripedjob.pool.types import Failure, Fate, JobSettings, Lease, Settlement, Tally, Then
 from stripedjob.pool.worker import WorkerPool
@@ -108,6 +108,11 @@ def test_a06_applying_again_updates_in_place_and_never_from_an_older_generation(
 
     play(fresh_database, scene)
     assert count(db, "select schedule_limit from striped.job") == 9
+
+
+def test_a_schema_name_that_is_no_plain_name_is_refused(db: psycopg.Connection) -> None:
+    with pytest.raises(PoolSchemaError, match="use up to 63 of a-z"):
+        migrate(db, 'odd "schema" %s')
 
 
 def test_a_lease_is_exclusive_and_its_fence_grows(db: psycopg.Connection, fresh_database: str) -> None:
