@@ -57,3 +57,39 @@ begin
     return new_id;
 end
 $$;
+
+-- Makes the temporary table that enqueue_staged reads, for COPY to fill. Ids are drawn here, so that they follow the order of the rows.
+create function @extschema@.stage() returns void language sql as $$
+    create temporary table striped_staged (
+        id bigint not null default nextval(pg_get_serial_sequence('@extschema@.unit', 'id')),
+        resource text, payload json, importance int, due_at timestamptz, dedup_id text
+    ) on commit drop
+$$;
+
+-- Puts in what was staged, and returns how many were new. Of rows with the same deduplication id the first counts.
+create function @extschema@.enqueue_staged(p_namespace text, p_job_type text) returns bigint language plpgsql as $$
+declare
+    j @extschema@.job;
+    n bigint;
+begin
+    select * into j from @extschema@.job where id = @extschema@.job_id(p_namespace, p_job_type);
+    with fresh as (
+        insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
+        select j.id, s.dedup_id, min(s.id), clock_timestamp() + @extschema@.dedup_window()
+        from striped_staged s where s.dedup_id is not null group by s.dedup_id order by s.dedup_id
+        on conflict (job_id, dedup_id) do update
+            set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp()
+        returning d.unit_id
+    )
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    select s.id, j.id, s.resource,
+        case when s.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
+        coalesce(s.importance, j.importance), s.due_at, coalesce(s.payload, 'null')
+    from striped_staged s
+    where s.dedup_id is null or s.id in (select unit_id from fresh)
+    order by s.id;
+    get diagnostics n = row_count;
+    drop table striped_staged;
+    return n;
+end
+$$;
