@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError, WorkerLostError
 from stripedjob.pool.migrate import migrate, migrations, teardown, version
-from stripedjob.pool.types import Failure, Fate, JobSettings, Lease, Settlement, Tally, Then
+from stripedjob.pool.types import Batch, Failure, Fate, JobSettings, Lease, Settlement, Tally, Then
 from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def count(db: psycopg.Connection, query: str) -> int:
 async def claimed(pool: WorkerPool, job_id: int, worker_id: int, resources: int = 64, units: int = 100) -> list[Lease]:
     await pool.upkeep(job_id)
     return await pool.claim(worker_id, resources, units)
+
+
+batches = itertools.count(1)
+
+
+async def settle(pool: WorkerPool, job_id: int, worker_id: int, ended: list[Settlement]) -> list[str]:
+    return await pool.settle(job_id, Batch(worker_id, next(batches), tuple(ended), Tally()))
 
 
 def all_done(lease: Lease) -> Settlement:
@@ -122,11 +130,11 @@ def test_a_lease_is_exclusive_and_its_fence_grows(db: psycopg.Connection, fresh_
         (first,) = await claimed(pool, job_id, one, units=2)
         assert (len(first.ids), first.more) == (2, True)
         assert await claimed(pool, job_id, two) == []
-        assert await pool.settle(job_id, one, [all_done(first)], Tally()) == []
+        assert await settle(pool, job_id, one, [all_done(first)]) == []
         (second,) = await claimed(pool, job_id, two)
         assert second.fence > first.fence
         assert (len(second.ids), second.more) == (1, False)
-        assert await pool.settle(job_id, two, [all_done(second)], Tally()) == []
+        assert await settle(pool, job_id, two, [all_done(second)]) == []
 
     play(fresh_database, scene)
     assert count(db, "select count(*) from striped.unit") == 0
@@ -142,7 +150,7 @@ def test_a35_a_late_settlement_changes_nothing_and_is_counted(db: psycopg.Connec
         db.execute("update striped.worker set expires_at = now() - interval '1 s' where id = %s", [paused])
         (new,) = await claimed(pool, job_id, other)
         assert new.fence > old.fence
-        assert await pool.settle(job_id, paused, [all_done(old)], Tally()) == ["a"]
+        assert await settle(pool, job_id, paused, [all_done(old)]) == ["a"]
         with pytest.raises(WorkerLostError):
             await pool.renew(paused)
         with pytest.raises(WorkerLostError):
@@ -184,7 +192,7 @@ def test_after_a_death_with_many_leases_each_is_leased_alone_and_the_culprit_fou
         alone = [(await claimed(pool, job_id, worker))[0] for _ in range(2)]
         assert [(lease.suspect, len(lease.ids), lease.more) for lease in alone] == [(True, 1, True)] * 2
         good = next(lease for lease in alone if lease.resource == "innocent")
-        await pool.settle(job_id, worker, [all_done(good)], Tally())
+        await settle(pool, job_id, worker, [all_done(good)])
         db.execute("update striped.worker set expires_at = now() - interval '1 s'")
         await pool.upkeep(job_id)
 
@@ -201,7 +209,7 @@ def test_a14_no_more_workers_than_the_limit_may_claim(db: psycopg.Connection, fr
         workers = [await pool.register(job_id, f"w{number}") for number in range(5)]
         at_work = {worker: await claimed(pool, job_id, worker, resources=1) for worker in workers}
         assert [len(at_work[worker]) for worker in workers] == [1, 1, 0, 0, 0]
-        await pool.settle(job_id, workers[0], [all_done(at_work[workers[0]][0])], Tally())
+        await settle(pool, job_id, workers[0], [all_done(at_work[workers[0]][0])])
         await pool.leave(workers[0])
         assert [len(await claimed(pool, job_id, worker, resources=1)) for worker in workers[1:]] == [1, 1, 0, 0]
 
@@ -257,7 +265,7 @@ def test_a41_a_retry_waits_for_its_time_and_blocks_nothing(db: psycopg.Connectio
         worker = await pool.register(job_id, "w")
         (lease,) = await claimed(pool, job_id, worker)
         failed = Failure(first, Fate.DELAYED, attempts=1, crashes=0, reason="later", after_seconds=3600)
-        await pool.settle(job_id, worker, [Settlement(lease, Then.IDLE, (second,), (failed,))], Tally())
+        await settle(pool, job_id, worker, [Settlement(lease, Then.IDLE, (second,), (failed,))])
         assert await claimed(pool, job_id, worker) == []
         db.execute("update striped.unit set due_at = clock_timestamp()")
         await pool.upkeep(job_id)
@@ -275,7 +283,7 @@ def test_a43_what_was_set_aside_is_seen_and_released(db: psycopg.Connection, fre
         worker = await pool.register(job_id, "w")
         (lease,) = await claimed(pool, job_id, worker)
         failed = Failure(unit, Fate(state), attempts=1, crashes=0, reason="no such listing")
-        await pool.settle(job_id, worker, [Settlement(lease, Then.IDLE, (), (failed,))], Tally())
+        await settle(pool, job_id, worker, [Settlement(lease, Then.IDLE, (), (failed,))])
         held, dead = db.execute("select held, dead from striped.job_status").fetchall()[0]
         assert {"held": held, "dead": dead}[state] == held + dead == 1
         revived = db.execute(
@@ -338,7 +346,7 @@ def test_a10_clear_removes_units_and_leases_and_the_workers_go_on(db: psycopg.Co
         worker = await pool.register(job_id, "w")
         (lease,) = await claimed(pool, job_id, worker)
         assert count(db, f"select striped.clear({job_id})") == 5
-        assert await pool.settle(job_id, worker, [all_done(lease)], Tally()) == ["a"]
+        assert await settle(pool, job_id, worker, [all_done(lease)]) == ["a"]
         (unit,) = enqueue(db, "b")
         (fresh,) = await claimed(pool, job_id, worker)
         assert fresh.ids == (unit,)
@@ -356,7 +364,7 @@ def test_no_wake_up_is_lost_when_units_come_in_while_the_resource_is_leased(
         folded, unfolded = enqueue(db, "a")[0], None
         await pool.upkeep(job_id)
         unfolded = enqueue(db, "a")[0]
-        await pool.settle(job_id, worker, [all_done(lease)], Tally())
+        await settle(pool, job_id, worker, [all_done(lease)])
         (rest,) = await claimed(pool, job_id, worker)
         assert rest.ids == (folded, unfolded)
 

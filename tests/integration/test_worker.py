@@ -3,71 +3,247 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
+from tests.support.worksite import PATIENCE_SECONDS, Site, drained
 
-from stripedjob.locks import LockSettings, open_lock
-from stripedjob.pool.migrate import migrate
-from stripedjob.pool.types import JobSettings
-from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.executor import Config
-from stripedjob.runtime.host import Host
-from stripedjob.runtime.loop import Worker, WorkerSettings
+from stripedjob.runtime.host import HandlerError
 
-PATIENCE_SECONDS = 60
-CONFIG = Config(
-    "tests.support.handlers:act", per_resource=False, slots=1, block=False, path=str(Path(__file__).parents[2])
-)
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.support.engines import RestartablePostgres, RestartableValkey
+
+    from stripedjob.runtime.loop import Worker
 
 
-async def drained(watch: WorkerPool, workers: list[Worker], job_id: int) -> None:
-    runs = [asyncio.create_task(worker.run()) for worker in workers]
-    while not all(run.done() for run in runs):
-        await watch.upkeep(job_id)
-        if await watch.is_empty(job_id):
-            for worker in workers:
-                worker.drain()
-        await asyncio.wait(runs, timeout=0.05)
-    for run in runs:
-        await run
+async def eventually(said: Callable[[], Any]) -> None:
+    """Wait until it is so; the scene has the time limit."""
+    while not said():
+        await asyncio.sleep(0.02)
+
+
+def play(site: Site, act: Callable[[Worker], Awaitable[None]], function: str = "pause", **changes: Any) -> None:
+    """Let one worker work until nothing is left, while something happens to it."""
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler(function, database=None), **changes)
+            await asyncio.gather(drained(site, [worker]), act(worker))
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_drain_a_pool(fresh_database: str, fresh_valkey: str, workers: int) -> None:
+    site = Site(fresh_database, fresh_valkey)
+    site.fill(4000, 200)
+    site.drain(site.handler("act"), workers)
+    status = site.status()
+    assert [status[f"total_{name}"] for name in ("done", "stale", "held", "dead", "lock_refusals")] == [
+        4000,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert site.sql("select count(*) from striped.stripe") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("function", "per_resource"), [("record", False), ("record_async", False), ("record_batch", True)]
+)
+def test_effect_and_completion_commit_together(fresh_database: str, function: str, per_resource: bool) -> None:  # noqa: FBT001
+    site = Site(fresh_database, policy=RetryPolicy(attempts_max=2, backoff_seconds=0.01))
+    site.fill(200, 20)
+    site.fill(1, 1, '"error"')
+    site.drain(site.handler(function, per_resource=per_resource, database=site.database), slots=2)
+    status = site.status()
+    done, dead = status["total_done"], status["total_dead"]
+    assert site.sql("select count(*), count(distinct unit) from effect") == [(done, done)]
+    assert (done + dead, status["total_stale"]) == (201, 0)
+    assert 1 <= dead <= (11 if per_resource else 1)  # a batch fails as a whole
+
+
+def test_a_lost_lease_rolls_its_transaction_back(fresh_database: str) -> None:
+    site = Site(fresh_database)
+    site.fill(1, 1, "0.6")
+
+    async def act(_worker: Worker) -> None:
+        await eventually(lambda: site.sql("select 1 from striped.stripe where state = 'leased'"))
+        site.sql("update striped.stripe set fence = nextval('striped.fence')")  # as if it had passed to another
+        await eventually(lambda: site.status()["total_stale"])
+        site.sql("update striped.stripe set state = 'ready', worker_id = null where state = 'leased'")
+
     async def scene() -> None:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
-            pools = [await stack.enter_async_context(WorkerPool.open(fresh_database)) for _ in range(workers + 1)]
-            job_id = await pools[0].apply_job(JobSettings("default", "sync", schedule_limit=workers))
-            conn.execute(
-                "insert into striped.unit (job_id, resource, payload)"
-                " select %s, 'r' || n %% 200, '0' from generate_series(1, 4000) n",
-                [job_id],
-            )
-            lock = LockSettings(backend="Redis", url=fresh_valkey, namespace="default", job_type="sync")
-            settings = WorkerSettings(job_id, "w", 30.0, 64, 100, 1, RetryPolicy())
-            crew = [
-                Worker(
-                    settings,
-                    pool,
-                    await stack.enter_async_context(open_lock(lock)),
-                    await stack.enter_async_context(Host(CONFIG, 60)),
-                )
-                for pool in pools[1:]
-            ]
-            await drained(pools[0], crew, job_id)
+            worker = await site.worker(stack, site.handler("record", database=site.database))
+            await asyncio.gather(drained(site, [worker]), act(worker))
 
-    with psycopg.connect(fresh_database, autocommit=True) as conn:
-        migrate(conn)
+    asyncio.run(scene())
+    assert site.sql("select count(*) from effect") == [(1,)]
+
+
+@pytest.mark.acceptance("A38")
+def test_a_worker_taken_for_dead_stops_and_starts_anew(fresh_database: str) -> None:
+    site = Site(fresh_database)
+    site.fill(20, 20, "0.1")
+
+    async def act(_worker: Worker) -> None:
+        await eventually(lambda: site.status()["working"])
+        site.sql("update striped.worker set expires_at = now() - interval '1 minute'")
+
+    play(site, act)
+    assert site.status()["total_done"] == 20
+    assert site.sql("select last_value > 1 from striped.worker_id_seq") == [(True,)]
+
+
+def test_a_lease_that_cannot_be_renewed_ends_the_work_in_time(restartable_postgres: RestartablePostgres) -> None:
+    site = Site(restartable_postgres.url)
+    site.job = replace(site.job, lease_seconds=3)
+    site.apply()
+    site.fill(1, 1, "0.2")
+    site.fill(1, 1, "3600")
+    runs: list[int] = []
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("pause"))
+            run = asyncio.create_task(worker.run())
+            await eventually(lambda: len(worker._host.board.running()) == 1 and site.status()["total_done"] == 1)
+            restartable_postgres.stop()
+            await eventually(lambda: not worker._host.board.running())
+            runs.append(1)
+            run.cancel()
+            await asyncio.wait([run])
+
+    asyncio.run(scene())
+    assert runs == [1]
+
+
+def test_a_postgres_restart_costs_time_alone(restartable_postgres: RestartablePostgres, fresh_valkey: str) -> None:
+    site = Site(restartable_postgres.url, fresh_valkey)
+    site.fill(300, 30, "0.01")
+
+    async def act(_worker: Worker) -> None:
+        await eventually(lambda: site.status()["total_done"] > 50)
+        restartable_postgres.stop()
+        await asyncio.sleep(0.5)
+        restartable_postgres.start()
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("pause"))
+            run = asyncio.create_task(worker.run())
+            await act(worker)
+            await eventually(lambda: site.status()["total_done"] == 300)
+            worker.drain()
+            await run
+
+    asyncio.run(scene())
+    status = site.status()
+    assert (status["total_done"], status["total_stale"], status["pending"]) == (300, 0, 0)
+
+
+def test_a_valkey_restart_costs_time_alone(fresh_database: str, restartable_valkey: RestartableValkey) -> None:
+    site = Site(fresh_database, restartable_valkey.url)
+    site.fill(300, 30, "0.01")
+
+    async def act(_worker: Worker) -> None:
+        await eventually(lambda: site.status()["total_done"] > 50)
+        restartable_valkey.stop()
+        await asyncio.sleep(1)
+        restartable_valkey.start()
+
+    play(site, act)
+    assert site.status()["total_done"] == 300
+
+
+def test_draining_gives_back_what_would_take_too_long(fresh_database: str) -> None:
+    site = Site(fresh_database)
+    site.fill(1, 1, "3600")
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("pause"), drain_seconds=0.3)
+            run = asyncio.create_task(worker.run())
+            await eventually(worker._host.board.running)
+            worker.drain()
+            await run
+
+    asyncio.run(scene())
+    status = site.status()
+    assert (status["pending"], status["in_flight"], status["workers"], status["total_crashed"]) == (1, 0, 0, 0)
+    assert site.sql("select attempts, crashes from striped.unit") == [(0, 0)]
+
+
+@pytest.mark.acceptance("A10")
+def test_of_units_that_ran_together_the_one_that_kills_is_found_and_held(fresh_database: str) -> None:
+    site = Site(fresh_database, policy=RetryPolicy(crash_threshold=2))
+    site.fill(30, 30, "0.05")
+    site.sql("update striped.unit set payload = '\"die\"' where resource = 'r7'")
+    site.drain(site.handler("act_slowly"), slots=4)
+    status = site.status()
+    assert (status["total_done"], status["held"]) == (29, 1)
+    assert site.sql("select resource, crashes from striped.unit") == [("r7", 2)]
+
+
+def test_a_handler_that_cannot_come_back_ends_the_worker_and_loses_nothing(
+    fresh_database: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIPEDJOB_TEST_FLAG", str(tmp_path / "gone"))
+    site = Site(fresh_database)
+    site.fill(3, 3)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, replace(site.handler("act"), target=("tests.support.vanishing:act",)))
+            await worker.run()
+
+    with pytest.raises(HandlerError, match="gone for good"):
         asyncio.run(scene())
-        assert conn.execute("select done, stale, held, dead, lock_refusals from striped.job").fetchone() == (
-            4000,
-            0,
-            0,
-            0,
-            0,
-        )
-        assert conn.execute("select count(*) from striped.stripe").fetchone() == (0,)
+    status = site.status()
+    assert (status["pending"], status["in_flight"], status["workers"]) == (3, 0, 0)
+
+
+def test_idle_workers_are_called_when_there_is_work(fresh_database: str) -> None:
+    site = Site(fresh_database)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            crew = [await site.worker(stack, site.handler("pause")) for _ in range(3)]
+            runs = [asyncio.create_task(worker.run()) for worker in crew]
+            await eventually(lambda: site.status()["workers"] == 3)
+            site.fill(30, 30, "0.1")
+            await eventually(lambda: site.status()["working"] == 3)
+            for worker in crew:
+                worker.drain()
+            await asyncio.gather(*runs)
+
+    asyncio.run(scene())
+
+
+def test_the_executor_ends_with_its_worker(fresh_database: str) -> None:
+    site = Site(fresh_database)
+
+    async def scene() -> int:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("act"))
+            process = worker._host._process
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)  # while idle: it is replaced
+            await eventually(lambda: worker._host._process is not process and worker._host._ready)
+            site.fill(10, 10)
+            await drained(site, [worker])
+            assert worker._host._process is not None
+            return worker._host._process.pid
+
+    pid = asyncio.run(scene())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -5,8 +5,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
+
+import psycopg
 
 from stripedjob.runtime.work import Dead, Hold, Retry, Unit
+
+
+class Unspeakable(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError
+
 
 ACTIONS: dict[str, Callable[[], None]] = {
     "retry": lambda: _raise(Retry("busy", after=7)),
@@ -14,17 +23,19 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "dead": lambda: _raise(Dead("never")),
     "error": lambda: _raise(ValueError("broken")),
     "exit": lambda: sys.exit(3),
+    "unspeakable": lambda: _raise(Unspeakable()),
+    "interrupt": lambda: _raise(KeyboardInterrupt()),
     "die": lambda: os._exit(9),
     "hang": lambda: time.sleep(3600),
 }
 
 
-def _raise(error: Exception) -> None:
+def _raise(error: BaseException) -> None:
     raise error
 
 
 def act(unit: Unit) -> None:
-    if unit.payload in ACTIONS:
+    if isinstance(unit.payload, str) and unit.payload in ACTIONS:
         ACTIONS[unit.payload]()
 
 
@@ -36,6 +47,48 @@ def act_batch(units: list[Unit]) -> None:
 async def act_async(unit: Unit) -> None:
     await asyncio.sleep(0)
     act(unit)
+
+
+def pause(unit: Unit) -> None:
+    """Take as many seconds as the payload says."""
+    time.sleep(unit.payload)
+
+
+def act_slowly(unit: Unit) -> None:
+    """Take as many seconds as the payload says, and act where it is a word."""
+    if isinstance(unit.payload, float):
+        time.sleep(unit.payload)
+    act(unit)
+
+
+def record(unit: Unit, conn: psycopg.Connection) -> None:
+    """Write the unit down in the same transaction, after as long as the payload says; fail where it is a word."""
+    if isinstance(unit.payload, float):
+        time.sleep(unit.payload)
+    conn.execute("insert into effect (unit, resource, fence) values (%s, %s, %s)", [unit.id, unit.resource, unit.fence])
+    act(unit)
+
+
+async def record_async(unit: Unit, conn: psycopg.AsyncConnection) -> None:
+    await conn.execute(
+        "insert into effect (unit, resource, fence) values (%s, %s, %s)", [unit.id, unit.resource, unit.fence]
+    )
+    act(unit)
+
+
+def record_batch(units: list[Unit], conn: psycopg.Connection) -> None:
+    for unit in units:
+        record(unit, conn)
+
+
+def watched(unit: Unit, conn: psycopg.Connection) -> None:
+    """Record the interval of the work as well: (resource, fence, from, to) by the database's clock."""
+    started: Any = conn.execute("select clock_timestamp()").fetchone()
+    time.sleep(unit.payload or 0)
+    conn.execute(
+        "insert into effect (unit, resource, fence, began, ended) values (%s, %s, %s, %s, clock_timestamp())",
+        [unit.id, unit.resource, unit.fence, started[0]],
+    )
 
 
 NOT_A_FUNCTION = 7

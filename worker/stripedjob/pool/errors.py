@@ -19,3 +19,7 @@ class PoolSchemaError(PoolError):
 
 class WorkerLostError(PoolError):
     """The worker's lease ran out and it was taken for dead; it must stop its work and register anew."""
+
+
+class PoolRefusedError(PoolError):
+    """Postgres refused: a wrong password, a missing database, or no permission. Trying again does not help."""

@@ -81,11 +81,22 @@ class Settlement:
 
 @dataclass(slots=True)
 class Tally:
-    """What a worker counts between two settlements."""
+    """What a worker counts between two batches. `recorded`: units whose handler committed their completion itself."""
 
+    recorded: int = 0
     claimed: int = 0
     lock_tries: int = 0
     lock_refusals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Settlements that are recorded together, each of another lease. Under one `number` they count once."""
+
+    worker_id: int
+    number: int
+    ended: tuple[Settlement, ...]
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease that ran out WorkerLostError.
 """
 
+import asyncio
+import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,11 +14,9 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Json
 
-from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError, WorkerLostError
-from stripedjob.pool.types import JobSettings, Lease, Poll, Settlement, Tally
-
-WORKER_LOST = "SJ001"  # the SQLSTATE that live_worker() raises
-CONNECT_SECONDS_MAX = 5
+from stripedjob.pool.connection import CALL_SECONDS_MAX, CONNECTION, connection_error, foreign_errors
+from stripedjob.pool.errors import WorkerLostError
+from stripedjob.pool.types import Batch, JobSettings, Lease, Poll
 
 
 class WorkerPool:
@@ -25,19 +26,20 @@ class WorkerPool:
         """Take a connection in autocommit mode."""
         self._conn = conn
         self._schema = sql.Identifier(schema)
+        self._listening = False
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, schema: str = "striped") -> AsyncIterator["WorkerPool"]:
-        """Connect; raises PoolUnreachableError with the server's own words."""
+        """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
         try:
-            conn = await psycopg.AsyncConnection.connect(
-                url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, application_name="stripedjob"
-            )
-        except psycopg.OperationalError as error:
-            raise PoolUnreachableError(f"Postgres cannot be reached: {error}") from error
-        async with conn:
+            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
+        except psycopg.Error as error:
+            raise connection_error(error) from error
+        try:
             yield cls(conn, schema)
+        finally:
+            await conn.close()
 
     async def apply_job(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
@@ -68,12 +70,14 @@ class WorkerPool:
         rows = await self._rows("claim(%s, %s, %s)", [worker_id, resources_max, units_max])
         return [_lease(row, units_max) for row in rows]
 
-    async def settle(self, job_id: int, worker_id: int, ended: Sequence[Settlement], tally: Tally) -> list[str]:
+    async def settle(self, job_id: int, batch: Batch) -> list[str]:
         """Record what became of leases; returns the resources that were refused, because their lease was lost."""
+        ended, tally = batch.ended, batch.tally
         failed = [failure.as_row() for one in ended for failure in one.failed]
         values = [
             job_id,
-            worker_id,
+            batch.worker_id,
+            batch.number,
             [one.lease.resource for one in ended],
             [one.lease.fence for one in ended],
             [len(one.done) for one in ended],
@@ -81,11 +85,12 @@ class WorkerPool:
             [one.wait_seconds for one in ended],
             [unit_id for one in ended for unit_id in one.done],
             Json(failed) if failed else None,
+            tally.recorded,
             tally.claimed,
             tally.lock_tries,
             tally.lock_refusals,
         ]
-        call = "settle(%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s)"
+        call = "settle(%s,%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s,%s)"
         return list(await self._value(call, values))
 
     async def renew(self, worker_id: int) -> None:
@@ -102,26 +107,47 @@ class WorkerPool:
         """Say whether nothing is left to do: held and dead units, which wait for a person, do not count."""
         return bool(await self._value("is_empty(%s)", [job_id]))
 
+    async def listen(self, job_id: int, seconds: float, wake: asyncio.Event) -> None:
+        """Sleep so long, or until `wake` is set, or until a claim left work over and the lot falls on this worker."""
+        await self._listen_to(job_id)
+        tasks = [asyncio.create_task(self._called(seconds)), asyncio.create_task(wake.wait())]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(tasks)
+        if tasks[0] in done:
+            await tasks[0]
+
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""
         await self._value("leave(%s)", [worker_id])
+
+    async def _listen_to(self, job_id: int) -> None:
+        if not self._listening:
+            await self._run(sql.SQL("listen {}").format(sql.Identifier(f"striped_{job_id}")), [])
+            self._listening = True
+
+    async def _called(self, seconds: float) -> None:
+        """Wait for a call of `k/n`, and answer with that chance: of n idle workers, k are to come."""
+        end = time.monotonic() + seconds
+        with foreign_errors():
+            while (left := end - time.monotonic()) > 0:
+                async for call in self._conn.notifies(timeout=left, stop_after=1):
+                    wanted, _, idle = call.payload.partition("/")
+                    if random.random() * int(idle) < int(wanted):  # noqa: S311 - a lot, not a secret
+                        return
 
     async def _value(self, call: str, values: Sequence[Any]) -> Any:
         return (await self._rows(call, values))[0][0]
 
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
         query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
-        try:
-            cursor = await self._conn.execute(query, values, binary=True)
-            return await cursor.fetchall()
-        except psycopg.errors.UndefinedFunction as error:
-            raise PoolSchemaError from error
-        except psycopg.OperationalError as error:
-            raise PoolUnreachableError(f"the connection to Postgres was lost: {error}") from error
-        except psycopg.DatabaseError as error:
-            if error.sqlstate == WORKER_LOST:
-                raise WorkerLostError from error
-            raise PoolError(str(error)) from error
+        return await (await self._run(query, values)).fetchall()
+
+    async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
+        with foreign_errors():
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                return await self._conn.execute(query, values, binary=True)
 
 
 def _lease(row: Sequence[Any], units_max: int) -> Lease:

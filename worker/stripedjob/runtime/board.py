@@ -5,14 +5,17 @@ and to know what ran when the executor died. The main process writes the deadlin
 Neither ever waits for the other, and a message a unit would cost more than many a handler.
 """
 
+import contextlib
 import mmap
 import os
+import signal
 import struct
 import tempfile
 from dataclasses import dataclass
 
 HEADER = struct.Struct("d")  # the deadline, on the monotonic clock that both processes share
 SLOT = struct.Struct("qqd")  # key of the lease + 1, index of the unit, monotonic time of its start; 0: nothing runs
+GROUP = struct.Struct("q")  # the process group of a slot's command; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,14 @@ class Board:
         """Map the file `fd`, made by `create`."""
         self.fd = fd
         self._slots = slots
-        self._memory = mmap.mmap(fd, HEADER.size + slots * SLOT.size)
+        self._groups = HEADER.size + slots * SLOT.size
+        self._memory = mmap.mmap(fd, self._groups + slots * GROUP.size)
 
     @classmethod
     def create(cls, slots: int) -> "Board":
         """Make an empty board."""
         with tempfile.TemporaryFile() as file:
-            file.truncate(HEADER.size + slots * SLOT.size)
+            file.truncate(HEADER.size + slots * (SLOT.size + GROUP.size))
             return cls(os.dup(file.fileno()), slots)
 
     def close(self) -> None:
@@ -61,6 +65,19 @@ class Board:
     def clear(self, slot: int) -> None:
         """Say that nothing runs in this slot."""
         SLOT.pack_into(self._memory, HEADER.size + slot * SLOT.size, 0, 0, 0.0)
+
+    def set_group(self, slot: int, group: int) -> None:
+        """Say which process group the command of this slot is; 0: it has ended."""
+        GROUP.pack_into(self._memory, self._groups + slot * GROUP.size, group)
+
+    def kill_groups(self) -> None:
+        """End the commands of all slots."""
+        for slot in range(self._slots):
+            (group,) = GROUP.unpack_from(self._memory, self._groups + slot * GROUP.size)
+            if group:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
+                self.set_group(slot, 0)
 
     def running(self) -> list[Running]:
         """All that runs now."""

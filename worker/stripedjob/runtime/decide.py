@@ -36,11 +36,14 @@ def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, dice: random.Ran
     """Say what becomes of each unit and of the resource. Units that were not started go back as they were."""
     failures = tuple(_failure(lease, fault, policy, dice) for fault in outcome.faults)
     faulty = {fault.index for fault in outcome.faults}
-    done = tuple(lease.ids[i] for i in range(outcome.first, outcome.tried) if i not in faulty)
+    tried = range(outcome.first, outcome.tried)
+    done = () if outcome.recorded else tuple(lease.ids[i] for i in tried if i not in faulty)
     if not outcome.final:
         return Settlement(lease, Then.KEEP, done, failures)
     left = lease.more or outcome.tried < len(lease.ids) or any(f.to is Fate.READY for f in failures)
     then, wait_seconds = (Then.READY if left else Then.IDLE), None
+    if outcome.suspect:
+        then = Then.SUSPECT
     if policy.on_failure == "Block":
         held = any(f.to is Fate.HELD for f in failures)
         waits = [f.after_seconds for f in failures if f.to is Fate.READY]

@@ -8,8 +8,6 @@ or the whole interpreter stops nothing but itself: leases are renewed elsewhere,
 """
 
 import asyncio
-import importlib
-import inspect
 import os
 import pickle
 import queue
@@ -23,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stripedjob.runtime.board import Board
+from stripedjob.runtime.handlers import Call, Handler, HandlerSettings, make
 from stripedjob.runtime.work import Fault, Outcome, Unit, Verdict, fault_of
 
 LENGTH = struct.Struct("!I")
@@ -33,11 +32,10 @@ REPORT_SECONDS = 0.05  # an outcome is sent at most so late, however long the ne
 class Config:
     """What to run and how. `path` is put first on sys.path; `block`: a unit that is not done ends its lease."""
 
-    function: str
-    per_resource: bool
-    slots: int
-    block: bool
-    path: str
+    handler: HandlerSettings
+    slots: int = 1
+    block: bool = False
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +65,6 @@ class Broken:
     """The function cannot be had, and why."""
 
     reason: str
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """Import `pkg.mod:func`; raises ImportError, or whatever the module raises."""
-    module_name, _, attribute = name.partition(":")
-    found: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ImportError(f"module {module_name} has no {attribute}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise TypeError(f"it is a {type(found).__name__}, not a function")
-    return found  # type: ignore[no-any-return]
 
 
 class Reporter:
@@ -122,7 +107,7 @@ class Progress:
     def __init__(self, task: Task, board: Board, slot: int, config: Config, reporter: Reporter) -> None:
         """Start with nothing tried."""
         self._task, self._board, self._slot, self._config, self._reporter = task, board, slot, config, reporter
-        self._first = self._tried = 0
+        self._first = self._tried = self._done = 0
         self._faults: list[Fault] = []
         self._reported = time.monotonic()
 
@@ -141,48 +126,51 @@ class Progress:
     def ended(self, units: int, error: BaseException | None) -> None:
         """Record that the next so many units were tried, and how it ended."""
         self._board.clear(self._slot)
-        if error is not None:
+        if error is None:
+            self._done += units
+        else:
             self._faults += [fault_of(self._tried + i, error) for i in range(units)]
         self._tried += units
 
     def report(self, *, final: bool) -> None:
         """Send what came since the last report."""
         now = time.monotonic()
-        self._reporter.add(
-            Outcome(self._task.key, self._first, self._tried, tuple(self._faults), final, now - self._reported)
-        )
-        self._first, self._faults, self._reported = self._tried, [], now
+        seconds = now - self._reported
+        recorded = self._done if self._config.handler.database else 0
+        faults = tuple(self._faults)
+        self._reporter.add(Outcome(self._task.key, self._first, self._tried, faults, final, seconds, recorded))
+        self._first, self._done, self._faults, self._reported = self._tried, 0, [], now
 
 
 def calls(task: Task, config: Config) -> list[tuple[Any, int]]:
     """Give the arguments of the function's calls, each with the number of units that it covers."""
     units = task.units()
-    return [(units, len(units))] if config.per_resource else [(unit, 1) for unit in units]
+    return [(units, len(units))] if config.handler.per_resource else [(unit, 1) for unit in units]
 
 
-def run_task(function: Callable[[Any], Any], task: Task, config: Config, progress: Progress) -> None:
+def run_task(call: Call, task: Task, config: Config, progress: Progress) -> None:
     """Run one task with a function that returns its result."""
     for argument, units in calls(task, config):
         if not progress.may_start():
             break
         error: BaseException | None = None
         try:
-            function(argument)
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
+            call(argument)
+        except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
             error = raised
         progress.ended(units, error)
     progress.report(final=True)
 
 
-async def run_task_async(function: Callable[[Any], Any], task: Task, config: Config, progress: Progress) -> None:
+async def run_task_async(call: Call, task: Task, config: Config, progress: Progress) -> None:
     """Run one task with a coroutine function."""
     for argument, units in calls(task, config):
         if not progress.may_start():
             break
         error: BaseException | None = None
         try:
-            await function(argument)
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
+            await call(argument)
+        except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
             error = raised
         progress.ended(units, error)
     progress.report(final=True)
@@ -191,13 +179,13 @@ async def run_task_async(function: Callable[[Any], Any], task: Task, config: Con
 class Executor:
     """Reads tasks from the socket and works on `slots` of them at the same time."""
 
-    def __init__(self, sock: socket.socket, board: Board, config: Config, function: Callable[..., Any]) -> None:
+    def __init__(self, sock: socket.socket, board: Board, config: Config, handler: Handler) -> None:
         """Take everything; nothing runs yet."""
-        self._sock, self._board, self._config, self._function = sock, board, config, function
+        self._sock, self._board, self._config, self._handler = sock, board, config, handler
 
     def run(self) -> None:
         """Work until the main process hangs up."""
-        if inspect.iscoroutinefunction(self._function):
+        if self._handler.is_async:
             asyncio.run(self._run_async())
         else:
             self._run_threads()
@@ -206,6 +194,7 @@ class Executor:
         while (tasks := receive(self._sock)) is not None:
             for task in tasks:
                 put(task)
+        self._board.kill_groups()
         os._exit(0)  # the main process is gone and with it the right to go on, whatever the function is doing
 
     def _start(self, put: Callable[[Task], Any], is_empty: Callable[[], bool]) -> Reporter:
@@ -217,9 +206,10 @@ class Executor:
         reporter = self._start(tasks.put, tasks.empty)
 
         def work(slot: int) -> None:
+            call = self._handler.for_slot(slot)
             while True:
                 task = tasks.get()
-                run_task(self._function, task, self._config, Progress(task, self._board, slot, self._config, reporter))
+                run_task(call, task, self._config, Progress(task, self._board, slot, self._config, reporter))
 
         for slot in range(1, self._config.slots):
             threading.Thread(target=work, args=(slot,), daemon=True).start()
@@ -231,10 +221,11 @@ class Executor:
         reporter = self._start(lambda task: loop.call_soon_threadsafe(tasks.put_nowait, task), tasks.empty)
 
         async def work(slot: int) -> None:
+            call = self._handler.for_slot(slot)
             while True:
                 task = await tasks.get()
                 progress = Progress(task, self._board, slot, self._config, reporter)
-                await run_task_async(self._function, task, self._config, progress)
+                await run_task_async(call, task, self._config, progress)
 
         async with asyncio.TaskGroup() as group:
             for slot in range(self._config.slots):
@@ -269,10 +260,11 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     config: Config = receive(sock)
     sys.path.insert(0, config.path)
+    board = Board(int(sys.argv[2]), config.slots)
     try:
-        function = load_function(config.function)
+        handler = make(config.handler, board)
     except Exception as error:  # noqa: BLE001 - importing runs the user's code
-        send(sock, Broken(f"handler {config.function} cannot be imported: {type(error).__name__}: {error}"))
+        send(sock, Broken(f"handler {config.handler} cannot be had: {type(error).__name__}: {error}"))
         return
     send(sock, Ready())
-    Executor(sock, Board(int(sys.argv[2]), config.slots), config, function).run()
+    Executor(sock, board, config, handler).run()

@@ -6,6 +6,8 @@ outcome, also when the executor died with it.
 
 import asyncio
 import contextlib
+import math
+import os
 import pickle
 import signal
 import socket
@@ -30,15 +32,20 @@ class HandlerError(Exception):
 class Host:
     """One executor process and what it has been given. `async with Host(...)`; then submit() and outcomes()."""
 
-    def __init__(self, config: Config, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         """Take what to run; nothing is started yet."""
-        self._config, self._timeout_seconds, self._clock = config, timeout_seconds, clock
+        self._config, self._clock = config, clock
+        self._timeout_seconds = config.handler.timeout_seconds
+        self.kill_at = math.inf  # monotonic: what still runs then is ended, and nobody is blamed
         self.board = Board.create(config.slots)
         self._given: dict[int, tuple[Task, int]] = {}  # key -> the task, and how many of its units are settled
-        self._outcomes: asyncio.Queue[list[Outcome]] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[list[Outcome] | HandlerError] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._timed_out: set[tuple[int, int]] = set()
+        self._blameless = False
+        self._ready = False
+        self._broken: HandlerError | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -58,7 +65,7 @@ class Host:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self.kill()
+        await self._end()
         self.board.close()
 
     def submit(self, leases: Iterable[tuple[int, Lease]]) -> None:
@@ -66,23 +73,34 @@ class Host:
         tasks = [
             Task(key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads) for key, lease in leases
         ]
+        if not tasks:
+            return
         self._given |= {task.key: (task, 0) for task in tasks}
-        self._send(tasks)
+        if self._ready:
+            self._send(tasks)
+        elif self._broken is not None:
+            self._give_up(self._broken)
 
     async def outcomes(self) -> list[Outcome]:
-        """Wait for the next outcomes."""
-        return await self._outcomes.get()
+        """Wait for the next outcomes; raises HandlerError where the executor cannot be started again."""
+        return _checked(await self._outcomes.get())
 
     def outcomes_now(self) -> list[Outcome]:
         """Give the outcomes that are there already, without waiting."""
-        return [] if self._outcomes.empty() else self._outcomes.get_nowait()
+        return [] if self._outcomes.empty() else _checked(self._outcomes.get_nowait())
 
     async def kill(self) -> None:
-        """End the executor with whatever it is doing."""
+        """End the executor with whatever it is doing; nobody is blamed, and another is started."""
+        if self._ready:
+            self._blameless = True
+            await self._end()
+
+    async def _end(self) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+        self.board.kill_groups()
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(ConnectionError):
@@ -101,8 +119,11 @@ class Host:
         self._send(self._config)
         answer = await _receive(reader)
         if isinstance(answer, Ready):
+            self._ready = True
+            if self._given:
+                self._send([task for task, _ in self._given.values()])
             return reader
-        await self.kill()
+        await self._end()
         raise HandlerError(answer.reason if isinstance(answer, Broken) else "the executor ended before it was ready")
 
     def _send(self, message: Any) -> None:
@@ -115,7 +136,12 @@ class Host:
             outcomes: list[Outcome] | None = await _receive(reader)
             if outcomes is None:
                 await self._bury()
-                reader = await self._start()
+                try:
+                    reader = await self._start()
+                except HandlerError as error:
+                    self._broken = error
+                    self._give_up(error)
+                    return
                 continue
             for outcome in outcomes:
                 if outcome.final:
@@ -124,16 +150,26 @@ class Host:
                     self._given[outcome.key] = (self._given[outcome.key][0], outcome.tried)
             self._outcomes.put_nowait(outcomes)
 
+    def _give_up(self, error: HandlerError) -> None:
+        """Give back what was handed over since the executor died for good."""
+        if self._given:
+            self._outcomes.put_nowait([Outcome(key, 0, 0, (), final=True) for key in self._given])
+            self._given.clear()
+        self._outcomes.put_nowait(error)
+
     async def _bury(self) -> None:
         """Make a final outcome of everything that the dead executor had."""
-        await self.kill()
+        self._ready = False
+        await self._end()
         running = self.board.running()
         for slot in range(self._config.slots):
             self.board.clear(slot)
         lost = [self._lost(task, settled, running) for task, settled in self._given.values()]
         self._given.clear()
         self._timed_out.clear()
-        self._outcomes.put_nowait(lost)
+        self._blameless = False
+        if lost:
+            self._outcomes.put_nowait(lost)
         await asyncio.sleep(RESTART_SECONDS)
 
     def _lost(self, task: Task, settled: int, running: list[Running]) -> Outcome:
@@ -142,15 +178,18 @@ class Host:
         Units before it in the lease may have been done; they go back as well, since nobody can say so any more.
         """
         faults: tuple[Fault, ...] = ()
+        suspect = False
         index = next((one.index for one in running if one.key == task.key and one.index >= settled), None)
         if index is not None:
-            width = len(task.ids) if self._config.per_resource else 1
+            width = len(task.ids) if self._config.handler.per_resource else 1
             if (task.key, index) in self._timed_out:
                 reason = f"it ran over its {self._timeout_seconds:g} s and was stopped"
                 faults = tuple(Fault(index + i, Verdict.RETRY, reason) for i in range(width))
-            elif not self._timed_out and len(running) == 1:
-                faults = tuple(Fault(index + i, Verdict.CRASH, self._epitaph()) for i in range(width))
-        return Outcome(task.key, settled, settled, faults, final=True)
+            elif not self._timed_out and not self._blameless:
+                suspect = len(running) > 1
+                if not suspect:
+                    faults = tuple(Fault(index + i, Verdict.CRASH, self._epitaph()) for i in range(width))
+        return Outcome(task.key, settled, settled, faults, final=True, suspect=suspect)
 
     def _epitaph(self) -> str:
         code = self._process.returncode if self._process is not None else None
@@ -161,11 +200,19 @@ class Host:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            limit = self._clock() - self._timeout_seconds
-            late = {(one.key, one.index) for one in self.board.running() if one.since < limit}
-            if late:
+            now = self._clock()
+            late = {(one.key, one.index) for one in self.board.running() if one.since < now - self._timeout_seconds}
+            if late and not self._config.handler.ends_itself:
                 self._timed_out |= late
+                await self._end()
+            elif now >= self.kill_at and self._given:
                 await self.kill()
+
+
+def _checked(item: list[Outcome] | HandlerError) -> list[Outcome]:
+    if isinstance(item, HandlerError):
+        raise item
+    return item
 
 
 async def _receive(reader: asyncio.StreamReader) -> Any:

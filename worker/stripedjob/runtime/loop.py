@@ -1,31 +1,34 @@
-"""The worker's main loop, read as a list of verbs: collect → settle → claim → lock → submit, and a heartbeat beside it.
+"""The worker's main loop, read as a list of verbs: renew → settle → claim → lock → submit → collect.
 
-Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time; the
-handler runs in another process meanwhile (host.py). A batch costs five round trips whatever its size: upkeep, claim and
-settle in Postgres, acquire and release in the lock backend.
+Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time and a
+renewal can never overtake a release. The handler runs in another process meanwhile (host.py), so nothing that it does
+delays a renewal. A batch costs five round trips whatever its size: upkeep, claim and settle in Postgres, acquire and
+release in the lock backend.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 
 from stripedjob.locks import LockBackend, LockUnavailable
-from stripedjob.pool.errors import PoolUnreachableError
-from stripedjob.pool.types import Lease, Settlement, Tally, Then
+from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
+from stripedjob.pool.types import Batch, Lease, Settlement, Then
 from stripedjob.pool.worker import WorkerPool
-from stripedjob.runtime.decide import RetryPolicy, settle
-from stripedjob.runtime.host import Host
+from stripedjob.runtime.ahead import SETTLE_SECONDS, Ahead
+from stripedjob.runtime.decide import RetryPolicy
+from stripedjob.runtime.host import HandlerError, Host
+from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.pace import Pace
-from stripedjob.runtime.work import Outcome
 
-SETTLE_SECONDS = 0.1  # an outcome waits at most so long for others before it is recorded
-SETTLE_UNITS = 2_000  # and at most so many wait together
 REFUSED_SECONDS = 0.25  # a resource that the lock refused is not tried again before
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
-RETRY_SECONDS = 0.5  # between two tries of an engine that cannot be reached
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between tries of an engine that cannot be reached; then the last again
+UNREACHABLE_SECONDS_MAX = 600.0  # without Postgres for so long, the worker gives up; whoever started it decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,82 +42,171 @@ class WorkerSettings:
     units_max: int
     slots: int
     policy: RetryPolicy
-
-
-@dataclass(slots=True)
-class Ahead:
-    """The leases that the executor has, and what waits to be recorded."""
-
-    leases: dict[int, Lease] = field(default_factory=dict)
-    settlements: list[Settlement] = field(default_factory=list)
-    units: int = 0
-    units_waiting: int = 0
-    oldest: float = 0.0
-
-    def add(self, settlement: Settlement, now: float) -> None:
-        """Keep a settlement until it is recorded."""
-        if not self.settlements:
-            self.oldest = now
-        self.settlements.append(settlement)
-        self.units_waiting += len(settlement.done)
-
-    def settle_due(self, now: float) -> float:
-        """Seconds until the settlements should be recorded; 0 or less: now."""
-        if not self.leases or self.units_waiting >= SETTLE_UNITS:
-            return 0.0
-        return self.oldest + SETTLE_SECONDS - now
+    drain_seconds: float = 60.0
 
 
 class Worker:
     """One worker. `run()` works until `drain()` is called and everything leased has been settled."""
 
-    def __init__(self, settings: WorkerSettings, pool: WorkerPool, lock: LockBackend, host: Host) -> None:
-        """Take what it works with; the caller opens and closes them."""
-        self._settings, self._pool, self._lock, self._host = settings, pool, lock, host
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        open_pool: Callable[[], AbstractAsyncContextManager[WorkerPool]],
+        lock: LockBackend,
+        host: Host,
+        observer: Observer,
+    ) -> None:
+        """Take what it works with; the caller opens and closes lock and host."""
+        self._settings, self._open_pool, self._lock, self._host = settings, open_pool, lock, host
+        self._observer = observer
         self._clock = time.monotonic
-        self._dice = random.Random()  # noqa: S311 - jitter
         self._pace = Pace()
-        self._ahead = Ahead()
-        self._tally = Tally()
-        self._keys = 0
+        self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
+        self._batch: Batch | None = None  # sent and not yet acknowledged
+        self._batches = 0
         self._worker_id = 0
+        self._renew_at = 0.0
+        self._lease_end = 0.0
+        self._pool_tries = self._lock_tries = 0
+        self._unreachable_since: float | None = None
+        self._lock_retry_at = 0.0
         self._wake = asyncio.Event()
-        self._draining = False
+        self._drain_end: float | None = None
+        self._failure: HandlerError | None = None
+        self._left = False
 
     def drain(self) -> None:
-        """Take no more: what runs is finished, what was not started goes back."""
-        self._draining = True
-        self._host.board.deadline = 0.0
-        self._wake.set()
+        """Take no more: what runs is finished if it can be within drain_seconds, everything else goes back."""
+        if self._drain_end is None:
+            self._drain_end = self._clock() + self._settings.drain_seconds
+            self._set_deadline()
+            self._wake.set()
 
     async def run(self) -> None:
-        """Register, work, leave."""
-        self._worker_id = await self._pool.register(self._settings.job_id, self._settings.name)
-        self._extend(self._clock())
-        heartbeat = asyncio.create_task(self._beat())
-        try:
-            while not self._draining or self._ahead.leases or self._ahead.settlements:
-                await self._turn()
-        finally:
-            heartbeat.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await heartbeat
-        await self._pool.leave(self._worker_id)
+        """Work, whatever becomes of the connection. Raises HandlerError, and PoolError where Postgres stays away."""
+        while not self._left:
+            try:
+                async with self._open_pool() as pool:
+                    await self._session(pool)
+            except WorkerLostError:
+                await self._start_anew()
+            except PoolUnreachableError as error:
+                await self._wait_for_pool(error)
+        if self._failure is not None:
+            raise self._failure
 
-    async def _turn(self) -> None:
+    async def _session(self, pool: WorkerPool) -> None:
+        """Work over one connection, until everything is done or the connection breaks."""
+        if not self._worker_id:
+            asked = self._clock()
+            self._worker_id = await pool.register(self._settings.job_id, self._settings.name)
+            self._extend(asked)
+        self._pool_tries, self._unreachable_since = 0, None
+        self._observer.connected(self._worker_id)
+        while self._drain_end is None or self._ahead or self._batch:
+            await self._turn(pool)
+        await pool.leave(self._worker_id)
+        self._left = True
+
+    async def _turn(self, pool: WorkerPool) -> None:
         """Go once through the verbs."""
-        if self._ahead.settlements and self._ahead.settle_due(self._clock()) <= 0:
-            await self._settle()
-        claimed = not self._draining and await self._claim()
+        self._observer.turned()
+        await self._renew(pool)
+        await self._settle(pool)
+        claimed = self._may_claim() and await self._claim(pool)
+        self._host.submit(self._ahead.unpark(self._clock()))
         if self._ahead.leases:
             await self._collect(0.0 if claimed else self._patience())
-        elif not claimed and not self._ahead.settlements and not self._draining:
-            await self._rest()
+        elif not claimed and not self._ahead and self._drain_end is None:
+            await self._rest(pool)
 
-    def _patience(self) -> float:
-        if not self._ahead.settlements:
-            return SETTLE_SECONDS
-        return max(0.0, self._ahead.settle_due(self._clock()))
+    async def _renew(self, pool: WorkerPool) -> None:
+        """Extend the leases in good time: one row in Postgres, then the locks, which matter less."""
+        asked = self._clock()
+        leases = self._ahead.held()
+        if asked < self._renew_at or not leases:
+            return
+        await pool.renew(self._worker_id)
+        self._extend(asked)
+        with contextlib.suppress(LockUnavailable):
+            async with self._lock_call():
+                await self._lock.renew([one.resource for one in leases], self._tokens(leases), self._ttl_ms())
+
+    async def _settle(self, pool: WorkerPool) -> None:
+        """Give locks back, then record: the other way round, the next claimer would find the lock still taken.
+
+        A batch whose answer was lost is sent again under the same number, and counts once.
+        """
+        if self._batch is None:
+            due = self._ahead.due_seconds(self._clock())
+            if due is None or due > 0:
+                return
+            self._batches += 1
+            self._batch = self._ahead.batch(self._worker_id, self._batches)
+            await self._release([one.lease for one in self._batch.ended if one.then is not Then.KEEP])
+        refused = await pool.settle(self._settings.job_id, self._batch)
+        self._observer.settled(self._batch, refused)
+        self._batch = None
+        if refused and any(lease.resource in refused for lease in self._ahead.held()):
+            await self._host.kill()  # somebody cleared the pool under it: nothing of it is ours any more
+
+    async def _release(self, leases: list[Lease]) -> None:
+        with contextlib.suppress(LockUnavailable):  # they expire
+            async with self._lock_call():
+                await self._lock.release([lease.resource for lease in leases], self._tokens(leases))
+
+    def _may_claim(self) -> bool:
+        return self._drain_end is None and not self._ahead.alone and self._clock() >= self._lock_retry_at
+
+    async def _claim(self, pool: WorkerPool) -> bool:
+        """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
+        settings = self._settings
+        pace, resources, units = self._pace.ask(
+            settings.slots, self._ahead.units, settings.resources_max, settings.units_max
+        )
+        if not resources or not await self._lock_answers():
+            return False
+        await pool.upkeep(settings.job_id)
+        leases = await pool.claim(self._worker_id, resources, units)
+        if leases:
+            self._pace = pace
+            self._ahead.tally.claimed += len(leases)
+            leases = await self._locked(leases)
+            if leases and leases[0].suspect:
+                self._ahead.parked = leases[0]
+            else:
+                self._host.submit(self._ahead.give(leases, self._clock()))
+        return bool(leases)
+
+    async def _lock_answers(self) -> bool:
+        """Ask the lock backend, where it was away: nothing is leased only to be given back."""
+        if self._lock_tries:
+            try:
+                async with self._lock_call():
+                    await self._lock.ping()
+            except LockUnavailable as error:
+                self._lock_is_away(error)
+                return False
+            self._lock_tries = 0
+            self._observer.lock_reachable(None)
+        return True
+
+    async def _locked(self, leases: list[Lease]) -> list[Lease]:
+        """Give back what the lock backend refuses."""
+        self._ahead.tally.lock_tries += len(leases)
+        then = Settlement(leases[0], Then.WAIT, wait_seconds=REFUSED_SECONDS)
+        try:
+            async with self._lock_call():
+                waits = await self._lock.acquire([one.resource for one in leases], self._tokens(leases), self._ttl_ms())
+        except LockUnavailable as error:
+            self._lock_is_away(error)
+            waits = [1] * len(leases)
+            then = Settlement(leases[0], Then.READY)
+        refused = [lease for lease, wait_ms in zip(leases, waits, strict=True) if wait_ms]
+        self._ahead.tally.lock_refusals += len(refused)
+        for lease in refused:
+            self._ahead.end(Settlement(lease, then.then, wait_seconds=then.wait_seconds), self._clock())
+        return [lease for lease, wait_ms in zip(leases, waits, strict=True) if not wait_ms]
 
     async def _collect(self, seconds: float) -> None:
         """Take in what the executor says, waiting at most so long for it."""
@@ -122,117 +214,87 @@ class Worker:
             outcomes = await asyncio.wait_for(self._host.outcomes(), seconds) if seconds else self._host.outcomes_now()
         except TimeoutError:
             return
+        except HandlerError as error:  # it cannot be started again
+            self._failure = error
+            self.drain()
+            return
         now = self._clock()
-        units = 0
         for outcome in outcomes:
-            units += outcome.tried - outcome.first
-            self._take(outcome, now)
-        resources = sum(outcome.final for outcome in outcomes)
-        self._pace = self._pace.measured(units, resources, sum(outcome.seconds for outcome in outcomes))
-
-    def _take(self, outcome: Outcome, now: float) -> None:
-        lease = self._ahead.leases[outcome.key]
-        self._ahead.add(settle(lease, outcome, self._settings.policy, self._dice), now)
-        self._ahead.units -= outcome.tried - outcome.first
-        if outcome.final:
-            self._ahead.units -= len(lease.ids) - outcome.tried
-            del self._ahead.leases[outcome.key]
-
-    async def _settle(self) -> None:
-        """Give locks back, then record: the other way round, the next claimer would find the lock still taken."""
-        settlements, self._ahead.settlements, self._ahead.units_waiting = self._ahead.settlements, [], 0
-        tally, self._tally = self._tally, Tally()
-        merged = _merge(settlements)
-        ended = [one.lease for one in merged if one.then is not Then.KEEP]
-        with contextlib.suppress(LockUnavailable):  # it expires
-            await self._lock.release([lease.resource for lease in ended], [self._token(lease) for lease in ended])
-        await self._pool.settle(self._settings.job_id, self._worker_id, merged, tally)
-
-    async def _claim(self) -> bool:
-        """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
-        settings = self._settings
-        pace, resources, units = self._pace.ask(
-            settings.slots, self._ahead.units, settings.resources_max, settings.units_max
+            settlement = self._ahead.take(outcome, now)
+            if settlement is not None:
+                self._observer.ended(settlement)
+        self._pace = self._pace.measured(
+            sum(one.tried - one.first for one in outcomes),
+            sum(one.final for one in outcomes),
+            sum(one.seconds for one in outcomes),
         )
-        if not resources:
-            return False
-        await self._pool.upkeep(settings.job_id)
-        leases = await self._pool.claim(self._worker_id, resources, units)
-        if leases:
-            self._pace = pace
-            self._tally.claimed += len(leases)
-            self._submit(await self._locked(leases))
-        return bool(leases)
 
-    async def _locked(self, leases: list[Lease]) -> list[Lease]:
-        """Give back what the lock backend refuses."""
-        ttl_ms = int(self._settings.lease_seconds * 1000)
-        tokens = [self._token(lease) for lease in leases]
-        self._tally.lock_tries += len(leases)
-        try:
-            waits = await self._lock.acquire([lease.resource for lease in leases], tokens, ttl_ms)
-        except LockUnavailable:
-            waits = [int(RETRY_SECONDS * 1000)] * len(leases)
-        refused = [lease for lease, wait_ms in zip(leases, waits, strict=True) if wait_ms]
-        self._tally.lock_refusals += len(refused)
-        for lease in refused:
-            self._ahead.add(Settlement(lease, Then.WAIT, wait_seconds=REFUSED_SECONDS), self._clock())
-        return [lease for lease, wait_ms in zip(leases, waits, strict=True) if not wait_ms]
+    def _patience(self) -> float:
+        due = self._ahead.due_seconds(self._clock())
+        return SETTLE_SECONDS if due is None else max(0.0, due)
 
-    def _submit(self, leases: list[Lease]) -> None:
-        keyed = []
-        for lease in leases:
-            if not lease.ids:  # nothing to do after all
-                self._ahead.add(Settlement(lease, Then.IDLE), self._clock())
-                continue
-            self._keys += 1
-            keyed.append((self._keys, lease))
-            self._ahead.units += len(lease.ids)
-        self._ahead.leases |= dict(keyed)
-        self._host.submit(keyed)
-
-    async def _rest(self) -> None:
-        """Idle: ask now and then, the more seldom the more are idle."""
-        poll = await self._pool.poll(self._worker_id)
-        self._extend(self._clock())
-        if not poll.claimable:
+    async def _rest(self, pool: WorkerPool) -> None:
+        """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
+        poll = await pool.poll(self._worker_id)
+        lock_seconds = self._lock_retry_at - self._clock()
+        if lock_seconds > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), poll.sleep_seconds)
+                await asyncio.wait_for(self._wake.wait(), lock_seconds)
+        elif not poll.claimable:
+            await pool.listen(self._settings.job_id, poll.sleep_seconds, self._wake)
 
-    async def _beat(self) -> None:
-        """Renew lease and locks; whatever runs is ended before a lease that could not be renewed ends."""
-        seconds = self._settings.lease_seconds / RENEWALS_A_LEASE
-        while True:
-            await asyncio.sleep(seconds)
-            asked = self._clock()
-            leases = list(self._ahead.leases.values())
-            with contextlib.suppress(LockUnavailable, PoolUnreachableError):
-                ttl_ms = int(self._settings.lease_seconds * 1000)
-                await self._lock.renew(
-                    [lease.resource for lease in leases], [self._token(lease) for lease in leases], ttl_ms
-                )
-                await self._pool.renew(self._worker_id)
-                self._extend(asked)
-            if self._host.board.deadline and self._clock() >= self._host.board.deadline:
-                await self._host.kill()
+    async def _start_anew(self) -> None:
+        """Stop everything: the leases have passed to others. What waits is sent still, to be counted as stale."""
+        self._observer.lost(self._worker_id)
+        if self._batch is None and self._ahead.due_seconds(self._clock()) is not None:
+            self._batches += 1
+            self._batch = self._ahead.batch(self._worker_id, self._batches)
+        self._ahead.forget()
+        self._worker_id = 0
+        self._lease_end = 0.0
+        self._set_deadline()
+        await self._host.kill()
+
+    async def _wait_for_pool(self, error: PoolUnreachableError) -> None:
+        now = self._clock()
+        self._observer.turned()
+        self._observer.disconnected(error)
+        self._unreachable_since = now if self._unreachable_since is None else self._unreachable_since
+        if now - self._unreachable_since > UNREACHABLE_SECONDS_MAX or (self._drain_end and now > self._drain_end):
+            raise error
+        await asyncio.sleep(_backoff(self._pool_tries))
+        self._pool_tries += 1
+
+    def _lock_is_away(self, error: LockUnavailable) -> None:
+        self._lock_retry_at = self._clock() + _backoff(self._lock_tries)
+        self._lock_tries += 1
+        self._observer.lock_reachable(error)
+
+    @contextlib.asynccontextmanager
+    async def _lock_call(self) -> AsyncIterator[None]:
+        """Bound a call to the lock backend, so that it never costs the renewal of the leases."""
+        try:
+            async with asyncio.timeout(self._settings.lease_seconds / 4):
+                yield
+        except TimeoutError as error:
+            raise LockUnavailable("the lock backend did not answer in a quarter of the lease") from error
 
     def _extend(self, asked: float) -> None:
-        if not self._draining:
-            self._host.board.deadline = asked + self._settings.lease_seconds * (1 - MARGIN)
+        self._renew_at = asked + self._settings.lease_seconds / RENEWALS_A_LEASE
+        self._lease_end = asked + self._settings.lease_seconds * (1 - MARGIN)
+        self._set_deadline()
 
-    def _token(self, lease: Lease) -> str:
-        return f"{self._worker_id}:{lease.fence}"
+    def _set_deadline(self) -> None:
+        """Invariant: no unit starts, and none goes on, when the lease may have ended."""
+        self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
+        self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
+
+    def _tokens(self, leases: list[Lease]) -> list[str]:
+        return [f"{self._worker_id}:{lease.fence}" for lease in leases]
+
+    def _ttl_ms(self) -> int:
+        return int(self._settings.lease_seconds * 1000)
 
 
-def _merge(settlements: list[Settlement]) -> list[Settlement]:
-    """Make one settlement of several of the same lease, in order: a statement can move a row only once."""
-    merged: dict[tuple[str, int], Settlement] = {}
-    for one in settlements:
-        key = (one.lease.resource, one.lease.fence)
-        before = merged.get(key)
-        if before is not None:
-            one = Settlement(  # noqa: PLW2901
-                one.lease, one.then, before.done + one.done, before.failed + one.failed, one.wait_seconds
-            )
-        merged[key] = one
-    return list(merged.values())
+def _backoff(tries: int) -> float:
+    return BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]

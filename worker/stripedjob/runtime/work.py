@@ -69,6 +69,8 @@ class Outcome:
 
     A lease has one final outcome, and others before it where it takes long. Units from the final `tried` on were not
     started and go back as they were, but for a fault of the one that the executor died with. `seconds`: of the tries.
+    `recorded`: of the tried, so many were committed as done by the handler's own transaction. `suspect`: the executor
+    died with this and other leases, and nobody can say whose fault it was.
     """
 
     key: int
@@ -77,17 +79,23 @@ class Outcome:
     faults: tuple[Fault, ...]
     final: bool
     seconds: float = 0.0
+    recorded: int = 0
+    suspect: bool = False
 
 
 def fault_of(index: int, error: BaseException) -> Fault:
     """Turn what a handler raised into a verdict."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - the user's own class
+        words = ""
+    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
     match error:
         case Retry():
-            return Fault(index, Verdict.RETRY, str(error), error.after_seconds)
+            return Fault(index, Verdict.RETRY, words, error.after_seconds)
         case Hold():
-            return Fault(index, Verdict.HOLD, str(error) or "the handler held it")
+            return Fault(index, Verdict.HOLD, words or "the handler held it")
         case Dead():
-            return Fault(index, Verdict.DEAD, str(error) or "the handler gave it up")
+            return Fault(index, Verdict.DEAD, words or "the handler gave it up")
         case _:
             return Fault(index, Verdict.RETRY, reason)

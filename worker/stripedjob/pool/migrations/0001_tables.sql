@@ -46,6 +46,7 @@ create table @extschema@.worker (
     job_id int not null references @extschema@.job on delete cascade,
     name text not null,
     working boolean not null default false,
+    batch bigint not null default 0, -- the last that was settled
     started_at timestamptz not null default now(),
     expires_at timestamptz not null,
     done bigint not null default 0,

@@ -40,6 +40,7 @@ begin
         select schedule_limit into allowed from @extschema@.job where id = w.job_id;
         return allowed > (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working and o.id < w.id);
     end if;
+    perform from @extschema@.worker where id = w.id for no key update; -- before the job's row, as the reaper does
     select schedule_limit into allowed from @extschema@.job where id = w.job_id for no key update;
     if allowed <= (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working) then
         return false;

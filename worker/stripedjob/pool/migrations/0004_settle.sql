@@ -50,7 +50,9 @@ create function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_res
 $$;
 
 -- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under this fence,
--- nothing of it is recorded; those resources are returned, and counted as stale.
+-- nothing of it is recorded; those resources are returned, and counted as stale. A batch that comes again, because the answer to it
+-- was lost, changes nothing.
+--   p_batch  its number, which grows for each worker
 --   p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
 --   p_then   for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless units came meanwhile),
 --            'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have killed its worker), or 'wait's
@@ -58,8 +60,8 @@ $$;
 --   p_done   ids of the units that were worked
 --   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason"}]
 create function @extschema@.settle(
-    p_job int, p_worker bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
-    p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
+    p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
+    p_done bigint[], p_failed json, p_recorded int, p_claimed int, p_lock_tries int, p_lock_refusals int
 ) returns text[] language plpgsql as $$
 declare
     j @extschema@.job;
@@ -67,6 +69,9 @@ declare
     idle text[];  -- of these, the ones to remove
     n int := 0;
 begin
+    if (select batch from @extschema@.worker where id = p_worker for no key update) >= p_batch then
+        return '{}';
+    end if;
     select * into j from @extschema@.job where id = p_job;
     select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken) into valid, idle
     from (
@@ -89,10 +94,28 @@ begin
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
         update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
     end if;
-    update @extschema@.worker w set done = w.done + n, claimed = w.claimed + p_claimed,
+    update @extschema@.worker w set batch = p_batch, done = w.done + n + p_recorded, claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
     return array(select unnest(p_resources) except select unnest(valid));
+end
+$$;
+
+-- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as done in it.
+-- False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until the commit, so that
+-- the lease cannot pass to another in between.
+create function @extschema@.complete(p_job int, p_resource text, p_fence bigint, p_done bigint[]) returns boolean
+language plpgsql as $$
+declare
+    j @extschema@.job;
+begin
+    update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)), crashes = 0
+    where job_id = p_job and resource = p_resource and state = 'leased' and fence = p_fence;
+    if not found then
+        return false;
+    end if;
+    select * into j from @extschema@.job where id = p_job;
+    return @extschema@.finish_units(j, array[p_resource], p_done) = cardinality(p_done);
 end
 $$;
 

@@ -135,6 +135,7 @@ declare
     w @extschema@.worker := @extschema@.live_worker(p_worker);
     idle int;
 begin
+    perform @extschema@.rest(p_worker);
     perform @extschema@.upkeep(w.job_id);
     select count(*) filter (where not o.working) into idle from @extschema@.worker o where o.job_id = w.job_id;
     sleep_seconds := greatest(1, idle) * 0.2;

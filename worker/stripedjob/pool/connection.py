@@ -1,0 +1,57 @@
+"""How every part of the pool connects, and where psycopg's errors become the pool's own. Used by its adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError, PoolUnreachableError, WorkerLostError
+
+CALL_SECONDS_MAX = 10.0  # a call that takes longer counts as a lost connection
+CONNECTION: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # ms: a partition is noticed within a lease
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "application_name": "stripedjob",
+}
+WORKER_LOST = "SJ001"  # the SQLSTATE that live_worker() raises
+TRANSIENT = (
+    "starting up",
+    "shutting down",
+    "recovery mode",
+    "too many clients",
+    "connection slots",
+    "not yet accepting",
+)
+
+
+def connection_error(error: psycopg.Error) -> PoolError:
+    """Tell a server that is away from one that refuses: libpq gives no code for either, only the server's words."""
+    words = " ".join(str(error).split())
+    if not isinstance(error, psycopg.OperationalError):
+        return PoolRefusedError(f"the Postgres URL cannot be used: {words}")
+    if "FATAL" in words and not any(sign in words for sign in TRANSIENT):
+        return PoolRefusedError(f"Postgres refused the connection: {words}")
+    return PoolUnreachableError(f"Postgres cannot be reached: {words}")
+
+
+@contextmanager
+def foreign_errors() -> Iterator[None]:
+    """Turn psycopg's errors into the pool's."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+        raise PoolSchemaError from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PoolRefusedError(f"Postgres refused: {error}") from error
+    except TimeoutError as error:
+        raise PoolUnreachableError(f"Postgres did not answer within {CALL_SECONDS_MAX:g} s") from error
+    except psycopg.OperationalError as error:
+        raise PoolUnreachableError(f"the connection to Postgres was lost: {error}") from error
+    except psycopg.DatabaseError as error:
+        if error.sqlstate == WORKER_LOST:
+            raise WorkerLostError from error
+        raise PoolError(str(error)) from error

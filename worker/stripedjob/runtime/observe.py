@@ -1,0 +1,126 @@
+"""What a worker shows of itself: log lines, Prometheus metrics, liveness and readiness. The loop calls it.
+
+One observer a worker. Reading it (health.py) never waits for the loop, so that a loop that hangs is seen to hang.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from stripedjob.pool.types import Batch, Failure, Settlement, Then
+
+STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
+
+
+class Observer:
+    """Counts and tells. `job` names the job in logs and metrics."""
+
+    def __init__(self, job: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with nothing connected."""
+        self.registry = CollectorRegistry()
+        self._log = structlog.get_logger("stripedjob").bind(job=job)
+        self._clock = clock
+        self._turned_at = clock()
+        self._pool_problem: str | None = "not connected to Postgres yet"
+        self._lock_problem: str | None = None
+        self._units = Counter(
+            "stripedjob_units", "Units by how their try ended.", ["job", "outcome"], registry=self.registry
+        )
+        self._done = self._units.labels(job, "done")
+        self._failed = {word: self._units.labels(job, word) for word in ("ready", "delayed", "held", "dead")}
+        self._counts = {
+            name: Counter(f"stripedjob_{name}", help_, ["job"], registry=self.registry).labels(job)
+            for name, help_ in (
+                ("leases", "Leases taken."),
+                ("lock_tries", "Locks asked for."),
+                ("lock_refusals", "Locks refused or not to be had."),
+                ("stale", "Leases whose settlement was refused."),
+                ("batches", "Batches recorded."),
+                ("losses", "Times that the worker was taken for dead."),
+            )
+        }
+        up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job", "engine"], registry=self.registry)
+        self._pool_up, self._lock_up = up.labels(job, "pool"), up.labels(job, "lock")
+        self._lock_up.set(1)
+
+    def turned(self) -> None:
+        """Note that the loop is alive."""
+        self._turned_at = self._clock()
+
+    def connected(self, worker_id: int) -> None:
+        """Note that Postgres answers."""
+        if self._pool_problem is not None:
+            self._log.info("connected to Postgres", worker=worker_id)
+        self._pool_problem = None
+        self._pool_up.set(1)
+
+    def disconnected(self, error: Exception) -> None:
+        """Note that Postgres does not answer."""
+        if self._pool_problem is None or not self._pool_problem.startswith(str(error)):
+            self._log.warning("Postgres cannot be reached; trying again", error=str(error))
+        self._pool_problem = str(error)
+        self._pool_up.set(0)
+
+    def lock_reachable(self, error: Exception | None) -> None:
+        """Note whether the lock backend answers."""
+        if error is None:
+            self._log.info("the lock backend answers again")
+        elif self._lock_problem is None:
+            self._log.warning("the lock backend cannot be reached; trying again", error=str(error))
+        self._lock_problem = None if error is None else str(error)
+        self._lock_up.set(error is None)
+
+    def lost(self, worker_id: int) -> None:
+        """Note that the worker was taken for dead."""
+        self._log.warning("taken for dead: the leases have passed to others; starting anew", worker=worker_id)
+        self._counts["losses"].inc()
+
+    def ended(self, settlement: Settlement) -> None:
+        """Tell of the units that were not done."""
+        for failure in settlement.failed:
+            self._tell(settlement, failure)
+        if settlement.then is Then.SUSPECT:
+            self._log.warning(
+                "the handler's process died with this and others; it is run alone next",
+                resource=settlement.lease.resource,
+            )
+
+    def settled(self, batch: Batch, refused: Sequence[str]) -> None:
+        """Count what was recorded."""
+        lost = set(refused)
+        for one in batch.ended:
+            if one.lease.resource in lost:
+                continue
+            self._done.inc(len(one.done))
+            for failure in one.failed:
+                self._failed[failure.to.value].inc()
+        self._done.inc(batch.tally.recorded)
+        self._counts["leases"].inc(batch.tally.claimed)
+        self._counts["lock_tries"].inc(batch.tally.lock_tries)
+        self._counts["lock_refusals"].inc(batch.tally.lock_refusals)
+        self._counts["batches"].inc()
+        if refused:
+            self._counts["stale"].inc(len(refused))
+            self._log.warning("leases had been lost; nothing of them was recorded", resources=list(refused)[:10])
+
+    def is_live(self) -> bool:
+        """Whether the loop still turns."""
+        return self._clock() - self._turned_at < STALLED_SECONDS
+
+    def problem(self) -> str | None:
+        """Why the worker is not ready, or None."""
+        return self._pool_problem or self._lock_problem
+
+    def _tell(self, settlement: Settlement, failure: Failure) -> None:
+        self._log.warning(
+            f"unit {failure.to.value}",
+            resource=settlement.lease.resource,
+            unit=failure.unit_id,
+            fence=settlement.lease.fence,
+            attempts=failure.attempts,
+            crashes=failure.crashes,
+            reason=failure.reason,
+            after_seconds=round(failure.after_seconds, 3),
+        )
