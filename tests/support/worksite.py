@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +78,9 @@ class Site:
         return Database(self.url, "striped", self.job_id)
 
     async def worker(self, stack: AsyncExitStack, handler: HandlerSettings, slots: int = 1, **changes: Any) -> Worker:
-        options = {"resources_max": 64, "units_max": 100, "slots": slots, "policy": self.policy} | changes
-        settings = WorkerSettings(self.job_id, "w", self.job.lease_seconds, **options)
+        settings = replace(
+            WorkerSettings(self.job_id, "w", self.job.lease_seconds, 64, 100, slots, self.policy), **changes
+        )
         redis = self.lock_url is not None
         lock = LockSettings(
             backend="Redis" if redis else "Postgres",

@@ -1,0 +1,103 @@
+"""Rules that cross fields: each once in Python, for files, and once in CEL, for the API server. A test ties the two.
+
+`at` is where the CRD has the rule; its `self` is the object there. The Python side gets the spec as plain data with
+all defaults, as the API server sees it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`field` is what to look at, `message` says what is wrong and the way out; `holds` is false where it is broken."""
+
+    at: tuple[str, ...]
+    field: str
+    message: str
+    cel: str
+    holds: Callable[[dict[str, Any]], bool]
+
+
+def _grace(spec: dict[str, Any]) -> int | None:
+    pod = (spec.get("template") or {}).get("spec") or {}
+    seconds = pod.get("terminationGracePeriodSeconds")
+    return seconds if isinstance(seconds, int) else None
+
+
+def _handler_kinds(spec: dict[str, Any]) -> int:
+    return sum(spec["handler"].get(kind) is not None for kind in ("python", "exec", "http"))
+
+
+RULES = (
+    Rule(
+        ("spec", "handler"),
+        "spec.handler",
+        "give exactly one of python, exec and http",
+        "(has(self.python) ? 1 : 0) + (has(self.exec) ? 1 : 0) + (has(self.http) ? 1 : 0) == 1",
+        lambda spec: _handler_kinds(spec) == 1,
+    ),
+    Rule(
+        ("spec", "handler"),
+        "spec.handler.per",
+        "Resource is for python handlers; leave it out with exec and http",
+        "self.per == 'Unit' || has(self.python)",
+        lambda spec: spec["handler"]["per"] == "Unit" or spec["handler"].get("python") is not None,
+    ),
+    Rule(
+        ("spec", "handler"),
+        "spec.handler.transaction",
+        "true is for python handlers; leave it out with exec and http",
+        "!self.transaction || has(self.python)",
+        lambda spec: not spec["handler"]["transaction"] or spec["handler"].get("python") is not None,
+    ),
+    Rule(
+        ("spec",),
+        "spec.minWorkers",
+        "must not be above scheduleLimit",
+        "self.minWorkers <= self.scheduleLimit",
+        lambda spec: spec["minWorkers"] <= spec["scheduleLimit"],
+    ),
+    Rule(
+        ("spec",),
+        "spec.replicas",
+        "must not be above scheduleLimit",
+        "!has(self.replicas) || self.replicas <= self.scheduleLimit",
+        lambda spec: spec.get("replicas") is None or spec["replicas"] <= spec["scheduleLimit"],
+    ),
+    Rule(
+        ("spec",),
+        "spec.throttle",
+        "goes with strategy Throttled alone; set strategy: Throttled or leave throttle out",
+        "!has(self.throttle) || self.strategy == 'Throttled'",
+        lambda spec: spec.get("throttle") is None or spec["strategy"] == "Throttled",
+    ),
+    Rule(
+        ("spec",),
+        "spec.throttle",
+        "strategy Throttled needs its limits; add throttle",
+        "self.strategy != 'Throttled' || has(self.throttle)",
+        lambda spec: spec["strategy"] != "Throttled" or spec.get("throttle") is not None,
+    ),
+    Rule(
+        ("spec",),
+        "spec.drainSeconds",
+        "must be below template.spec.terminationGracePeriodSeconds, or the pod is killed while it drains",
+        "!has(self.template) || !has(self.template.spec) || !has(self.template.spec.terminationGracePeriodSeconds)"
+        " || self.drainSeconds < self.template.spec.terminationGracePeriodSeconds",
+        lambda spec: (grace := _grace(spec)) is None or spec["drainSeconds"] < grace,
+    ),
+    Rule(
+        ("spec", "retry"),
+        "spec.retry.backoffSeconds",
+        "must not be above backoffSecondsMax",
+        "self.backoffSeconds <= self.backoffSecondsMax",
+        lambda spec: spec["retry"]["backoffSeconds"] <= spec["retry"]["backoffSecondsMax"],
+    ),
+)
+
+
+def broken_rules(spec: dict[str, Any]) -> list[Rule]:
+    """Give the rules that a spec breaks."""
+    return [rule for rule in RULES if not rule.holds(spec)]
