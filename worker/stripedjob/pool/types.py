@@ -3,7 +3,7 @@
 A settlement holds a lease, so that nothing ends without one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -113,6 +113,10 @@ class JobSettings:
     on_failure: str = "Skip"
     completed_seconds: int = 0
     dead_seconds: int = 604_800
+
+    def as_values(self) -> list[Any]:
+        """Give the arguments of apply_job() in SQL, which are the fields in their order."""
+        return [getattr(self, field.name) for field in fields(self)]
 
 
 @dataclass(frozen=True, slots=True)

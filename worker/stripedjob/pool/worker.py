@@ -43,19 +43,12 @@ class WorkerPool:
 
     async def apply_job(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
-        values = [
-            job.namespace,
-            job.job_type,
-            job.generation,
-            job.schedule_limit,
-            job.importance,
-            job.lease_seconds,
-            job.crash_threshold,
-            job.on_failure,
-            job.completed_seconds,
-            job.dead_seconds,
-        ]
-        return int(await self._value("apply_job(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", values))
+        values = job.as_values()
+        return int(await self._value(f"apply_job({', '.join(['%s'] * len(values))})", values))
+
+    async def job_id(self, namespace: str, job_type: str) -> int:
+        """Find a job; raises PoolError where there is none."""
+        return int(await self._value("job_id(%s, %s)", [namespace, job_type]))
 
     async def register(self, job_id: int, name: str) -> int:
         """Become a worker of the job; returns its id, which no other worker ever has."""

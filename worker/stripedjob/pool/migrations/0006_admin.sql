@@ -1,6 +1,7 @@
 -- What people and the operator call.
 
--- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id.
+-- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle workers look at once
+-- whether they may work now.
 create function @extschema@.apply_job(
     p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int, p_lease_seconds float8,
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int
@@ -18,6 +19,7 @@ begin
         on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds, dead_seconds = excluded.dead_seconds
         where j.generation <= excluded.generation;
     select id into found_id from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    perform pg_notify('striped_' || found_id, '1/1');
     return found_id;
 end
 $$;
@@ -37,13 +39,13 @@ from @extschema@.job j
 cross join lateral (
     select count(*) filter (where state = 'ready') ready_resources, count(*) filter (where state = 'leased') leased_resources,
         count(*) filter (where state = 'waiting') waiting_resources,
-        coalesce(sum(ready), 0) as pending, coalesce(sum(ready) filter (where state = 'leased'), 0) as in_flight
+        coalesce(sum(ready), 0)::bigint as pending, coalesce(sum(ready) filter (where state = 'leased'), 0) as in_flight
     from @extschema@.stripe where job_id = j.id
 ) s
 cross join lateral (
-    select count(*) workers, count(*) filter (where working) working, coalesce(sum(done), 0) done, coalesce(sum(retried), 0) retried,
-        coalesce(sum(held), 0) held, coalesce(sum(dead), 0) dead, coalesce(sum(crashed), 0) crashed, coalesce(sum(claimed), 0) claimed,
-        coalesce(sum(lock_tries), 0) lock_tries, coalesce(sum(lock_refusals), 0) lock_refusals
+    select count(*) workers, count(*) filter (where working) working, coalesce(sum(done), 0)::bigint done, coalesce(sum(retried), 0)::bigint retried,
+        coalesce(sum(held), 0)::bigint held, coalesce(sum(dead), 0)::bigint dead, coalesce(sum(crashed), 0)::bigint crashed, coalesce(sum(claimed), 0)::bigint claimed,
+        coalesce(sum(lock_tries), 0)::bigint lock_tries, coalesce(sum(lock_refusals), 0)::bigint lock_refusals
     from @extschema@.worker where job_id = j.id
 ) w
 left join lateral (select sum(units) units from @extschema@.wake where job_id = j.id) k on true
@@ -69,7 +71,7 @@ begin
         insert into @extschema@.wake (job_id, resource, units, importance)
         select p_job, resource, count(*), max(importance) from revived group by resource returning units
     )
-    select coalesce(sum(units), 0) into n from woken;
+    select coalesce(sum(units), 0)::bigint into n from woken;
     perform @extschema@.end_holds(p_job);
     return n;
 end

@@ -1,0 +1,5 @@
+"""`python -m stripedjob`: the command line."""
+
+from stripedjob.cli import main
+
+main()

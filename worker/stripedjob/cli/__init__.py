@@ -1,0 +1,72 @@
+"""The command line, `stripedjob`. Each command's module is imported only when it is called, so that --help is quick."""
+
+import importlib
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": "stripedjob.cli.run:run",
+    "enqueue": "stripedjob.cli.units:enqueue",
+    "create-work": "stripedjob.cli.units:create_work",
+    "status": "stripedjob.cli.look:status",
+    "explain": "stripedjob.cli.look:explain",
+    "retry": "stripedjob.cli.change:retry",
+    "release": "stripedjob.cli.change:release",
+    "purge": "stripedjob.cli.change:purge",
+    "flush-locks": "stripedjob.cli.change:flush_locks",
+    "migrate": "stripedjob.cli.setup:migrate",
+    "teardown": "stripedjob.cli.setup:teardown",
+    "validate": "stripedjob.cli.setup:validate",
+    "crd": "stripedjob.cli.setup:crd",
+    "worker": "stripedjob.cli.worker:worker",
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name and loads them when they are needed."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if near:
+                raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from None
+            raise
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="stripedjob")
+def cli() -> None:
+    """Stripe-locked work: many workers drain a pool in Postgres, and no two ever work on one resource at once.
+
+    \b
+    stripedjob create-work job.yaml --units 10000 --resources 1000
+    stripedjob run job.yaml --until-empty
+    stripedjob status job.yaml
+
+    Without --postgres and --redis, embedded engines keep the pool in .stripedjob beside FILE.
+    """  # noqa: D301 - click's mark for text that is not to be wrapped
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; ends the process with one of the codes of exits.py."""
+    from stripedjob.cli.exits import exits
+
+    with exits():
+        cli(args, prog_name="stripedjob")

@@ -1,0 +1,69 @@
+"""Exit codes, and the one place where errors become them. The codes are those of sysexits.h.
+
+0  done                           65  EX_DATAERR      the input has mistakes; nothing of it was used
+1  it could not be done           69  EX_UNAVAILABLE  Postgres or the lock backend cannot be reached
+2  wrong usage                    77  EX_NOPERM       Postgres or the lock backend refused
+78 EX_CONFIG  the StripedJob, a URL, the handler or the schema is wrong
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+INTERRUPTED = 130
+
+
+class DataError(Exception):
+    """Input that cannot be used."""
+
+
+class Failure(Exception):  # noqa: N818 - with a code of its own
+    """A command that ends with this code; the message was shown already where it is empty."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        """Take the exit code and what to say."""
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: BaseException) -> int | None:
+    """Give the exit code of an expected error; None for one that nobody expected."""
+    from stripedjob.locks import LockConfigError, LockUnavailable
+    from stripedjob.pool import errors
+    from stripedjob.runtime.host import HandlerError
+    from stripedjob.spec.load import SpecError
+
+    codes: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
+        ((Failure,), getattr(error, "code", 1)),
+        ((DataError,), os.EX_DATAERR),
+        ((errors.PoolUnreachableError, LockUnavailable), os.EX_UNAVAILABLE),
+        ((errors.PoolRefusedError,), os.EX_NOPERM),
+        ((SpecError, errors.PoolSchemaError, LockConfigError, HandlerError), os.EX_CONFIG),
+        ((errors.PoolError,), 1),
+    )
+    found = next((code for kinds, code in codes if isinstance(error, kinds)), None)
+    if found is None and type(error).__name__ == "EngineError":
+        return os.EX_UNAVAILABLE
+    return found
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """Turn an expected error into its message and code, and never show a traceback for one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        if str(error):
+            click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+        sys.exit(code)

@@ -1,0 +1,73 @@
+"""Pure: the facts about a resource → what a person wants to hear. The facts are those of explain() in SQL."""
+
+import datetime as dt
+from typing import Any
+
+
+def sentences(facts: dict[str, Any], *, suspended: bool) -> list[str]:
+    """Say how the resource stands, why, and what to do about it."""
+    return [_standing(facts, suspended=suspended), *_units(facts), *_set_aside(facts)]
+
+
+def _standing(facts: dict[str, Any], *, suspended: bool) -> str:
+    resource = facts["resource"]
+    match facts["state"]:
+        case "leased":
+            return (
+                f"{resource} is being worked on by worker {facts['worker_id']} ({facts['worker']}) since "
+                f"{_when(facts, 'leased_at')}, under fence {facts['fence']}; the lease ends "
+                f"{_when(facts, 'lease_ends_at')} unless it is renewed."
+            )
+        case "waiting" if facts["waits_for_person"]:
+            return f"{resource} waits until a person releases or purges its held unit (stripedjob release, purge)."
+        case "waiting":
+            return f"{resource} waits until {_when(facts, 'next_at')}: {_why_waiting(facts)}"
+        case "ready":
+            return f"{resource} is ready; {_why_not_yet(facts, suspended=suspended)}"
+    return _without_stripe(facts)
+
+
+def _without_stripe(facts: dict[str, Any]) -> str:
+    resource = facts["resource"]
+    if facts["arriving"]:
+        return f"{resource} has new units, which the next upkeep of a worker makes ready."
+    if facts["delayed"]:
+        return f"{resource} has nothing to do before {_when(facts, 'next_due_at')}."
+    return f"{resource} has nothing to do."
+
+
+def _why_waiting(facts: dict[str, Any]) -> str:
+    head = facts["head"]
+    if head and head["reason"]:
+        return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
+    return "its lock was refused, since somebody else has it."
+
+
+def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
+    if suspended or facts["limit"] == 0:
+        return "the job is suspended or its scheduleLimit is 0, so nothing is claimed."
+    if not facts["workers"]:
+        return "no worker is there to claim it."
+    if facts["working"] >= facts["limit"]:
+        return f"all {facts['limit']} slots of scheduleLimit are taken, and {facts['ahead']} resources come before it."
+    if facts["crashes"]:
+        return f"{facts['crashes']} workers died with it, so it is leased alone, one unit at a time."
+    return f"{facts['ahead']} resources come before it."
+
+
+def _units(facts: dict[str, Any]) -> list[str]:
+    counts = ", ".join(f"{facts[name]} {name}" for name in ("ready", "delayed", "held", "dead") if facts[name])
+    due = f"; the next delayed one is due {_when(facts, 'next_due_at')}" if facts["delayed"] else ""
+    return [f"Its units: {counts}{due}."] if counts else []
+
+
+def _set_aside(facts: dict[str, Any]) -> list[str]:
+    return [f"Unit {one['id']} is {one['state']}: {one['reason']}" for one in facts["set_aside"] or []]
+
+
+def _when(facts: dict[str, Any], name: str) -> str:
+    """Give a time and how far it is from the database's now."""
+    moment, now = (dt.datetime.fromisoformat(facts[key]) for key in (name, "now"))
+    seconds = (moment - now).total_seconds()
+    distance = f"in {seconds:.0f} s" if seconds >= 0 else f"{-seconds:.0f} s ago"
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"

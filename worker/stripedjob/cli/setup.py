@@ -1,0 +1,74 @@
+"""Commands around a pool's life: validate, crd, migrate, teardown."""
+
+from pathlib import Path
+
+import click
+
+from stripedjob.cli.exits import Failure
+from stripedjob.cli.site import Place, takes_place
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(files: tuple[Path, ...]) -> None:
+    """Check StripedJob files: every mistake with its line, its field, its cause and the way out.
+
+    Example: stripedjob validate job.yaml
+    """
+    from stripedjob.spec.load import SpecError, load
+
+    failed = False
+    for file in files:
+        try:
+            job = load(file)
+        except SpecError as error:
+            failed = True
+            click.echo(str(error), err=True)
+        else:
+            click.echo(f"{file}: StripedJob {job.metadata.name} is valid")
+    if failed:
+        raise Failure(78)
+
+
+@click.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition.
+
+    Example: stripedjob crd | kubectl apply --server-side -f -
+    """
+    from stripedjob.spec.crd import crd_yaml
+
+    click.echo(crd_yaml(), nl=False)
+
+
+@click.command()
+@takes_place
+def migrate(place: Place) -> None:
+    """Bring the pool's schema to this version, and make or update the job in it.
+
+    Any number of processes may do so at once. Example: stripedjob migrate job.yaml --postgres postgres://…
+    """
+    from stripedjob.pool.admin import PoolAdmin
+    from stripedjob.settings import job_settings
+
+    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
+        versions = pool.migrate()
+        pool.apply(job_settings(site.job))
+        done = f"migrated to version {versions[-1]}" if versions else "up to date"
+        click.echo(f"schema {pool.schema}: {done}; job {site.job.metadata.namespace}/{site.job.job_type} applied")
+
+
+@click.command()
+@takes_place
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def teardown(place: Place, *, yes: bool) -> None:
+    """Drop the pool's whole schema: all jobs in it, all their units, for good.
+
+    Example: stripedjob teardown job.yaml --yes
+    """
+    from stripedjob.pool.admin import PoolAdmin
+
+    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
+        if not yes:
+            click.confirm(f"Drop schema {pool.schema} with all jobs and units in it?", abort=True)
+        click.echo(f"schema {pool.schema}: {'dropped' if pool.teardown() else 'was not there'}")

@@ -1,0 +1,129 @@
+"""How `stripedjob run` shows its progress: a live table on a terminal, plain lines elsewhere, JSON for machines."""
+
+import json
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any, Self
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from stripedjob.local.crew import Said
+from stripedjob.local.supervisor import Progress, View
+
+PLAIN_SECONDS = 2.0  # between two plain lines
+QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}
+
+
+class PlainView:
+    """Lines on stdout, now and then; what workers say on stderr."""
+
+    def __init__(self) -> None:
+        """Begin with a line at once."""
+        self._next = 0.0
+
+    def said(self, said: Said) -> None:
+        """Show a line of a worker."""
+        if said.record.get("event") not in QUIET_EVENTS:
+            click.echo(f"{said.worker}: {_line(said)}", err=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far it is."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PLAIN_SECONDS
+            click.echo(" · ".join(f"{name} {value}" for name, value in _facts(progress)))
+
+    def note(self, words: str) -> None:
+        """Show what the supervisor does."""
+        click.echo(words, err=True)
+
+
+class JsonView:
+    """One JSON object a line: progress on stdout, what workers say on stderr as they said it."""
+
+    def __init__(self) -> None:
+        """Begin with a line at once."""
+        self._next = 0.0
+
+    def said(self, said: Said) -> None:
+        """Pass a record on."""
+        click.echo(json.dumps({"worker": said.worker, **said.record}, ensure_ascii=False), err=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far it is, once a second."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1.0
+            click.echo(json.dumps({"event": "progress", **asdict(progress)}))
+
+    def note(self, words: str) -> None:
+        """Show what the supervisor does."""
+        click.echo(json.dumps({"event": words}), err=True)
+
+
+class LiveView:
+    """A table that stays where it is; what workers say scrolls above it."""
+
+    def __init__(self) -> None:
+        """Take the terminal."""
+        self._console = Console()
+        self._live = Live(console=self._console, refresh_per_second=5, transient=True)
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._live.stop()
+
+    def said(self, said: Said) -> None:
+        """Show a line of a worker."""
+        if said.record.get("event") not in QUIET_EVENTS:
+            self._console.print(f"{said.worker}: {_line(said)}", style="dim", markup=False, highlight=False)
+
+    def progress(self, progress: Progress) -> None:
+        """Draw how far it is."""
+        table = Table(show_header=False, box=None)
+        for name, value in _facts(progress):
+            table.add_row(name, value)
+        self._live.update(table)
+
+    def note(self, words: str) -> None:
+        """Show what the supervisor does."""
+        self._console.print(words, markup=False, highlight=False)
+
+
+def choose(*, as_json: bool) -> AbstractContextManager[View]:
+    """Take the view that fits where the output goes."""
+    if as_json:
+        return nullcontext(JsonView())
+    return LiveView() if sys.stdout.isatty() else nullcontext(PlainView())
+
+
+def _facts(progress: Progress) -> list[tuple[str, str]]:
+    status = progress.status
+    facts = [
+        ("workers", f"{progress.workers} ({status.working} at work, at most {status.schedule_limit})"),
+        ("pending", f"{status.pending:,}"),
+        ("done", f"{status.total_done:,}"),
+        ("rate", f"{progress.rate:,.0f}/s"),
+        ("ETA", "-" if progress.eta_seconds is None else _duration(progress.eta_seconds)),
+    ]
+    facts += [(name, f"{getattr(status, name):,}") for name in ("delayed", "held", "dead") if getattr(status, name)]
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _line(said: Said) -> str:
+    shown: dict[str, Any] = {k: v for k, v in said.record.items() if k not in {"event", "level", "timestamp", "job"}}
+    return " ".join([str(said.record.get("event")), *(f"{name}={value}" for name, value in shown.items())])

@@ -1,0 +1,162 @@
+"""What people, supervisors and the operator ask of a pool and change in it. Blocking; one round trip a call.
+
+Called by the command line, the local supervisor and the operator. Errors are the pool's own (errors.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from stripedjob.pool.connection import CONNECTION, connection_error, foreign_errors
+from stripedjob.pool.errors import PoolError
+from stripedjob.pool.migrate import migrate, teardown
+from stripedjob.pool.types import JobSettings
+
+NO_SUCH_JOB = "P0002"  # no_data_found, as job_id() in SQL raises it
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job's numbers now, and its totals since it was made."""
+
+    id: int
+    namespace: str
+    job_type: str
+    schedule_limit: int
+    ready_resources: int
+    leased_resources: int
+    waiting_resources: int
+    pending: int
+    delayed: int
+    in_flight: int
+    held: int
+    dead: int
+    workers: int
+    working: int
+    total_done: int
+    total_retried: int
+    total_held: int
+    total_dead: int
+    total_crashed: int
+    total_stale: int
+    total_claimed: int
+    total_lock_tries: int
+    total_lock_refusals: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One registered worker: its name, as it registered with, and whether it has a slot."""
+
+    name: str
+    working: bool
+
+
+class PoolAdmin:
+    """A connection to a pool; `with PoolAdmin.open(url, schema)`."""
+
+    def __init__(self, conn: psycopg.Connection, schema: str) -> None:
+        """Take a connection in autocommit mode."""
+        self.conn = conn
+        self.schema = schema
+
+    @classmethod
+    @contextmanager
+    def open(cls, url: str, schema: str = "striped") -> Iterator["PoolAdmin"]:
+        """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
+        try:
+            conn = psycopg.connect(url, autocommit=True, **CONNECTION)
+        except psycopg.Error as error:
+            raise connection_error(error) from error
+        try:
+            yield cls(conn, schema)
+        finally:
+            conn.close()
+
+    def migrate(self) -> list[int]:
+        """Bring the schema to this version; returns the versions applied."""
+        with foreign_errors():
+            return migrate(self.conn, self.schema)
+
+    def teardown(self) -> bool:
+        """Drop the schema with everything in it; False where there was none."""
+        with foreign_errors():
+            return teardown(self.conn, self.schema)
+
+    def apply(self, job: JobSettings) -> int:
+        """Make the job or update it in place; returns its id."""
+        return int(self._value(f"apply_job({', '.join(['%s'] * len(fields(job)))})", job.as_values()))
+
+    def job_id(self, namespace: str, job_type: str) -> int:
+        """Find a job; raises PoolError that says what to do where there is none."""
+        return int(self._value("job_id(%s, %s)", [namespace, job_type]))
+
+    def status(self, job_id: int) -> JobStatus:
+        """Give one job's numbers."""
+        return self.statuses([job_id])[0]
+
+    def statuses(self, job_ids: Sequence[int] | None = None) -> list[JobStatus]:
+        """Give the numbers of these jobs, or of all, in one query."""
+        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
+        query = sql.SQL("select {} from {} where %s::int[] is null or id = any(%s) order by id").format(
+            names, sql.Identifier(self.schema, "job_status")
+        )
+        ids = None if job_ids is None else list(job_ids)
+        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
+            return [JobStatus(**row) for row in cursor.execute(query, [ids, ids])]
+
+    def workers(self, job_id: int) -> list[WorkerStatus]:
+        """Give the job's registered workers."""
+        query = sql.SQL("select name, working from {} where job_id = %s order by id")
+        with foreign_errors():
+            rows = self.conn.execute(query.format(sql.Identifier(self.schema, "worker")), [job_id])
+            return [WorkerStatus(*row) for row in rows]
+
+    def upkeep(self, job_id: int) -> None:
+        """Wake what is due and take back what the dead held: for a job that has no workers to do it."""
+        self._value("upkeep(%s)", [job_id])
+
+    def is_empty(self, job_id: int) -> bool:
+        """Say whether nothing is left to do; held and dead units, which wait for a person, do not count."""
+        return bool(self._value("is_empty(%s)", [job_id]))
+
+    def explain(self, job_id: int, resource: str) -> dict[str, Any]:
+        """Give the facts of why a resource is or is not worked on."""
+        return dict(self._value("explain(%s, %s)", [job_id, resource]))
+
+    def revive(
+        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
+    ) -> int:
+        """Make held or dead units ready again: all, one resource's, or given ones; returns how many."""
+        return int(self._value("revive(%s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None]))
+
+    def purge(
+        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
+    ) -> int:
+        """Remove held or dead units for good; returns how many."""
+        return int(self._value("purge(%s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None]))
+
+    def clear(self, job_id: int) -> int:
+        """Remove all of a job's units and leases; returns how many units."""
+        return int(self._value("clear(%s)", [job_id]))
+
+    def _value(self, call: str, values: Sequence[Any]) -> Any:
+        query = sql.SQL("select {}.").format(sql.Identifier(self.schema)) + sql.SQL(call)
+        try:
+            with foreign_errors():
+                row = self.conn.execute(query, values).fetchone()
+        except PoolError as error:
+            raise _explained(error) from error
+        return row[0] if row else None
+
+
+def _explained(error: PoolError) -> PoolError:
+    cause = error.__cause__
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == NO_SUCH_JOB:
+        return PoolError(f"{cause.diag.message_primary}. {cause.diag.message_hint}")
+    return error

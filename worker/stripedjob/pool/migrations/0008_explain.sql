@@ -1,0 +1,40 @@
+-- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
+create function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
+    select json_build_object(
+        'resource', p_resource,
+        'limit', j.schedule_limit,
+        'now', clock_timestamp(),
+        'workers', (select count(*) from @extschema@.worker w where w.job_id = j.id),
+        'working', (select count(*) from @extschema@.worker w where w.job_id = j.id and w.working),
+        'state', s.state,
+        'woken', s.woken,
+        'crashes', s.crashes,
+        'fence', case when s.state = 'leased' then s.fence end,
+        'leased_at', case when s.state = 'leased' then s.leased_at end,
+        'worker', w.name,
+        'worker_id', w.id,
+        'lease_ends_at', w.expires_at,
+        'next_at', nullif(s.next_at, 'infinity'),
+        'waits_for_person', s.next_at = 'infinity',
+        'ahead', (select count(*) from @extschema@.stripe o where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank),
+        'arriving', (select coalesce(sum(units), 0) from @extschema@.wake k where k.job_id = j.id and k.resource = p_resource),
+        'ready', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready'),
+        'delayed', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed'),
+        'next_due_at', (select min(due_at) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed'),
+        'held', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'held'),
+        'dead', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'dead'),
+        'head', (
+            select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
+            from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id limit 1
+        ),
+        'set_aside', (
+            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason) order by u.id)
+            from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state in ('held', 'dead')
+                  order by id limit 10) u
+        )
+    )
+    from @extschema@.job j
+    left join @extschema@.stripe s on s.job_id = j.id and s.resource = p_resource
+    left join @extschema@.worker w on w.id = s.worker_id and s.state = 'leased'
+    where j.id = p_job
+$$;

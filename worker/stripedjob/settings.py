@@ -1,0 +1,77 @@
+"""Pure: from a StripedJob to what each part needs to know of it. Used by the worker, the CLI and the operator."""
+
+from stripedjob.locks import LockSettings
+from stripedjob.pool.types import JobSettings
+from stripedjob.runtime.decide import RetryPolicy
+from stripedjob.runtime.executor import Config
+from stripedjob.runtime.handlers import Database, HandlerSettings
+from stripedjob.runtime.loop import WorkerSettings
+from stripedjob.spec.model import StripedJob
+
+
+def job_settings(job: StripedJob) -> JobSettings:
+    """Give what the database judges the job by."""
+    return JobSettings(
+        namespace=job.metadata.namespace,
+        job_type=job.job_type,
+        generation=job.metadata.generation,
+        schedule_limit=job.effective_limit,
+        importance=job.spec.importance,
+        lease_seconds=job.spec.lock.lease_seconds,
+        crash_threshold=job.spec.retry.crash_threshold,
+        on_failure=job.on_failure,
+        completed_seconds=job.spec.retention.completed_seconds,
+        dead_seconds=job.spec.retention.dead_seconds,
+    )
+
+
+def lock_settings(job: StripedJob, url: str) -> LockSettings:
+    """Say which locks, and where."""
+    return LockSettings(
+        backend=job.spec.lock.backend,
+        url=url,
+        namespace=job.metadata.namespace,
+        job_type=job.job_type,
+        prefix=job.spec.lock.prefix,
+        schema=job.spec.pool.sql_schema,
+    )
+
+
+def retry_policy(job: StripedJob) -> RetryPolicy:
+    """Give what follows when a unit was tried and not done."""
+    retry = job.spec.retry
+    return RetryPolicy(
+        attempts_max=retry.max_attempts,
+        backoff_seconds=retry.backoff_seconds,
+        backoff_seconds_max=retry.backoff_seconds_max,
+        crash_threshold=retry.crash_threshold,
+        on_failure=job.on_failure,
+    )
+
+
+def worker_settings(job: StripedJob, job_id: int, name: str) -> WorkerSettings:
+    """Give what a worker's loop needs; `name` is how it registers."""
+    return WorkerSettings(
+        job_id=job_id,
+        name=name,
+        lease_seconds=job.spec.lock.lease_seconds,
+        resources_max=job.spec.batch.resources,
+        units_max=job.spec.batch.units_per_resource,
+        slots=job.spec.concurrency,
+        policy=retry_policy(job),
+        drain_seconds=job.spec.drain_seconds,
+    )
+
+
+def executor_config(job: StripedJob, job_id: int, postgres_url: str, path: str) -> Config:
+    """Give what the executor runs; `path` is where it looks for Python modules first."""
+    handler = job.spec.handler
+    database = Database(postgres_url, job.spec.pool.sql_schema, job_id) if handler.transaction else None
+    settings = HandlerSettings(
+        kind=handler.kind,
+        target=handler.target,
+        timeout_seconds=handler.timeout_seconds,
+        per_resource=handler.per == "Resource",
+        database=database,
+    )
+    return Config(settings, job.spec.concurrency, job.on_failure == "Block", path)
