@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stripedjob.pool.types import Lease
@@ -42,6 +41,6 @@ def run(leases: Sequence[Lease], config: Config) -> dict[int, Outcome]:
                     if outcome.final:
                         assert outcome.key not in ended
                         ended[outcome.key] = outcome
-        return {key: replace(outcome, faults=faults[key]) for key, outcome in ended.items()}
+        return {key: outcome._replace(faults=faults[key]) for key, outcome in ended.items()}
 
     return asyncio.run(scene())

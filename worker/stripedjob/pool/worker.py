@@ -76,7 +76,7 @@ class WorkerPool:
             [len(one.done) for one in ended],
             [one.then.value for one in ended],
             [one.wait_seconds for one in ended],
-            [unit_id for one in ended for unit_id in one.done],
+            f"{{{','.join(str(unit_id) for one in ended for unit_id in one.done)}}}",  # far quicker than as a list
             Json(failed) if failed else None,
             tally.recorded,
             tally.claimed,

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.handlers import Call, Handler, HandlerSettings, make
@@ -38,9 +38,8 @@ class Config:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One lease to work on. `key` is the main process's name for it."""
+class Task(NamedTuple):
+    """One lease to work on. `key` is the main process's name for it. A tuple, since thousands are sent a second."""
 
     key: int
     resource: str

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Verdict(StrEnum):
     CRASH = "crash"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """One unit that was tried and not done. `index`: its place in the lease; `after_seconds`: as a retry asked."""
 
     index: int
@@ -63,8 +62,7 @@ class Fault:
     after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What an executor says of a lease: the units at [first, tried) were tried, all but `faults` are done.
 
     A lease has one final outcome, and others before it where it takes long. Units from the final `tried` on were not

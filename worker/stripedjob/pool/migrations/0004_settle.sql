@@ -11,16 +11,17 @@ create function @extschema@.fold_worker(p_worker bigint) returns void language s
 $$;
 
 -- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
+-- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is dear.
 create function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
 declare
     n int;
 begin
     if j.completed_seconds = 0 then
         delete from @extschema@.unit
-        where id = any(p_done) and job_id = j.id and resource = any(p_resources) and state = 'ready';
+        where id = any(p_done) and job_id = j.id and (p_resources is null or resource = any(p_resources)) and state = 'ready';
     else
         update @extschema@.unit set state = 'done', finished_at = clock_timestamp()
-        where id = any(p_done) and job_id = j.id and resource = any(p_resources) and state = 'ready';
+        where id = any(p_done) and job_id = j.id and (p_resources is null or resource = any(p_resources)) and state = 'ready';
     end if;
     get diagnostics n = row_count;
     return n;
@@ -82,7 +83,7 @@ begin
         order by s.resource for update of s
     ) l;
     if valid is not null then
-        n := @extschema@.finish_units(j, valid, p_done);
+        n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
