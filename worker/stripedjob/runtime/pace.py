@@ -6,7 +6,7 @@ Invariant (no hoarding): a worker leases no more than it will start within about
 from dataclasses import dataclass
 
 AHEAD_SECONDS = 0.5
-GROWTH_MAX = 8  # a claim is at most so many times the units of the one before: the measure of few units is rough
+GROWTH_MAX = 32  # a claim is at most so many times the units of the one before: the measure of few units is rough
 WEIGHT = 0.5  # of the newest measure in the running mean
 
 

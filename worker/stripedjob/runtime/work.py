@@ -53,7 +53,8 @@ class Verdict(StrEnum):
     CRASH = "crash"
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fault:
     """One unit that was tried and not done. `index`: its place in the lease; `after_seconds`: as a retry asked."""
 
     index: int

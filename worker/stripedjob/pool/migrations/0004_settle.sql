@@ -76,11 +76,15 @@ begin
     select * into j from @extschema@.job where id = p_job;
     select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken) into valid, idle
     from (
-        select s.resource, s.woken, x.after
-        from unnest(p_resources, p_fences, p_then) x(resource, fence, after)
-        join @extschema@.stripe s on s.job_id = p_job and s.resource = x.resource
-        where s.state = 'leased' and s.worker_id = p_worker and s.fence = x.fence
-        order by s.resource for update of s
+        select x.resource, s.woken, x.after
+        from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
+        -- One look by the primary key for each: any other plan goes through all that was leased lately, again and again. A stripe that
+        -- has an owner is leased, so `state` need not be asked for, which would tempt the planner to another index.
+        cross join lateral (
+            select woken from @extschema@.stripe
+            where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker and fence = x.fence
+            for update
+        ) s
     ) l;
     if valid is not null then
         n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
