@@ -28,9 +28,7 @@ def worker(
 
     Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob worker --postgres postgres://… --lock redis://…
     """
-    import structlog
-
-    from stripedjob.runtime.log import configure
+    from stripedjob.runtime.log import configure, logger
     from stripedjob.runtime.service import ServiceSettings, serve
     from stripedjob.spec.load import parse
 
@@ -43,5 +41,5 @@ def worker(
         code = code_of(error)
         if code is None:
             raise
-        structlog.get_logger("stripedjob").error(str(error), exit_code=code)
+        logger.error(str(error), extra={"exit_code": code})
         raise SystemExit(code) from None

@@ -95,6 +95,6 @@ class Crew:
                 record = {"event": line.rstrip("\n")}
             if not isinstance(record, dict):
                 record = {"event": line.rstrip("\n")}
-            if record.get("level") == "error":
+            if str(record.get("level")).lower() == "error":
                 member.last_error = str(record.get("event"))
             self.said.put(Said(member.name, record))

@@ -10,7 +10,6 @@ import mmap
 import os
 import signal
 import struct
-import tempfile
 from dataclasses import dataclass
 
 HEADER = struct.Struct("d")  # the deadline, on the monotonic clock that both processes share
@@ -40,9 +39,9 @@ class Board:
     @classmethod
     def create(cls, slots: int) -> "Board":
         """Make an empty board."""
-        with tempfile.TemporaryFile() as file:
-            file.truncate(HEADER.size + slots * (SLOT.size + GROUP.size))
-            return cls(os.dup(file.fileno()), slots)
+        fd = os.memfd_create("stripedjob-board") if hasattr(os, "memfd_create") else _unnamed_file()
+        os.ftruncate(fd, HEADER.size + slots * (SLOT.size + GROUP.size))
+        return cls(fd, slots)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -83,3 +82,11 @@ class Board:
         """All that runs now."""
         rows = [SLOT.unpack_from(self._memory, HEADER.size + slot * SLOT.size) for slot in range(self._slots)]
         return [Running(key - 1, index, since) for key, index, since in rows if key]
+
+
+def _unnamed_file() -> int:
+    """Make a file without a name, where there is no memfd (macOS)."""
+    import tempfile  # noqa: PLC0415 - not for the executor, which should be small
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -7,7 +7,6 @@ or the whole interpreter stops nothing but itself: leases are renewed elsewhere,
     executor → main    Ready or Broken, then lists of Outcome
 """
 
-import asyncio
 import os
 import pickle
 import queue
@@ -185,6 +184,8 @@ class Executor:
     def run(self) -> None:
         """Work until the main process hangs up."""
         if self._handler.is_async:
+            import asyncio  # noqa: PLC0415 - 8 MB that synchronous handlers do not need
+
             asyncio.run(self._run_async())
         else:
             self._run_threads()
@@ -215,6 +216,8 @@ class Executor:
         work(0)
 
     async def _run_async(self) -> None:
+        import asyncio  # noqa: PLC0415 - as above
+
         tasks: asyncio.Queue[Task] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         reporter = self._start(lambda task: loop.call_soon_threadsafe(tasks.put_nowait, task), tasks.empty)

@@ -1,21 +1,21 @@
-"""One JSON object a line on stderr: event, level, timestamp, and what the event is about."""
+"""One JSON object a line on stderr: event, level, timestamp, and what the event is about.
+
+The runtime logs through `logger`, as `logger.warning("unit dead", extra={"resource": …})`.
+"""
 
 import logging
-import sys
 
-import structlog
+from pythonjsonlogger.json import JsonFormatter
+
+logger = logging.getLogger("stripedjob")
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Set structlog up for this process."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+    """Set the logging of this process up."""
+    handler = logging.StreamHandler()
+    renamed = {"message": "event", "levelname": "level"}
+    formatter = JsonFormatter(
+        "%(message)s %(levelname)s", rename_fields=renamed, timestamp=True, json_ensure_ascii=False
     )
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)

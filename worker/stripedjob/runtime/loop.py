@@ -1,4 +1,4 @@
-"""The worker's main loop, read as a list of verbs: renew → settle → claim → lock → submit → collect.
+"""The worker's main loop, read as a list of verbs: renew → claim → lock → submit → settle → collect.
 
 Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time and a
 renewal can never overtake a release. The handler runs in another process meanwhile (host.py), so nothing that it does
@@ -112,8 +112,8 @@ class Worker:
         """Go once through the verbs."""
         self._observer.turned()
         await self._renew(pool)
+        claimed = self._may_claim() and await self._claim(pool)  # before settling: the executor waits for nothing
         await self._settle(pool)
-        claimed = self._may_claim() and await self._claim(pool)
         self._host.submit(self._ahead.unpark(self._clock()))
         if self._ahead.leases:
             await self._collect(0.0 if claimed else self._patience())

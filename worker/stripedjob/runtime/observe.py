@@ -5,11 +5,12 @@ One observer a worker. Reading it (health.py) never waits for the loop, so that 
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from stripedjob.pool.types import Batch, Failure, Settlement, Then
+from stripedjob.runtime.log import logger
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
 
@@ -20,7 +21,7 @@ class Observer:
     def __init__(self, job: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with nothing connected."""
         self.registry = CollectorRegistry()
-        self._log = structlog.get_logger("stripedjob").bind(job=job)
+        self._job = job
         self._clock = clock
         self._turned_at = clock()
         self._pool_problem: str | None = "not connected to Postgres yet"
@@ -52,29 +53,29 @@ class Observer:
     def connected(self, worker_id: int) -> None:
         """Note that Postgres answers."""
         if self._pool_problem is not None:
-            self._log.info("connected to Postgres", worker=worker_id)
+            self._log(logger.info, "connected to Postgres", worker=worker_id)
         self._pool_problem = None
         self._pool_up.set(1)
 
     def disconnected(self, error: Exception) -> None:
         """Note that Postgres does not answer."""
         if self._pool_problem is None or not self._pool_problem.startswith(str(error)):
-            self._log.warning("Postgres cannot be reached; trying again", error=str(error))
+            self._log(logger.warning, "Postgres cannot be reached; trying again", error=str(error))
         self._pool_problem = str(error)
         self._pool_up.set(0)
 
     def lock_reachable(self, error: Exception | None) -> None:
         """Note whether the lock backend answers."""
         if error is None:
-            self._log.info("the lock backend answers again")
+            self._log(logger.info, "the lock backend answers again")
         elif self._lock_problem is None:
-            self._log.warning("the lock backend cannot be reached; trying again", error=str(error))
+            self._log(logger.warning, "the lock backend cannot be reached; trying again", error=str(error))
         self._lock_problem = None if error is None else str(error)
         self._lock_up.set(error is None)
 
     def lost(self, worker_id: int) -> None:
         """Note that the worker was taken for dead."""
-        self._log.warning("taken for dead: the leases have passed to others; starting anew", worker=worker_id)
+        self._log(logger.warning, "taken for dead: the leases have passed to others; starting anew", worker=worker_id)
         self._counts["losses"].inc()
 
     def ended(self, settlement: Settlement) -> None:
@@ -82,7 +83,8 @@ class Observer:
         for failure in settlement.failed:
             self._tell(settlement, failure)
         if settlement.then is Then.SUSPECT:
-            self._log.warning(
+            self._log(
+                logger.warning,
                 "the handler's process died with this and others; it is run alone next",
                 resource=settlement.lease.resource,
             )
@@ -103,7 +105,9 @@ class Observer:
         self._counts["batches"].inc()
         if refused:
             self._counts["stale"].inc(len(refused))
-            self._log.warning("leases had been lost; nothing of them was recorded", resources=list(refused)[:10])
+            self._log(
+                logger.warning, "leases had been lost; nothing of them was recorded", resources=list(refused)[:10]
+            )
 
     def is_live(self) -> bool:
         """Whether the loop still turns."""
@@ -113,8 +117,12 @@ class Observer:
         """Why the worker is not ready, or None."""
         return self._pool_problem or self._lock_problem
 
+    def _log(self, write: Callable[..., None], event: str, **facts: Any) -> None:
+        write(event, extra={"job": self._job, **facts})
+
     def _tell(self, settlement: Settlement, failure: Failure) -> None:
-        self._log.warning(
+        self._log(
+            logger.warning,
             f"unit {failure.to.value}",
             resource=settlement.lease.resource,
             unit=failure.unit_id,

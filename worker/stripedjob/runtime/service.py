@@ -11,13 +11,12 @@ import socket
 import time
 from dataclasses import dataclass
 
-import structlog
-
 from stripedjob.locks import open_lock
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime.health import serving
 from stripedjob.runtime.host import Host
+from stripedjob.runtime.log import logger
 from stripedjob.runtime.loop import Worker
 from stripedjob.runtime.observe import Observer
 from stripedjob.settings import executor_config, lock_settings, worker_settings
@@ -71,16 +70,15 @@ async def serve(settings: ServiceSettings) -> None:
 
 
 async def _run(worker: Worker, stop: asyncio.Event, key: str) -> None:
-    log = structlog.get_logger("stripedjob").bind(job=key)
     run = asyncio.create_task(worker.run())
     told = asyncio.create_task(stop.wait())
     await asyncio.wait({run, told}, return_when=asyncio.FIRST_COMPLETED)
     if told.done():
-        log.info("draining")
+        logger.info("draining", extra={"job": key})
         worker.drain()
     told.cancel()
     await run
-    log.info("drained")
+    logger.info("drained", extra={"job": key})
 
 
 async def _watch_parent(pid: int, stop: asyncio.Event) -> None:

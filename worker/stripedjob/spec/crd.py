@@ -1,9 +1,13 @@
 """The CustomResourceDefinition, made from the model: structural schema, CEL rules, columns, subresources, status."""
 
+import ast
+import itertools
+from importlib.resources import files
 from typing import Any
 
 import yaml
 
+from stripedjob.spec import model
 from stripedjob.spec.model import GROUP, KIND, NAME_LENGTH_MAX, NAME_PATTERN, PLURAL, VERSION, Spec
 from stripedjob.spec.rules import RULES
 
@@ -71,7 +75,8 @@ def crd_yaml() -> str:
 
 def _resource_schema() -> dict[str, Any]:
     whole = Spec.model_json_schema(by_alias=True)
-    spec = _structural(whole, whole["$defs"])
+    described = _described(whole["$defs"] | {Spec.__name__: whole})
+    spec = _structural(described[Spec.__name__], described)
     spec["description"] = "What the user wants."
     spec["properties"]["template"] = {
         "type": "object",
@@ -105,6 +110,20 @@ def _resource_schema() -> dict[str, Any]:
         validation = {"rule": rule.cel, "message": f"{rule.field}: {rule.message}"}
         place.setdefault("x-kubernetes-validations", []).append(validation)
     return resource
+
+
+def _described(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Add the text under each field of the model to its schema."""
+    tree = ast.parse((files("stripedjob.spec") / "model.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef) or node.name not in parts:
+            continue
+        for field, text in itertools.pairwise(node.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(description))):
+                    alias = getattr(model, node.name).model_fields[name].alias or name
+                    parts[node.name]["properties"][alias]["description"] = description
+    return parts
 
 
 def _structural(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:

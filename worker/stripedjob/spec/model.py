@@ -58,7 +58,11 @@ Function = Annotated[
 
 
 class Part(BaseModel):
-    """A part of the resource: immutable, camelCase in files, no unknown fields."""
+    """A part of the resource: immutable, camelCase in files, no unknown fields.
+
+    The text under a field is its description in the CRD. crd.py reads it from this file: pydantic can too, but does so
+    at every import, and takes longer for it than for all the rest.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -66,7 +70,6 @@ class Part(BaseModel):
         strict=True,
         alias_generator=to_camel,
         populate_by_name=True,
-        use_attribute_docstrings=True,
     )
 
 
