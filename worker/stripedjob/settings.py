@@ -6,7 +6,17 @@ from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.executor import Config
 from stripedjob.runtime.handlers import Database, HandlerSettings
 from stripedjob.runtime.loop import WorkerSettings
+from stripedjob.spec.load import SpecError
 from stripedjob.spec.model import StripedJob
+
+STRATEGIES = ("Mutex", "FIFO")  # the others are in the model, so that the resource need not change for them
+
+
+def check_strategy(job: StripedJob) -> None:
+    """Raise SpecError for a strategy that this version cannot run: another one in its place would break its promise."""
+    if job.spec.strategy not in STRATEGIES:
+        known = " or ".join(STRATEGIES)
+        raise SpecError(f"spec.strategy: {job.spec.strategy} cannot be run by this version yet; use {known}")
 
 
 def job_settings(job: StripedJob) -> JobSettings:

@@ -19,7 +19,7 @@ from stripedjob.runtime.host import Host
 from stripedjob.runtime.log import logger
 from stripedjob.runtime.loop import Worker
 from stripedjob.runtime.observe import Observer
-from stripedjob.settings import executor_config, lock_settings, worker_settings
+from stripedjob.settings import check_strategy, executor_config, lock_settings, worker_settings
 from stripedjob.spec.model import StripedJob
 
 START_SECONDS_MAX = 60.0  # how long Postgres may take to answer at the start
@@ -43,6 +43,7 @@ class ServiceSettings:
 async def serve(settings: ServiceSettings) -> None:
     """Work until told to end. Raises HandlerError, PoolError, LockConfigError; OSError where the port is taken."""
     job = settings.job
+    check_strategy(job)
     key = f"{job.metadata.namespace}/{job.job_type}"
     observer = Observer(key)
     name = settings.name or f"{socket.gethostname()}:{os.getpid()}"

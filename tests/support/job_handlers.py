@@ -1,0 +1,27 @@
+"""Handlers for jobs that tests run from a folder of their own: no import but the standard library."""
+
+import os
+import time
+from typing import Any
+
+
+def watched(unit: Any, conn: Any) -> None:
+    """Record the interval of the work, by the database's clock, in the transaction that completes the unit."""
+    began = conn.execute("select clock_timestamp()").fetchone()[0]
+    conn.execute(
+        "insert into effect (unit, resource, fence, began, ended) values (%s, %s, %s, %s, clock_timestamp())",
+        [unit.id, unit.resource, unit.fence, began],
+    )
+
+
+def act(unit: Any) -> None:
+    """Do what the payload says: raise, hang, exit, or take a time."""
+    match unit.payload:
+        case "raise":
+            raise ValueError("broken")
+        case "hang":
+            time.sleep(3600)
+        case "exit":
+            os._exit(3)
+        case float():
+            time.sleep(unit.payload)
