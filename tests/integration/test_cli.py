@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -143,7 +144,7 @@ def test_a_url_that_cannot_be_used(job: Job, url: str, code: int, message: str) 
 
 
 def test_who_may_not(job: Job, restartable_postgres: RestartablePostgres) -> None:
-    missing = job.url.rpartition("/")[0] + "/no_such_database"
+    missing = urlunsplit(urlsplit(job.url)._replace(path="/no_such_database"))
     server = Job(job.folder, restartable_postgres.url, job.lock_url)
     server.sql("create role alice login password 'right'")
     server.do("migrate")

@@ -100,16 +100,18 @@ class WorkerPool:
         """Say whether nothing is left to do: held and dead units, which wait for a person, do not count."""
         return bool(await self._value("is_empty(%s)", [job_id]))
 
-    async def listen(self, job_id: int, seconds: float, wake: asyncio.Event) -> None:
-        """Sleep so long, or until `wake` is set, or until a claim left work over and the lot falls on this worker."""
+    async def listen(self, job_id: int, seconds: float, wake: asyncio.Event) -> bool:
+        """Sleep so long, or until `wake` is set, or until the pool calls and the lot falls here: then True."""
         await self._listen_to(job_id)
-        tasks = [asyncio.create_task(self._called(seconds)), asyncio.create_task(wake.wait())]
+        tasks: list[asyncio.Task[bool]] = [
+            asyncio.create_task(self._called(seconds)),
+            asyncio.create_task(wake.wait()),
+        ]
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
         await asyncio.wait(tasks)
-        if tasks[0] in done:
-            await tasks[0]
+        return tasks[0] in done and tasks[0].result()
 
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""
@@ -120,7 +122,7 @@ class WorkerPool:
             await self._run(sql.SQL("listen {}").format(sql.Identifier(f"striped_{job_id}")), [])
             self._listening = True
 
-    async def _called(self, seconds: float) -> None:
+    async def _called(self, seconds: float) -> bool:
         """Wait for a call of `k/n`, and answer with that chance: of n idle workers, k are to come."""
         end = time.monotonic() + seconds
         with foreign_errors():
@@ -128,7 +130,8 @@ class WorkerPool:
                 async for call in self._conn.notifies(timeout=left, stop_after=1):
                     wanted, _, idle = call.payload.partition("/")
                     if random.random() * int(idle) < int(wanted):  # noqa: S311 - a lot, not a secret
-                        return
+                        return True
+        return False
 
     async def _value(self, call: str, values: Sequence[Any]) -> Any:
         return (await self._rows(call, values))[0][0]

@@ -70,6 +70,7 @@ class Worker:
         self._pool_tries = self._lock_tries = 0
         self._unreachable_since: float | None = None
         self._lock_retry_at = 0.0
+        self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
         self._wake = asyncio.Event()
         self._drain_end: float | None = None
         self._failure: HandlerError | None = None
@@ -156,7 +157,8 @@ class Worker:
                 await self._lock.release([lease.resource for lease in leases], self._tokens(leases))
 
     def _may_claim(self) -> bool:
-        return self._drain_end is None and not self._ahead.alone and self._clock() >= self._lock_retry_at
+        may = self._drain_end is None and self._claimable and not self._ahead.alone
+        return may and self._clock() >= self._lock_retry_at
 
     async def _claim(self, pool: WorkerPool) -> bool:
         """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
@@ -240,8 +242,9 @@ class Worker:
         if lock_seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), lock_seconds)
-        elif not poll.claimable:
-            await pool.listen(self._settings.job_id, poll.sleep_seconds, self._wake)
+        else:
+            called = not poll.claimable and await pool.listen(self._settings.job_id, poll.sleep_seconds, self._wake)
+            self._claimable = poll.claimable or called
 
     async def _start_anew(self) -> None:
         """Stop everything: the leases have passed to others. What waits is sent still, to be counted as stale."""
