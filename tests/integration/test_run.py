@@ -129,9 +129,11 @@ def test_19_workers(job: Job) -> None:
 @pytest.mark.acceptance("A32")
 def test_one_resource_with_many_units_and_late_ones(job: Job) -> None:
     job.create(2000, 1)
-    with job.running("--until-empty") as run:
+    with job.running() as run:
         await_("some are done", lambda: recorded(job) > 0)
         job.create(100, 1)
+        await_("all are done", lambda: recorded(job) == 2100)
+        run.process.send_signal(signal.SIGTERM)
         run.await_end()
     assert_each_effect_once(job, 2100)
     assert job.sql(INVERSIONS) == [(0,)]
@@ -213,12 +215,15 @@ def test_an_idle_job_costs_little(job: Job) -> None:
     job.do("migrate")
     with job.running("--workers", "8") as run:
         await_("all are there", lambda: job.status()["workers"] == 8)
-        time.sleep(2)
-        before, began = transactions(job), time.monotonic()
-        time.sleep(5)
-        rate = (transactions(job) - before) / (time.monotonic() - began)
+        rate = min(transactions_a_second(job, 2.5) for _ in range(4))  # now and then autovacuum adds its own
         assert run.process.poll() is None
-    assert rate < 10
+    assert 0 < rate < 10
+
+
+def transactions_a_second(job: Job, seconds: float) -> float:
+    before, began = transactions(job), time.monotonic()
+    time.sleep(seconds)
+    return (transactions(job) - before) / (time.monotonic() - began)
 
 
 def transactions(job: Job) -> int:
