@@ -60,12 +60,12 @@ def job(name: str, **spec: Any) -> StripedJob:
     )
 
 
-def fill(pool: PoolAdmin, job_id: int, units: int, resources: int) -> None:
+def fill(pool: PoolAdmin, job_id: int, units: int, resources: int, payload: float = 0.0) -> None:
     """Put units in, round and round over the resources, and fold their wakes in."""
     pool.conn.execute(
         "insert into striped.unit (job_id, resource, payload)"
-        " select %s, 'resource-' || n %% %s, '{}' from generate_series(1, %s) n",
-        [job_id, resources, units],
+        " select %s, 'resource-' || n %% %s, %s::text::json from generate_series(1, %s) n",
+        [job_id, resources, payload, units],
     )
     while pool.conn.execute("select 1 from striped.wake where job_id = %s limit 1", [job_id]).fetchone():
         pool.upkeep(job_id)
