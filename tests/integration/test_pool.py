@@ -432,3 +432,28 @@ def test_a02_an_unreachable_postgres_is_a_clear_error_in_bounded_time() -> None:
     with pytest.raises(PoolUnreachableError, match="cannot be reached"):
         asyncio.run(run())
     assert issubclass(PoolUnreachableError, PoolError)
+
+
+@pytest.mark.acceptance("A22")
+def test_a22_a_busy_head_costs_the_free_ones_nothing(db: psycopg.Connection, fresh_database: str) -> None:
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        busy = {f"busy-{n}" for n in range(20)}
+        for resource in sorted(busy):
+            enqueue(db, resource, units=100)
+        holder = await pool.register(job_id, "holder")
+        while held := await claimed(pool, job_id, holder):
+            busy -= {lease.resource for lease in held}
+        assert not busy
+        for n in range(900):
+            enqueue(db, f"free-{n}")
+        worker = await pool.register(job_id, "worker")
+        looks = 0
+        while leases := await claimed(pool, job_id, worker):
+            assert {lease.resource[:5] for lease in leases} == {"free-"}
+            await settle(pool, job_id, worker, [all_done(lease) for lease in leases])
+            looks += 1
+        assert count(db, "select count(*) from striped.unit where resource like 'free-%'") == 0
+        assert looks < 900 / 64 + 50  # the last ones spread over the workers: half an even share a claim
+        assert not (await pool.poll(worker)).claimable
+
+    play(fresh_database, scene)
