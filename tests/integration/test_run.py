@@ -67,7 +67,7 @@ def test_workers_stopped_past_their_lease(job: Job) -> None:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(4.5)  # the lease of 3 s ends meanwhile
-        for pid in stopped:
+        for pid in reversed(stopped):  # children first: a worker that goes on ends its child at once
             os.kill(pid, signal.SIGCONT)
 
     in_the_middle(job, act)
