@@ -1,7 +1,7 @@
 """How near to the ideal time a crew comes when units take a while: units x seconds / workers.
 
-Run by `scripts/bench work`. The clock runs as in local.py. The ideal counts what the handler really took, as it measures
-itself: a `time.sleep(0.001)` takes longer than a millisecond.
+Run by `scripts/bench work`. The clock runs as in local.py. The ideal counts what the handler really took, as it
+measures itself: a `time.sleep(0.001)` takes longer than a millisecond.
 """
 
 import os

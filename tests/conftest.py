@@ -1,9 +1,10 @@
-"""Marks every test with its tier, which is the folder it stands in."""
+"""Marks every test with its tier, which is the folder it stands in; the fixtures of clusters are there for all."""
 
 from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.cluster_kit.fixtures"]
 TIERS = ("unit", "sim", "integration", "cluster", "e2e")
 HERE = Path(__file__).parent
 

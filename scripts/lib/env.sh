@@ -53,6 +53,7 @@ ensure_env() {
     touch "$stamp"
   fi
   PATH=$root/.venv/bin:$PATH
-  export PATH
+  STRIPEDJOB_UV=$uv
+  export PATH STRIPEDJOB_UV
   unset VIRTUAL_ENV
 }

@@ -1,0 +1,1 @@
+"""A Kubernetes cluster for the tests: kind where Docker is at hand, else one built from source."""

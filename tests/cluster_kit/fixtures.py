@@ -1,0 +1,293 @@
+"""pytest's fixtures: a cluster for the session, a namespace for a test, and what talks to them.
+
+A cluster that is up is used and left up; else one is brought up and taken down again. Where none can be had, the
+test is skipped with the reason, and fails where CI=true.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.cluster_kit import machine, processes
+from tests.cluster_kit.home import ROOT, STATE
+from tests.cluster_kit.images import POSTGRES, REDIS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+UP_SECONDS_MAX = 3600  # with everything to build
+WAIT_SECONDS = 60
+UNAVAILABLE = 69
+
+
+@dataclass(frozen=True)
+class Program:
+    """kubectl or helm, logged in as administrator; in one namespace where one is given."""
+
+    path: str
+    kubeconfig: str
+    namespace: str = ""
+
+    def command(self, *words: str | Path) -> list[str]:
+        flag = ["--namespace", self.namespace] if self.namespace else []
+        return [self.path, "--kubeconfig", self.kubeconfig, *flag, *map(str, words)]
+
+    def done(
+        self, *words: str | Path, stdin: str | None = None, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, whatever that is."""
+        return subprocess.run(
+            self.command(*words), input=stdin, capture_output=True, text=True, timeout=seconds, check=False
+        )
+
+    def __call__(self, *words: str | Path, stdin: str | None = None, seconds: float = 120) -> str:
+        """Run it, and fail the test when it fails."""
+        done = self.done(*words, stdin=stdin, seconds=seconds)
+        assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stderr}{done.stdout}"
+        return done.stdout
+
+    def json(self, *words: str | Path) -> Any:
+        return json.loads(self(*words, "-o", "json"))
+
+    def apply(self, *objects: dict[str, Any]) -> str:
+        return self("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+    @contextlib.contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[int]:
+        """Give a port of this machine's loopback that leads to `target`'s."""
+        with subprocess.Popen(
+            self.command("port-forward", target, f":{port}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                assert line.startswith("Forwarding from 127.0.0.1:"), line
+                yield int(line.split(":")[1].split(" ")[0])
+            finally:
+                process.terminate()
+
+
+@dataclass(frozen=True)
+class TestCluster:
+    """A cluster that is up."""
+
+    provider: str
+    level: str
+    kubectl: Program
+    helm: Program
+
+
+@dataclass(frozen=True)
+class PoolInCluster:
+    """Postgres and Redis in the test's namespace. URLs are those of pods; the Secret has them under these names."""
+
+    postgres: str
+    redis: str
+    secret: str
+    kubectl: Program
+
+    @contextlib.contextmanager
+    def postgres_here(self) -> Iterator[str]:
+        """Give a URL that works from this process."""
+        with self.kubectl.forwarded("service/postgres", 5432) as port:
+            yield self.postgres.replace("@postgres:5432", f"@127.0.0.1:{port}")
+
+
+def kit(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of scripts/cluster's commands."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.cluster_kit", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=UP_SECONDS_MAX,
+        check=False,
+    )
+
+
+def unavailable(reason: str) -> None:
+    """Skip the test, or fail where a tier may not be left out."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def traces() -> dict[str, list[str]]:
+    """Give what a cluster might leave on this machine; processes are looked for by the kit's own mark."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    folders = [folder for folder in (*machine.FOLDERS, str(STATE)) if Path(folder).exists()]
+    return {
+        "processes": sorted(processes.running()),
+        "mounts": sorted(mounts),
+        "links": sorted(link.name for link in Path("/sys/class/net").iterdir()),
+        "nft tables": sorted(machine.tables()),
+        "cgroups": sorted(str(one) for one in machine.cgroups() if one.exists()),
+        "sysctls": [Path("/proc/sys", name).read_text() for name in machine.SYSCTLS],
+        "folders": sorted(folders),
+    }
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    was_up = kit("status").returncode == 0
+    before = {} if was_up else traces()
+    started = kit("up")
+    if started.returncode == UNAVAILABLE:
+        unavailable("no cluster can be had here; `scripts/cluster up` says why")
+    assert started.returncode == 0, "the cluster does not come up"
+    try:
+        status = json.loads(kit("status", "--json").stdout)
+        kubectl, helm = (Program(status[name], status["kubeconfig"]) for name in ("kubectl", "helm"))
+        yield TestCluster(status["provider"], status["level"], kubectl, helm)
+    finally:
+        if not was_up:
+            assert kit("down").returncode == 0
+            assert traces() == before, "the cluster has left something on this machine"
+
+
+@pytest.fixture(scope="session")
+def node(cluster: TestCluster) -> TestCluster:
+    """Give a cluster that has a node."""
+    if cluster.level != "node":
+        unavailable(f"{cluster.provider} gives an API server alone here; a node needs root on Debian, or kind")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def images(node: TestCluster) -> list[str]:
+    """Give the names of the images, which the node has."""
+    assert node.level == "node"
+    made = kit("images")
+    assert made.returncode == 0, "the images do not build"
+    return made.stdout.split()
+
+
+@pytest.fixture
+def namespace(cluster: TestCluster) -> Iterator[str]:
+    name = f"test-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=true", seconds=180)
+
+
+@pytest.fixture
+def kubectl(cluster: TestCluster, namespace: str) -> Program:
+    """Give kubectl in the test's namespace."""
+    return Program(cluster.kubectl.path, cluster.kubectl.kubeconfig, namespace)
+
+
+@pytest.fixture
+def helm(cluster: TestCluster, namespace: str) -> Program:
+    """Give helm in the test's namespace."""
+    return Program(cluster.helm.path, cluster.helm.kubeconfig, namespace)
+
+
+def database(
+    name: str, image: str, *, port: int, data: str, ready: Sequence[str], env: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Describe a database of one pod, with its data in an emptyDir, behind a Service of its name."""
+    labels = {"app": name}
+    container = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": key, "value": value} for key, value in env.items()],
+        "ports": [{"containerPort": port}],
+        "readinessProbe": {"exec": {"command": list(ready)}, "periodSeconds": 1, "timeoutSeconds": 5},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "data", "mountPath": data},
+            {"name": "data", "mountPath": "/tmp", "subPath": "tmp"},
+        ],
+    }
+    pod = {
+        "containers": [container],
+        "terminationGracePeriodSeconds": 5,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 999,
+            "runAsGroup": 999,
+            "fsGroup": 999,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumes": [{"name": "data", "emptyDir": {}}],
+    }
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": port}]},
+        },
+    ]
+
+
+@pytest.fixture
+def pool_in_cluster(kubectl: Program, images: list[str]) -> PoolInCluster:
+    """Start Postgres and Redis in the test's namespace, and wait until they are ready."""
+    assert {POSTGRES.name, REDIS.name} <= set(images)
+    password = secrets.token_hex(8)
+    urls = {"postgres": f"postgresql://postgres:{password}@postgres:5432/postgres", "redis": "redis://redis:6379/0"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "databases"},
+        "data": {key: base64.b64encode(url.encode()).decode() for key, url in urls.items()},
+    }
+    postgres = database(
+        "postgres",
+        POSTGRES.name,
+        port=5432,
+        data="/var/lib/postgresql",
+        ready=["pg_isready", "-h", "127.0.0.1", "-U", "postgres"],
+        env={"POSTGRES_PASSWORD": password, "PGDATA": "/var/lib/postgresql/data"},
+    )
+    redis = database("redis", REDIS.name, port=6379, data="/data", ready=["redis-cli", "ping"], env={})
+    kubectl.apply(secret, *postgres, *redis)
+    for name in ("postgres", "redis"):
+        kubectl("rollout", "status", f"deployment/{name}", f"--timeout={WAIT_SECONDS}s")
+    return PoolInCluster(urls["postgres"], urls["redis"], "databases", kubectl)
+
+
+def await_(what: str, is_so: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """Wait until `is_so` gives something true, and give that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = is_so()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds} s")

@@ -1,0 +1,4 @@
+module stripedjob.test/pause
+
+go 1.21
+
