@@ -145,6 +145,8 @@ def traces() -> dict[str, list[str]]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     was_up = kit("status").returncode == 0
+    if not was_up:
+        assert kit("down").returncode == 0, "the rest of a cluster that was killed cannot be removed"
     before = {} if was_up else traces()
     started = kit("up")
     if started.returncode == UNAVAILABLE:
