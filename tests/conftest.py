@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.cluster_kit.fixtures"]
+pytest_plugins = ["tests.cluster_kit.fixtures", "tests.support.fixtures", "tests.support.operators"]
 TIERS = ("unit", "sim", "integration", "cluster", "e2e")
 HERE = Path(__file__).parent
 

@@ -83,7 +83,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class TestCluster:
+class RunningCluster:
     """A cluster that is up."""
 
     provider: str
@@ -143,7 +143,7 @@ def traces() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[TestCluster]:
+def cluster() -> Iterator[RunningCluster]:
     was_up = kit("status").returncode == 0
     if not was_up:
         assert kit("down").returncode == 0, "the rest of a cluster that was killed cannot be removed"
@@ -155,7 +155,7 @@ def cluster() -> Iterator[TestCluster]:
     try:
         status = json.loads(kit("status", "--json").stdout)
         kubectl, helm = (Program(status[name], status["kubeconfig"]) for name in ("kubectl", "helm"))
-        yield TestCluster(status["provider"], status["level"], kubectl, helm)
+        yield RunningCluster(status["provider"], status["level"], kubectl, helm)
     finally:
         if not was_up:
             assert kit("down").returncode == 0
@@ -163,7 +163,7 @@ def cluster() -> Iterator[TestCluster]:
 
 
 @pytest.fixture(scope="session")
-def node(cluster: TestCluster) -> TestCluster:
+def node(cluster: RunningCluster) -> RunningCluster:
     """Give a cluster that has a node."""
     if cluster.level != "node":
         unavailable(f"{cluster.provider} gives an API server alone here; a node needs root on Debian, or kind")
@@ -171,7 +171,7 @@ def node(cluster: TestCluster) -> TestCluster:
 
 
 @pytest.fixture(scope="session")
-def images(node: TestCluster) -> list[str]:
+def images(node: RunningCluster) -> list[str]:
     """Give the names of the images, which the node has."""
     assert node.level == "node"
     made = kit("images")
@@ -180,7 +180,7 @@ def images(node: TestCluster) -> list[str]:
 
 
 @pytest.fixture
-def namespace(cluster: TestCluster) -> Iterator[str]:
+def namespace(cluster: RunningCluster) -> Iterator[str]:
     name = f"test-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     try:
@@ -190,13 +190,13 @@ def namespace(cluster: TestCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def kubectl(cluster: TestCluster, namespace: str) -> Program:
+def kubectl(cluster: RunningCluster, namespace: str) -> Program:
     """Give kubectl in the test's namespace."""
     return Program(cluster.kubectl.path, cluster.kubectl.kubeconfig, namespace)
 
 
 @pytest.fixture
-def helm(cluster: TestCluster, namespace: str) -> Program:
+def helm(cluster: RunningCluster, namespace: str) -> Program:
     """Give helm in the test's namespace."""
     return Program(cluster.helm.path, cluster.helm.kubeconfig, namespace)
 

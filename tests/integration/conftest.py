@@ -1,66 +1,9 @@
-"""Real engines for the integration tests: one Postgres and one Valkey a session, an empty database a test.
-
-STRIPEDJOB_TEST_POSTGRES=URL runs the tests on a server of your own, as a role that may create databases.
-"""
+"""Integration tests may be coroutines."""
 
 import asyncio
 import inspect
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import redis
-from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
-
-from stripedjob.local.engines import embedded_engine
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    given = os.environ.get("STRIPEDJOB_TEST_POSTGRES")
-    if given:
-        yield given
-    else:
-        with embedded_engine("postgres") as url:
-            yield url
-
-
-@pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    with embedded_engine("valkey") as url:
-        yield url
-
-
-@pytest.fixture
-def fresh_database(postgres_url: str) -> Iterator[str]:
-    with new_database(postgres_url) as url:
-        yield url
-
-
-@pytest.fixture
-def fresh_valkey(valkey_url: str) -> str:
-    with redis.Redis.from_url(valkey_url) as client:
-        client.flushall()
-    return valkey_url
-
-
-@pytest.fixture
-def restartable_postgres(tmp_path: Path) -> Iterator[RestartablePostgres]:
-    home = tmp_path / "postgres"
-    home.mkdir()
-    server = RestartablePostgres(home)
-    with running(server):
-        yield server
-
-
-@pytest.fixture
-def restartable_valkey(tmp_path: Path) -> Iterator[RestartableValkey]:
-    home = tmp_path / "valkey"
-    home.mkdir()
-    server = RestartableValkey(home)
-    with running(server):
-        yield server
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,7 @@
 """Pure: from a StripedJob to what each part needs to know of it. Used by the worker, the CLI and the operator."""
 
+import json
+
 from stripedjob.locks import LockSettings
 from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.decide import RetryPolicy
@@ -9,6 +11,9 @@ from stripedjob.runtime.loop import WorkerSettings
 from stripedjob.spec.load import SpecError
 from stripedjob.spec.model import StripedJob
 
+WORKER_FIELDS = {
+    *("job_type", "strategy", "pool", "lock", "handler", "concurrency", "batch", "retry", "throttle", "drain_seconds")
+}
 STRATEGIES = ("Mutex", "FIFO")  # the others are in the model, so that the resource need not change for them
 
 
@@ -33,6 +38,14 @@ def job_settings(job: StripedJob) -> JobSettings:
         completed_seconds=job.spec.retention.completed_seconds,
         dead_seconds=job.spec.retention.dead_seconds,
     )
+
+
+def worker_spec(job: StripedJob) -> str:
+    """Give the resource as text, as far as a worker looks at it: what leaves this alone needs no new worker."""
+    spec = job.spec.model_dump(by_alias=True, exclude_defaults=True, include=WORKER_FIELDS)
+    metadata = {"name": job.metadata.name, "namespace": job.metadata.namespace}
+    whole = {"apiVersion": job.api_version, "kind": job.kind, "metadata": metadata, "spec": spec}
+    return json.dumps(whole, sort_keys=True, ensure_ascii=False)
 
 
 def lock_settings(job: StripedJob, url: str) -> LockSettings:

@@ -4,6 +4,7 @@ One loop: look at the pool → decide how many → start or end → show. Worker
 process is killed, they end, and their leases run out.
 """
 
+import datetime as dt
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from stripedjob.local.crew import Crew, Member, Said
 from stripedjob.pool.admin import JobStatus, PoolAdmin
-from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.pool.errors import PoolError, PoolUnreachableError
 from stripedjob.scaling import Load, Scale, scale
+from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import StripedJob
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Supervisor:
     _scale: Scale = field(default_factory=Scale)
     _pool: PoolAdmin | None = None
     _seen: "deque[tuple[float, int]]" = field(default_factory=deque)
+    _fired: dt.datetime | None = None
     _early_deaths: int = 0
     _unreachable_since: float | None = None
 
@@ -100,6 +103,7 @@ class Supervisor:
             if self._pool is None:
                 self._pool = self.open_pool()
             self._pool.upkeep(self.job_id)
+            self._fire(self._pool)
             status = self._pool.status(self.job_id)
         except PoolUnreachableError as error:
             self._pool = None
@@ -112,6 +116,26 @@ class Supervisor:
             return None
         self._unreachable_since = None
         return status
+
+    def _fire(self, pool: PoolAdmin) -> None:
+        """Enqueue what the schedule asks for now, once a period; a query that fails waits for the next."""
+        schedule = self.job.spec.schedule
+        if schedule is None or self.job.spec.suspend:
+            return
+        due = latest_due(schedule, dt.datetime.now(dt.UTC))
+        if due == self._fired:
+            return
+        query = schedule.enqueue.sql if schedule.enqueue else None
+        try:
+            units = pool.fire(self.job_id, schedule_key(schedule), due, query)
+        except PoolUnreachableError:
+            raise
+        except PoolError as error:
+            self.view.note(f"spec.schedule.enqueue.sql failed: {error}")
+        else:
+            if units is not None:
+                self.view.note(f"the schedule has enqueued {units} units for {due:%Y-%m-%d %H:%M %Z}")
+        self._fired = due
 
     def _bury(self) -> None:
         """Take note of workers that died; the next ones are started by the count."""

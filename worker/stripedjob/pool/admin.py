@@ -3,6 +3,7 @@
 Called by the command line, the local supervisor and the operator. Errors are the pool's own (errors.py).
 """
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -109,6 +110,21 @@ class PoolAdmin:
         ids = None if job_ids is None else list(job_ids)
         with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
             return [JobStatus(**row) for row in cursor.execute(query, [ids, ids])]
+
+    def tend(self, job_ids: Sequence[int]) -> list[JobStatus]:
+        """Keep up the jobs that have no workers to do it, and give the numbers of all of these: one round trip."""
+        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
+        query = sql.SQL("select {} from {}(%s)").format(names, sql.Identifier(self.schema, "tend"))
+        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
+            return [JobStatus(**row) for row in cursor.execute(query, [list(job_ids)])]
+
+    def fire(self, job_id: int, schedule: str, due: dt.datetime, query: str | None) -> int | None:
+        """Enqueue what a schedule asks for at `due`; returns how many units, None where somebody has done it.
+
+        The first call with another `schedule` than before begins it, and enqueues nothing.
+        """
+        found = self._value("fire(%s, %s, %s, %s)", [job_id, schedule, due, query])
+        return None if found is None else int(found)
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""

@@ -7,14 +7,26 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import make_wsgi_app
-
-from stripedjob.runtime.observe import Observer
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 Respond = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Health(Protocol):
+    """What is asked of the process that is served."""
+
+    registry: CollectorRegistry
+
+    def is_live(self) -> bool:
+        """Say whether the main loop turns."""
+        ...
+
+    def problem(self) -> str | None:
+        """Say what keeps it from being ready."""
+        ...
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -27,7 +39,7 @@ class _Silent(WSGIRequestHandler):
 
 
 @contextmanager
-def serving(observer: Observer, port: int, host: str = "") -> Iterator[int]:
+def serving(observer: Health, port: int, host: str = "") -> Iterator[int]:
     """Serve until the context ends; yields the port, which is a free one for 0. Raises OSError where it is taken."""
     metrics: Callable[[dict[str, Any], Respond], Iterable[bytes]] = make_wsgi_app(observer.registry)
 

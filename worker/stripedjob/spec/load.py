@@ -55,6 +55,15 @@ def parse(text: str, name: str = "StripedJob") -> StripedJob:
         raise SpecError("\n".join(_mistakes(error, nodes[index], name))) from error
 
 
+def check(data: dict[str, Any]) -> StripedJob:
+    """Read a StripedJob from plain data, as the API server gives it; raises SpecError."""
+    try:
+        return StripedJob.model_validate(data)
+    except ValidationError as error:
+        mistakes = _mistakes(error, yaml.MappingNode("", [], yaml.Mark("", 0, 0, 0, None, 0)), "")
+        raise SpecError("; ".join(line.partition(": ")[2] for line in mistakes)) from error
+
+
 def _mistakes(error: ValidationError, root: yaml.Node, name: str) -> Iterator[str]:
     for one in error.errors():
         if not one["loc"]:  # the rules that cross fields

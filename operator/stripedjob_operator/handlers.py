@@ -1,0 +1,71 @@
+"""kopf's part: its watches fill `observed`, and every change is a wish for a look. No handler keeps anything."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from stripedjob.spec.model import GROUP, PLURAL, VERSION
+from stripedjob_operator.observed import OWN, Key, Observed, Raw, key_of, owner_of
+
+STREAM_SECONDS = 25  # a watch is renewed so often, so that one that has stalled is noticed soon
+DEPLOYMENTS = ("apps", "v1", "deployments")
+PODS = ("", "v1", "pods")
+INACTIVE_SECONDS = 40.0  # a watch that says nothing for longer, not even goodbye, has stalled
+Seen = Callable[[Key, Raw], bool]
+Gone = Callable[[Key, Raw], None]
+
+
+def register(registry: kopf.OperatorRegistry, observed: Observed, wish: Callable[[Key], None]) -> None:
+    """Add the handlers."""
+
+    def handler(key_of_raw: Callable[[Raw], Key | None], seen: Seen, gone: Gone) -> Callable[..., Awaitable[None]]:
+        async def handle(*, event: kopf.RawEvent, **_: Any) -> None:
+            raw: Raw = {**event["object"]}
+            key = key_of_raw(raw)
+            if key is None:
+                return
+            if event["type"] == "DELETED":
+                gone(key, raw)
+                wish(key)
+            elif seen(key, raw):
+                wish(key)
+
+        return handle
+
+    def on(kind: tuple[str, str, str], handle: Any) -> None:
+        kopf.on.event(*kind, registry=registry, id=kind[2])(handle)
+
+    on((GROUP, VERSION, PLURAL), handler(key_of, lambda _, raw: observed.job_seen(raw), observed.job_gone))
+    on(DEPLOYMENTS, handler(owner_of, observed.deployment_seen, observed.deployment_gone))
+    on(PODS, handler(owner_of, observed.pod_seen, observed.pod_gone))
+
+
+def settings() -> kopf.OperatorSettings:
+    """Give kopf's settings: it watches, and writes nothing."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.scanning.disabled = True
+    made.watching.server_timeout = STREAM_SECONDS
+    made.watching.inactivity_timeout = INACTIVE_SECONDS
+    made.watching.chunk_size = 500
+    made.networking.request_timeout = 30
+    selector = ",".join(f"{key}={value}" for key, value in OWN.items())
+    made.watching.label_selectors[DEPLOYMENTS] = selector
+    made.watching.label_selectors[PODS] = selector
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    return made
+
+
+async def watch(observed: Observed, wish: Callable[[Key], None], namespaces: tuple[str, ...]) -> None:
+    """Watch until told to end by a signal; raises where the API server refuses the watches for good."""
+    registry = kopf.get_default_registry()
+    register(registry, observed, wish)
+    await kopf.operator(
+        registry=registry,
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )

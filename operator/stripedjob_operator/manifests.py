@@ -1,0 +1,227 @@
+"""Pure: from a StripedJob to the objects that are made for it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stripedjob.settings import worker_spec
+from stripedjob.spec.model import API_VERSION, KIND, SecretRef, StripedJob
+from stripedjob_operator.observed import JOB_LABEL, OWN, Raw
+
+CONTAINER = "worker"
+PORT = 8080
+GRACE_SECONDS = 15  # on top of drainSeconds, before a pod is killed
+CHILDREN_ANNOTATION = (
+    "striped.dev/children"  # kind → digest of what was applied, so that a new operator need not apply it again
+)
+SECRETS_ANNOTATION = "striped.dev/secrets"  # digest of the Secrets' versions: a changed Secret rolls the pods
+OTHER_KINDS = {"ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
+MERGE_KEYS = {  # how Kubernetes itself merges these lists
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+    "topologySpreadConstraints": "topologyKey",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What the objects depend on besides the StripedJob. `priority_classes`: the highest first."""
+
+    uid: str
+    image: str
+    workers: int
+    secrets_version: str
+    priority_classes: tuple[tuple[int, str], ...] = ()
+
+
+def child_name(job: StripedJob) -> str:
+    """Give the name of everything that is made for a StripedJob."""
+    return f"{job.metadata.name}-worker"
+
+
+def selector(job: StripedJob) -> dict[str, str]:
+    """Give the labels by which the workers' pods are found."""
+    return {"app.kubernetes.io/name": "stripedjob-worker", JOB_LABEL: job.metadata.name}
+
+
+def children(job: StripedJob, making: Making) -> dict[str, Raw]:
+    """Give the objects besides the Deployment, by kind."""
+    made: dict[str, Raw] = {
+        "ServiceAccount": {"apiVersion": "v1", "automountServiceAccountToken": False},
+        "PodDisruptionBudget": {
+            "apiVersion": "policy/v1",
+            "spec": {"maxUnavailable": "25%", "selector": {"matchLabels": selector(job)}},
+        },
+    }
+    if job.spec.network_policy:
+        made["NetworkPolicy"] = {
+            "apiVersion": "networking.k8s.io/v1",
+            "spec": {
+                "podSelector": {"matchLabels": selector(job)},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
+            },
+        }
+    return {kind: one | {"kind": kind, "metadata": _metadata(job, making)} for kind, one in made.items()}
+
+
+def deployment(job: StripedJob, making: Making, digests: Mapping[str, str]) -> Raw:
+    """Give the workers' Deployment; `digests` are those of the other children."""
+    metadata = _metadata(job, making)
+    metadata["annotations"] = {CHILDREN_ANNOTATION: json.dumps(dict(digests), sort_keys=True)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": making.workers,
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": selector(job)},
+            # Invariant: a roll-out starts no worker above the limit; the limit itself is held at the claim.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}},
+            "template": merge(_pod(job, making), _template(job)),
+        },
+    }
+
+
+def digest(manifest: Raw) -> str:
+    """Give a short text that is another for another manifest."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def merge(base: Any, over: Any, name: str = "") -> Any:
+    """Lay `over` on `base` as a strategic merge patch would: known lists by their keys, null removes."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        merged = {key: value for key, value in base.items() if key not in over or over[key] is not None}
+        for key, value in over.items():
+            if value is not None:
+                merged[key] = merge(base[key], value, key) if key in base else value
+        return merged
+    if isinstance(base, list) and isinstance(over, list) and name in MERGE_KEYS:
+        known = {_key(one, name): one for one in base}
+        for one in over:
+            key = _key(one, name)
+            known[key] = merge(known[key], one) if key in known else one
+        return list(known.values())
+    return over
+
+
+def _key(one: Any, name: str) -> str:
+    key = one.get(MERGE_KEYS[name]) if isinstance(one, dict) else one
+    return json.dumps(key, sort_keys=True, default=str)
+
+
+def _metadata(job: StripedJob, making: Making) -> dict[str, Any]:
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": job.metadata.name,
+        "uid": making.uid,
+        "controller": True,
+    }
+    return {
+        "name": child_name(job),
+        "namespace": job.metadata.namespace,
+        "labels": selector(job) | OWN,
+        "ownerReferences": [owner],
+    }
+
+
+def _template(job: StripedJob) -> dict[str, Any]:
+    """Give the user's part of the pod; the settings of the worker itself are not the user's to change."""
+    template = dict(job.spec.template or {})
+    spec = dict(template.get("spec") or {})
+    for kind in ("containers", "initContainers"):
+        if isinstance(spec.get(kind), list):
+            spec[kind] = [_without_our_env(one) for one in spec[kind]]
+    if spec:
+        template["spec"] = spec
+    return template
+
+
+def _without_our_env(container: Any) -> Any:
+    if not isinstance(container, dict) or container.get("name") != CONTAINER or not container.get("env"):
+        return container
+    ours = {"STRIPEDJOB_SPEC", "STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_WORKER", "STRIPEDJOB_PORT"}
+    return container | {"env": [one for one in container["env"] if one.get("name") not in ours]}
+
+
+def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
+    env: list[dict[str, Any]] = [
+        {"name": "STRIPEDJOB_SPEC", "value": worker_spec(job)},
+        {"name": "STRIPEDJOB_WORKER", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+        {"name": "STRIPEDJOB_PORT", "value": str(PORT)},
+    ]
+    if job.spec.pool.secret_ref:
+        env.append(_from_secret("STRIPEDJOB_POSTGRES_URL", job.spec.pool.secret_ref))
+    if job.spec.lock.secret_ref:
+        env.append(_from_secret("STRIPEDJOB_LOCK_URL", job.spec.lock.secret_ref))
+    worker = {
+        "name": CONTAINER,
+        "image": making.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": env,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": _probe("/livez", period=1, failures=120),
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, failures=3),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the error becomes a condition
+        "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(job)},
+    }
+    spec = {
+        "serviceAccountName": child_name(job),
+        "automountServiceAccountToken": False,
+        # No preStop: SIGTERM is what begins the drain, and nothing is routed to a worker that could come late.
+        "terminationGracePeriodSeconds": job.spec.drain_seconds + GRACE_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "topologySpreadConstraints": [spread],
+        "containers": [worker],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    for least, name in making.priority_classes:
+        if job.spec.importance >= least:
+            spec["priorityClassName"] = name
+            break
+    annotations = {SECRETS_ANNOTATION: making.secrets_version}
+    return {"metadata": {"labels": selector(job) | OWN, "annotations": annotations}, "spec": spec}
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _from_secret(name: str, ref: SecretRef) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": ref.name, "key": ref.key}}}
+
+
+def read_digests(annotation: str) -> dict[str, str]:
+    """Read CHILDREN_ANNOTATION; {} where it is missing or was written by somebody else."""
+    try:
+        found = json.loads(annotation)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and found.keys() <= OTHER_KINDS else {}

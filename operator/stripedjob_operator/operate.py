@@ -1,0 +1,144 @@
+"""The operator as a whole: its endpoints, its turn as leader, and the loops that run while it leads."""
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from stripedjob.runtime.health import serving
+from stripedjob.runtime.log import logger
+from stripedjob_operator import handlers
+from stripedjob_operator.backlog import Backlogs
+from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
+from stripedjob_operator.leader import lead
+from stripedjob_operator.observed import Key, Observed
+from stripedjob_operator.queue import WorkQueue
+from stripedjob_operator.reconcile import Reconciler
+from stripedjob_operator.secrets import Secrets
+from stripedjob_operator.settings import OperatorSettings
+
+LOOKS_AT_ONCE = 12
+BEAT_SECONDS = 1.0
+BEAT_SECONDS_MAX = 30.0
+RESYNC_SECONDS = 300.0  # every StripedJob is looked at so often, event or not
+
+
+@dataclass(slots=True)
+class OperatorHealth:
+    """What the probes ask: whether the loop turns and the watches tell what happens."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    observed: Observed | None = None
+    beat: float = field(default_factory=time.monotonic)
+
+    def is_live(self) -> bool:
+        """Say whether the loop turns and the watch goes on: else the kubelet restarts this container."""
+        stalled = self.observed is not None and self.observed.watch_problem() is not None
+        return time.monotonic() - self.beat < BEAT_SECONDS_MAX and not stalled
+
+    def problem(self) -> str | None:
+        """Give nothing: an operator that waits for its turn is ready too."""
+        return None
+
+    async def beat_forever(self) -> None:
+        """Beat."""
+        while True:
+            self.beat = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+async def run(settings: OperatorSettings) -> bool:
+    """Work until told to end; False: the Lease was lost."""
+    health = OperatorHealth()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # until kopf takes them over
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    with serving(health, settings.port):
+        async with Cluster.connect(health.registry) as cluster:
+            beating = asyncio.create_task(health.beat_forever())
+            stopped = asyncio.create_task(told.wait())
+            leading = asyncio.create_task(
+                lead(
+                    cluster,
+                    settings.lease_name,
+                    settings.lease_namespace,
+                    settings.identity,
+                    lambda: operate(cluster, settings, health),
+                )
+            )
+            try:
+                await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                return await leading if leading.done() else True
+            finally:
+                for task in (beating, stopped, leading):
+                    task.cancel()
+
+
+async def operate(cluster: Cluster, settings: OperatorSettings, health: OperatorHealth) -> None:
+    """Reconcile everything, until told to end."""
+    observed = Observed()
+    health.observed = observed
+    queue: WorkQueue[Key] = WorkQueue()
+    async with Backlogs(queue.add) as backlogs:
+        secrets = Secrets(cluster, queue.add)
+        reconciler = Reconciler(cluster, observed, secrets, backlogs, settings, queue.add)
+        metrics = _Metrics(health.registry, queue, observed)
+        loops = [
+            *(_look_forever(queue, reconciler, metrics) for _ in range(LOOKS_AT_ONCE)),
+            secrets.refresh_forever(),
+            backlogs.tick_forever(),
+            backlogs.ping_forever(),
+            _resync_forever(queue, observed),
+        ]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        watching = asyncio.create_task(handlers.watch(observed, queue.add, settings.namespaces))
+        try:
+            done, _ = await asyncio.wait({*tasks, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, watching):
+                task.cancel()
+            await asyncio.gather(*tasks, watching, return_exceptions=True)
+
+
+class _Metrics:
+    """What the operator counts of itself; the workers have metrics of their own."""
+
+    def __init__(self, registry: CollectorRegistry, queue: WorkQueue[Key], observed: Observed) -> None:
+        name = "stripedjob_operator"
+        self.looks = Counter(f"{name}_reconciles", "Looks at a StripedJob.", ["result"], registry=registry)
+        self.seconds = Histogram(f"{name}_reconcile_seconds", "How long a look takes.", registry=registry)
+        waiting = Gauge(f"{name}_queue", "StripedJobs that wait for a look.", registry=registry)
+        waiting.set_function(lambda: len(queue))
+        known = Gauge(f"{name}_stripedjobs", "StripedJobs that are known.", registry=registry)
+        known.set_function(lambda: len(observed.jobs))
+
+
+async def _look_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: _Metrics) -> None:
+    while True:
+        key = await queue.get()
+        began = time.monotonic()
+        try:
+            again = await reconciler.reconcile(key)
+        except (ApiError, ApiUnreachableError) as error:
+            wait = queue.failed(key)
+            metrics.looks.labels("retry").inc()
+            logger.warning("look again", extra={"job": "/".join(key), "error": str(error), "seconds": wait})
+        except Exception:  # one StripedJob must not stop the others
+            queue.failed(key)
+            metrics.looks.labels("error").inc()
+            logger.exception("a look failed", extra={"job": "/".join(key)})
+        else:
+            queue.done(key, again=again)
+            metrics.looks.labels("done").inc()
+        metrics.seconds.observe(time.monotonic() - began)
+
+
+async def _resync_forever(queue: WorkQueue[Key], observed: Observed) -> None:
+    while True:
+        await asyncio.sleep(RESYNC_SECONDS)
+        for key in list(observed.jobs):
+            queue.add(key)

@@ -1,0 +1,97 @@
+"""Secrets as they were last read. By name, one by one, never watched: the operator may not list them."""
+
+import asyncio
+import hashlib
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from stripedjob.runtime.log import logger
+from stripedjob.spec.model import SecretRef, StripedJob
+from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
+from stripedjob_operator.observed import Key, Problem
+
+REFRESH_SECONDS = 10.0  # between two looks at one Secret
+READS_PER_SECOND_MAX = 5.0  # of all of them
+
+
+class SecretError(Exception):
+    """A Secret that cannot be used."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Take what is wrong."""
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class _Entry:
+    version: str = ""
+    data: dict[str, str] | None = None
+    read: bool = False
+    users: set[Key] = field(default_factory=set)
+
+
+class Secrets:
+    """Reads what StripedJobs refer to, again every REFRESH_SECONDS, and tells which StripedJobs a change concerns."""
+
+    def __init__(self, cluster: Cluster, changed: Callable[[Key], None]) -> None:
+        """Take whom to ask and whom to tell."""
+        self._cluster = cluster
+        self._changed = changed
+        self._entries: dict[Key, _Entry] = {}
+
+    async def value(self, job: StripedJob, ref: SecretRef) -> str:
+        """Give the value of one key; raises SecretError, ApiError, ApiUnreachableError."""
+        name = (job.metadata.namespace, ref.name)
+        entry = self._entries.setdefault(name, _Entry())
+        entry.users.add((job.metadata.namespace, job.metadata.name))
+        if not entry.read:
+            await self._read(name, entry)
+        if entry.data is None:
+            raise SecretError(
+                Problem("SecretNotFound", f'there is no Secret "{ref.name}" in namespace "{name[0]}"; make it')
+            )
+        try:
+            return b64decode(entry.data[ref.key], validate=True).decode().strip()
+        except KeyError:
+            keys = ", ".join(sorted(entry.data)) or "none"
+            message = f'Secret "{ref.name}" has no key "{ref.key}"; its keys: {keys}'
+        except ValueError:
+            message = f'key "{ref.key}" of Secret "{ref.name}" is not UTF-8 text'
+        raise SecretError(Problem("SecretKeyNotFound", message))
+
+    def version(self, namespace: str, names: Iterable[str]) -> str:
+        """Give a short text that is another one when one of these Secrets has changed."""
+        versions = [(name, self._entries[namespace, name].version) for name in sorted(set(names))]
+        return hashlib.sha256(repr(versions).encode()).hexdigest()[:16]
+
+    def forget(self, key: Key) -> None:
+        """Forget a StripedJob, and Secrets that none refers to any more."""
+        for name, entry in list(self._entries.items()):
+            entry.users.discard(key)
+            if not entry.users:
+                del self._entries[name]
+
+    async def refresh_forever(self) -> None:
+        """Read them again and again, as many a second as READS_PER_SECOND_MAX allows."""
+        while True:
+            began = time.monotonic()
+            for name, entry in list(self._entries.items()):
+                old = entry.version
+                try:
+                    await self._read(name, entry)
+                except (ApiError, ApiUnreachableError) as error:
+                    logger.warning("a Secret cannot be read", extra={"secret": "/".join(name), "error": str(error)})
+                if entry.version != old:
+                    for key in entry.users:
+                        self._changed(key)
+                await asyncio.sleep(1 / READS_PER_SECOND_MAX)
+            await asyncio.sleep(max(0.1, began + REFRESH_SECONDS - time.monotonic()))
+
+    async def _read(self, name: Key, entry: _Entry) -> None:
+        raw = await self._cluster.secret(*name)
+        entry.data = None if raw is None else raw.get("data", {})
+        entry.version = "" if raw is None else f"{raw['metadata']['uid']}/{raw['metadata']['resourceVersion']}"
+        entry.read = True
