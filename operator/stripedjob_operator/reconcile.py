@@ -11,7 +11,7 @@ from stripedjob.pool.errors import PoolError
 from stripedjob.runtime.log import logger
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.schedule import latest_due, schedule_key
-from stripedjob.settings import check_strategy, job_settings
+from stripedjob.settings import job_settings
 from stripedjob.spec.load import SpecError, check
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator import manifests
@@ -112,7 +112,6 @@ class Reconciler:
             memory.generation, memory.job, memory.invalid = metadata["generation"], None, None
             try:
                 memory.job = check({name: part for name, part in raw.items() if name != "status"})
-                check_strategy(memory.job)
                 self._wake_rivals(key, memory.job)
             except SpecError as error:
                 memory.invalid = Problem("InvalidSpec", str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -165,13 +165,6 @@ def test_who_may_not(job: Job, restartable_postgres: RestartablePostgres) -> Non
         server.url = url
         code, words = refused(server, "status")
         assert (code, message in words, "wrong" in words) == (os.EX_NOPERM, True, False), words
-
-
-@pytest.mark.parametrize("spec", [{"strategy": "Delegator"}, {"strategy": "Throttled", "throttle": {}}])
-def test_a_strategy_that_is_not_there_yet_is_refused(job: Job, spec: dict[str, Any]) -> None:
-    job.write(**spec)
-    code, words = refused(job, "run", "--until-empty")
-    assert (code, "cannot be run by this version yet" in words) == (os.EX_CONFIG, True)
 
 
 def test_a_command_that_does_not_exist(job: Job) -> None:

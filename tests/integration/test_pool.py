@@ -72,10 +72,32 @@ def all_done(lease: Lease) -> Settlement:
 def test_a03_migrations_fresh_repeated_and_upgraded(fresh_database: str) -> None:
     everything = [m.version for m in migrations()]
     with psycopg.connect(fresh_database, autocommit=True) as conn:
-        assert migrate(conn, to_version=3) == everything[:3]
-        assert migrate(conn) == everything[3:]
-        assert migrate(conn) == []
-        assert version(conn) == everything[-1]
+        assert migrate(conn, "upgraded_pool", to_version=everything[1]) == everything[:2]
+        assert migrate(conn, "upgraded_pool") == everything[2:]
+        assert migrate(conn, "upgraded_pool") == []
+        assert version(conn, "upgraded_pool") == everything[-1]
+        assert migrate(conn, "fresh_pool") == everything
+        assert shape(conn, "upgraded_pool") == shape(conn, "fresh_pool")
+
+
+def shape(conn: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
+    """Everything that a migration can make, as text without the schema's name."""
+    query = """
+        select 'column', c.table_name || '.' || c.column_name, concat_ws(' ', udt_name, is_nullable, column_default)
+        from information_schema.columns c where c.table_schema = %(schema)s
+        union all select 'index', indexname, indexdef from pg_indexes where schemaname = %(schema)s
+        union all select 'constraint', conname, pg_get_constraintdef(oid)
+        from pg_constraint where connamespace = %(schema)s::regnamespace
+        union all select 'routine', proname, pg_get_functiondef(oid)
+        from pg_proc where pronamespace = %(schema)s::regnamespace
+        union all select 'view', viewname, definition from pg_views where schemaname = %(schema)s
+        union all select 'trigger', tgname, pg_get_triggerdef(t.oid)
+        from pg_trigger t join pg_class c on c.oid = tgrelid
+        where c.relnamespace = %(schema)s::regnamespace and not tgisinternal
+        union all select 'value', typname || '.' || enumlabel, enumsortorder::text
+        from pg_enum e join pg_type t on t.oid = enumtypid where typnamespace = %(schema)s::regnamespace"""
+    rows = conn.execute(query, {"schema": schema}).fetchall()
+    return {tuple(str(part).replace(schema, "") for part in row) for row in rows}
 
 
 @pytest.mark.acceptance("A03")

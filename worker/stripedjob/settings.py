@@ -8,24 +8,16 @@ from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.executor import Config
 from stripedjob.runtime.handlers import Database, HandlerSettings
 from stripedjob.runtime.loop import WorkerSettings
-from stripedjob.spec.load import SpecError
 from stripedjob.spec.model import StripedJob
 
 WORKER_FIELDS = {
     *("job_type", "strategy", "pool", "lock", "handler", "concurrency", "batch", "retry", "throttle", "drain_seconds")
 }
-STRATEGIES = ("Mutex", "FIFO")  # the others are in the model, so that the resource need not change for them
-
-
-def check_strategy(job: StripedJob) -> None:
-    """Raise SpecError for a strategy that this version cannot run: another one in its place would break its promise."""
-    if job.spec.strategy not in STRATEGIES:
-        known = " or ".join(STRATEGIES)
-        raise SpecError(f"spec.strategy: {job.spec.strategy} cannot be run by this version yet; use {known}")
 
 
 def job_settings(job: StripedJob) -> JobSettings:
     """Give what the database judges the job by."""
+    throttle = job.spec.throttle
     return JobSettings(
         namespace=job.metadata.namespace,
         job_type=job.job_type,
@@ -37,6 +29,11 @@ def job_settings(job: StripedJob) -> JobSettings:
         on_failure=job.on_failure,
         completed_seconds=job.spec.retention.completed_seconds,
         dead_seconds=job.spec.retention.dead_seconds,
+        delegated=job.strategy.delegated,
+        outstanding_max=throttle.max_outstanding if throttle else None,
+        starts_max=throttle.rate if throttle else None,
+        period_seconds=throttle.period_seconds if throttle else None,
+        area_label=throttle.area_label if throttle else None,
     )
 
 

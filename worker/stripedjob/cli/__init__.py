@@ -20,6 +20,7 @@ COMMANDS = {
     "validate": "stripedjob.cli.setup:validate",
     "crd": "stripedjob.cli.setup:crd",
     "worker": "stripedjob.cli.worker:worker",
+    "delegator": "stripedjob.cli.worker:delegator",
 }
 
 

@@ -27,9 +27,7 @@ def run(place: Place, *, until_empty: bool, workers: int | None, as_json: bool) 
     """
     from stripedjob.cli.units import prepared
     from stripedjob.local.supervisor import CrewError
-    from stripedjob.settings import check_strategy
 
-    check_strategy(place.load())
     with place.open(lock=True) as site:
         job = site.job
         if workers is not None:

@@ -1,25 +1,41 @@
-"""The command that a pod runs: one worker, with its settings from the environment."""
+"""The commands that pods run: one worker, or the delegator, with their settings from the environment."""
 
 import asyncio
-import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stripedjob.cli.exits import code_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
-@click.command()
-@click.option("--spec", envvar="STRIPEDJOB_SPEC", required=True, help="The StripedJob as JSON or YAML text.")
-@click.option(
+    from stripedjob.runtime.service import ServiceSettings
+
+    Serve = Callable[[ServiceSettings], Coroutine[Any, Any, None]]
+
+SPEC = click.option("--spec", envvar="STRIPEDJOB_SPEC", required=True, help="The StripedJob as JSON or YAML text.")
+POSTGRES = click.option(
     "--postgres", metavar="URL", envvar="STRIPEDJOB_POSTGRES_URL", required=True, help="Postgres of the pool."
 )
+NAME = click.option("--name", envvar="STRIPEDJOB_WORKER", default="", help="How it registers.  [default: host:pid]")
+PORT = click.option("--port", type=int, envvar="STRIPEDJOB_PORT", help="Serve /livez, /readyz and /metrics here.")
+PARENT = click.option(
+    "--parent", type=int, envvar="STRIPEDJOB_PARENT", hidden=True, help="End when this process has gone."
+)
+
+
+@click.command()
+@SPEC
+@POSTGRES
 @click.option("--lock", metavar="URL", envvar="STRIPEDJOB_LOCK_URL", help="The lock backend.  [default: the pool]")
-@click.option("--name", envvar="STRIPEDJOB_WORKER", help="How it registers.  [default: host:pid]")
-@click.option("--port", type=int, envvar="STRIPEDJOB_PORT", help="Serve /livez, /readyz and /metrics here.")
-@click.option("--parent", type=int, envvar="STRIPEDJOB_PARENT", hidden=True, help="End when this process has gone.")
+@NAME
+@PORT
+@PARENT
 @click.option("--path", envvar="STRIPEDJOB_PATH", default="", help="Where Python handlers are.  [default: here]")
 def worker(
-    spec: str, postgres: str, lock: str | None, name: str | None, port: int | None, parent: int | None, path: str
+    spec: str, postgres: str, lock: str | None, name: str, port: int | None, parent: int | None, path: str
 ) -> None:
     """Work on one job until SIGTERM, then drain; settings from the environment, as in a pod.
 
@@ -28,15 +44,41 @@ def worker(
 
     Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob worker --postgres postgres://… --lock redis://…
     """
-    from stripedjob.runtime.log import configure, logger
     from stripedjob.runtime.service import ServiceSettings, serve
     from stripedjob.spec.load import parse
 
+    _run(
+        serve,
+        lambda: ServiceSettings(parse(spec), postgres, lock or postgres, path or str(Path.cwd()), name, port, parent),
+    )
+
+
+@click.command()
+@SPEC
+@POSTGRES
+@NAME
+@PORT
+@PARENT
+def delegator(spec: str, postgres: str, name: str, port: int | None, parent: int | None) -> None:
+    """Assign one job's resources to its workers until SIGTERM: for the strategies Delegator and Throttled.
+
+    Of several that are started, one is active. Settings from the environment, as of `stripedjob worker`.
+
+    Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob delegator --postgres postgres://…
+    """
+    from stripedjob.runtime.service import ServiceSettings, serve_delegator
+    from stripedjob.spec.load import parse
+
+    _run(serve_delegator, lambda: ServiceSettings(parse(spec), postgres, "", "", name, port, parent))
+
+
+def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
+    """Serve to the end; an error that a person can mend is one line of the log, and an exit code."""
+    from stripedjob.runtime.log import configure, logger
+
     configure()
     try:
-        job = parse(spec)
-        settings = ServiceSettings(job, postgres, lock or postgres, path or os.getcwd(), name or "", port, parent)  # noqa: PTH109
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings()))
     except Exception as error:
         code = code_of(error)
         if code is None:

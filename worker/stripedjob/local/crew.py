@@ -1,6 +1,6 @@
-"""Worker processes on this machine: start, hear, end. The supervisor owns one crew.
+"""A job's processes on this machine, its workers and its delegator: start, hear, end. The supervisor owns one crew.
 
-A worker gets its settings through its environment, as in a pod, and ends by itself when this process has gone.
+A process gets its settings through its environment, as in a pod, and ends by itself when this process has gone.
 """
 
 import contextlib
@@ -13,13 +13,16 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Role = Literal["worker", "delegator"]  # the command that it is
 
 
 @dataclass(slots=True)
 class Member:
-    """One worker process. `name` is how it registers; `ending`: it was told to end."""
+    """One process. `name` is how it registers; `ending`: it was told to end."""
 
+    role: Role
     name: str
     process: "subprocess.Popen[str]"
     started_at: float
@@ -29,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One line that a worker wrote: a log record, or plain text under `event`."""
+    """One line that a process wrote: a log record, or plain text under `event`."""
 
     worker: str
     record: Mapping[str, Any]
@@ -37,19 +40,19 @@ class Said:
 
 @dataclass(slots=True)
 class Crew:
-    """All worker processes of one job. `env` is what each gets beside this process's environment."""
+    """All processes of one job. `env` is what each gets beside this process's environment."""
 
     env: Mapping[str, str]
     members: list[Member] = field(default_factory=list)
     said: "queue.SimpleQueue[Said]" = field(default_factory=queue.SimpleQueue)
     _started: int = 0
 
-    def start(self) -> Member:
-        """Start one more worker."""
+    def start(self, role: Role = "worker") -> Member:
+        """Start one more."""
         self._started += 1
         name = f"local-{os.getpid()}-{self._started}"
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stripedjob", "worker"],
+            [sys.executable, "-P", "-m", "stripedjob", role],
             env={**os.environ, **self.env, "STRIPEDJOB_WORKER": name, "STRIPEDJOB_PARENT": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -58,13 +61,13 @@ class Crew:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for the supervisor, which then tells the workers
         )
-        member = Member(name, process, time.monotonic())
+        member = Member(role, name, process, time.monotonic())
         threading.Thread(target=self._hear, args=(member,), daemon=True).start()
         self.members.append(member)
         return member
 
     def end(self, member: Member) -> None:
-        """Tell a worker to drain."""
+        """Tell a process to drain."""
         member.ending = True
         with contextlib.suppress(ProcessLookupError):
             member.process.terminate()
@@ -82,9 +85,9 @@ class Crew:
         self.members = [member for member in self.members if member not in ended]
         return ended
 
-    def at_work(self) -> list[Member]:
+    def at_work(self, role: Role = "worker") -> list[Member]:
         """Give those that were not told to end."""
-        return [member for member in self.members if not member.ending]
+        return [member for member in self.members if member.role == role and not member.ending]
 
     def _hear(self, member: Member) -> None:
         assert member.process.stderr is not None  # noqa: S101 - it is a pipe

@@ -138,7 +138,7 @@ class Supervisor:
         self._fired = due
 
     def _bury(self) -> None:
-        """Take note of workers that died; the next ones are started by the count."""
+        """Take note of processes that died; the next ones are started by the count."""
         for member in self.crew.bury():
             if member.ending:
                 continue
@@ -148,12 +148,14 @@ class Supervisor:
             words = member.last_error or (f"it died of signal {-code}" if code < 0 else f"exit code {code}")
             if code in FATAL_CODES or self._early_deaths >= EARLY_DEATHS_MAX:
                 raise CrewError(words, code if code > 0 else 1)
-            self.view.note(f"worker {member.name} has ended ({words}); it is replaced")
+            self.view.note(f"{member.role} {member.name} has ended ({words}); it is replaced")
 
     def _man(self, status: JobStatus | None) -> None:
         """Start or end workers, idle ones first."""
         load = status and Load(status.ready_resources, status.leased_resources, status.working)
         self._scale = scale(self.job, load or None, self._scale, time.monotonic())
+        if self.job.strategy.delegated and self._scale.workers and not self.crew.at_work("delegator"):
+            self.crew.start("delegator")
         there = self.crew.at_work()
         for _ in range(self._scale.workers - len(there)):
             self.crew.start()
@@ -175,7 +177,7 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Tell all to end, and wait for them."""
-        for member in self.crew.at_work():
+        for member in self.crew.members:
             self.crew.end(member)
         end = time.monotonic() + self.job.spec.drain_seconds + DRAIN_GRACE_SECONDS
         while self.crew.members and time.monotonic() < end and not self.kill:
@@ -205,4 +207,4 @@ class Supervisor:
         seconds = now - self._seen[0][0]
         rate = (status.total_done - self._seen[0][1]) / seconds if seconds else 0.0
         left = status.pending + status.delayed
-        self.view.progress(Progress(status, len(self.crew.members), rate, left / rate if rate else None))
+        self.view.progress(Progress(status, len(self.crew.at_work()), rate, left / rate if rate else None))

@@ -1,7 +1,9 @@
 """Brings a database to the schema of this version, from whichever version it has; two processes may do so at once.
 
-Called by `stripedjob migrate`, `stripedjob run`, the operator before it starts workers, and the tests. The migrations
-are the files migrations/NNNN_name.sql; each is applied once, and recorded in the table `migration` of the schema.
+Called by `stripedjob migrate`, `stripedjob run`, the operator before it starts workers, and the tests. Tables change by
+the files migrations/NNNN_name.sql; each is applied once, and recorded in the table `migration` of the schema.
+Functions, triggers and views are the files routines/*.sql, each in one place as it is now; whenever a migration is
+applied, all of them are replaced. A change of a routine alone comes with a migration that says so, and nothing else.
 """
 
 import re
@@ -36,6 +38,12 @@ def migrations() -> list[Migration]:
     return [Migration(int(entry.name[:4]), entry.name[5:-4], entry.read_text()) for entry in found]
 
 
+def routines() -> str:
+    """All functions, triggers and views of this version of the package, as one text."""
+    found = sorted((files("stripedjob.pool") / "routines").iterdir(), key=lambda entry: entry.name)
+    return "\n".join(entry.read_text() for entry in found if entry.name.endswith(".sql"))
+
+
 def check_schema_name(schema: str) -> str:
     """Return the name, or raise PoolSchemaError: it stands unquoted in messages and function bodies."""
     if not SCHEMA_PATTERN.fullmatch(schema):
@@ -60,11 +68,14 @@ def migrate(conn: psycopg.Connection, schema: str = "striped", *, to_version: in
             _create(conn, schema)
         missing = [m for m in wanted if m.version > current]
         for migration in missing:
-            conn.execute(migration.text.replace(SCHEMA_TOKEN, schema).encode())
+            _execute(conn, schema, migration.text)
             conn.execute(
                 sql.SQL("insert into {}.migration (version, name) values (%s, %s)").format(sql.Identifier(schema)),
                 [migration.version, migration.name],
             )
+        if missing and missing[-1].version == newest:
+            conn.execute("set local check_function_bodies = off")  # they call one another, in any order
+            _execute(conn, schema, routines())
     return [m.version for m in missing]
 
 
@@ -87,6 +98,10 @@ def teardown(conn: psycopg.Connection, schema: str = "striped") -> bool:
             return False
         conn.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
     return True
+
+
+def _execute(conn: psycopg.Connection, schema: str, text: str) -> None:
+    conn.execute(text.replace(SCHEMA_TOKEN, schema).encode())
 
 
 def _create(conn: psycopg.Connection, schema: str) -> None:

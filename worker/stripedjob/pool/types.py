@@ -101,7 +101,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What the database judges a job by; `schedule_limit` as in force, 0 when suspended."""
+    """What the database judges a job by; `schedule_limit` as in force, 0 when suspended.
+
+    `delegated`: resources reach workers through a delegator alone. The last four are its throttle, where it has one:
+    most resources out at a time, most starts in a period of so many seconds, the payload's key that names the area.
+    """
 
     namespace: str
     job_type: str
@@ -113,6 +117,11 @@ class JobSettings:
     on_failure: str = "Skip"
     completed_seconds: int = 0
     dead_seconds: int = 604_800
+    delegated: bool = False
+    outstanding_max: int | None = None
+    starts_max: int | None = None
+    period_seconds: int | None = None
+    area_label: str | None = None
 
     def as_values(self) -> list[Any]:
         """Give the arguments of apply_job() in SQL, which are the fields in their order."""
@@ -125,3 +134,12 @@ class Poll:
 
     claimable: bool
     sleep_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What a delegator hears: whether its term goes on, how many resources it assigned, how long it may sleep."""
+
+    leading: bool
+    assigned: int
+    wait_seconds: float

@@ -5,50 +5,23 @@ Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import psycopg
-from psycopg import sql
 from psycopg.types.json import Json
 
-from stripedjob.pool.connection import CALL_SECONDS_MAX, CONNECTION, connection_error, foreign_errors
 from stripedjob.pool.errors import WorkerLostError
+from stripedjob.pool.session import PoolSession
 from stripedjob.pool.types import Batch, JobSettings, Lease, Poll
 
 
-class WorkerPool:
+class WorkerPool(PoolSession):
     """A connection to the pool; `async with WorkerPool.open(url, schema)`."""
-
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
-        """Take a connection in autocommit mode."""
-        self._conn = conn
-        self._schema = sql.Identifier(schema)
-        self._listening = False
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, url: str, schema: str = "striped") -> AsyncIterator["WorkerPool"]:
-        """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
-        try:
-            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
-        except psycopg.Error as error:
-            raise connection_error(error) from error
-        try:
-            yield cls(conn, schema)
-        finally:
-            await conn.close()
 
     async def apply_job(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
         values = job.as_values()
         return int(await self._value(f"apply_job({', '.join(['%s'] * len(values))})", values))
-
-    async def job_id(self, namespace: str, job_type: str) -> int:
-        """Find a job; raises PoolError where there is none."""
-        return int(await self._value("job_id(%s, %s)", [namespace, job_type]))
 
     async def register(self, job_id: int, name: str) -> int:
         """Become a worker of the job; returns its id, which no other worker ever has."""
@@ -60,6 +33,7 @@ class WorkerPool:
 
     async def claim(self, worker_id: int, resources_max: int, units_max: int) -> list[Lease]:
         """Lease ready resources with the head of their units; [] where there are none or the limit is reached."""
+        await self._forget_calls()
         rows = await self._rows("claim(%s, %s, %s)", [worker_id, resources_max, units_max])
         return [_lease(row, units_max) for row in rows]
 
@@ -100,50 +74,21 @@ class WorkerPool:
         """Say whether nothing is left to do: held and dead units, which wait for a person, do not count."""
         return bool(await self._value("is_empty(%s)", [job_id]))
 
-    async def listen(self, job_id: int, seconds: float, wake: asyncio.Event) -> bool:
-        """Sleep so long, or until `wake` is set, or until the pool calls and the lot falls here: then True."""
-        await self._listen_to(job_id)
-        tasks: list[asyncio.Task[bool]] = [
-            asyncio.create_task(self._called(seconds)),
-            asyncio.create_task(wake.wait()),
-        ]
-        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(tasks)
-        return tasks[0] in done and tasks[0].result()
+    async def sleep(self, job_id: int, worker_id: int, seconds: float, wake: asyncio.Event) -> bool:
+        """Sleep so long, or until `wake` is set, or until the pool calls this worker: then True."""
+        return await self._sleep(f"striped_{job_id}", seconds, wake, lambda call: _concerns(call, worker_id))
 
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""
         await self._value("leave(%s)", [worker_id])
 
-    async def _listen_to(self, job_id: int) -> None:
-        if not self._listening:
-            await self._run(sql.SQL("listen {}").format(sql.Identifier(f"striped_{job_id}")), [])
-            self._listening = True
 
-    async def _called(self, seconds: float) -> bool:
-        """Wait for a call of `k/n`, and answer with that chance: of n idle workers, k are to come."""
-        end = time.monotonic() + seconds
-        with foreign_errors():
-            while (left := end - time.monotonic()) > 0:
-                async for call in self._conn.notifies(timeout=left, stop_after=1):
-                    wanted, _, idle = call.payload.partition("/")
-                    if random.random() * int(idle) < int(wanted):  # noqa: S311 - a lot, not a secret
-                        return True
-        return False
-
-    async def _value(self, call: str, values: Sequence[Any]) -> Any:
-        return (await self._rows(call, values))[0][0]
-
-    async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
-        query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
-        return await (await self._run(query, values)).fetchall()
-
-    async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
-        with foreign_errors():
-            async with asyncio.timeout(CALL_SECONDS_MAX):
-                return await self._conn.execute(query, values, binary=True)
+def _concerns(call: str, worker_id: int) -> bool:
+    """Tell whether a call is for this worker: `@id`, or the lot falls on it: `k/n`, k of n idle workers are to come."""
+    if call.startswith("@"):
+        return int(call[1:]) == worker_id
+    wanted, _, idle = call.partition("/")
+    return random.random() * int(idle) < int(wanted)  # noqa: S311 - a lot, not a secret
 
 
 def _lease(row: Sequence[Any], units_max: int) -> Lease:

@@ -5,15 +5,13 @@ Source of the rules: the retry section of the StripedJob resource.
 
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 from stripedjob.pool.types import Failure, Fate, Lease, Settlement, Then
 from stripedjob.runtime.work import Fault, Outcome, Verdict
+from stripedjob.strategies import OnFailure
 
 REASON_CHARACTERS_MAX = 2_000
 JITTER = 0.2  # a backoff is drawn from ±20 % of its nominal length, so that units that failed together part
-
-OnFailure = Literal["Block", "Skip", "Dead"]
 
 
 @dataclass(frozen=True, slots=True)

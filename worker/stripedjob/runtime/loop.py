@@ -23,12 +23,11 @@ from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError, Host
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.pace import Pace
+from stripedjob.runtime.reconnect import Reconnect, backoff
 
 REFUSED_SECONDS = 0.25  # a resource that the lock refused is not tried again before
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
-BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between tries of an engine that cannot be reached; then the last again
-UNREACHABLE_SECONDS_MAX = 600.0  # without Postgres for so long, the worker gives up; whoever started it decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ class Worker:
         self._worker_id = 0
         self._renew_at = 0.0
         self._lease_end = 0.0
-        self._pool_tries = self._lock_tries = 0
-        self._unreachable_since: float | None = None
+        self._reconnect = Reconnect(self._clock)
+        self._lock_tries = 0
         self._lock_retry_at = 0.0
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
         self._wake = asyncio.Event()
@@ -102,7 +101,7 @@ class Worker:
             asked = self._clock()
             self._worker_id = await pool.register(self._settings.job_id, self._settings.name)
             self._extend(asked)
-        self._pool_tries, self._unreachable_since = 0, None
+        self._reconnect.connected()
         self._observer.connected(self._worker_id)
         while self._drain_end is None or self._ahead or self._batch:
             await self._turn(pool)
@@ -243,8 +242,9 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), lock_seconds)
         else:
-            called = not poll.claimable and await pool.listen(self._settings.job_id, poll.sleep_seconds, self._wake)
-            self._claimable = poll.claimable or called
+            self._claimable = poll.claimable or await pool.sleep(
+                self._settings.job_id, self._worker_id, poll.sleep_seconds, self._wake
+            )
 
     async def _start_anew(self) -> None:
         """Stop everything: the leases have passed to others. What waits is sent still, to be counted as stale."""
@@ -259,17 +259,15 @@ class Worker:
         await self._host.kill()
 
     async def _wait_for_pool(self, error: PoolUnreachableError) -> None:
-        now = self._clock()
         self._observer.turned()
         self._observer.disconnected(error)
-        self._unreachable_since = now if self._unreachable_since is None else self._unreachable_since
-        if now - self._unreachable_since > UNREACHABLE_SECONDS_MAX or (self._drain_end and now > self._drain_end):
+        wait_seconds = self._reconnect.wait_seconds(error)
+        if self._drain_end and self._clock() > self._drain_end:
             raise error
-        await asyncio.sleep(_backoff(self._pool_tries))
-        self._pool_tries += 1
+        await asyncio.sleep(wait_seconds)
 
     def _lock_is_away(self, error: LockUnavailable) -> None:
-        self._lock_retry_at = self._clock() + _backoff(self._lock_tries)
+        self._lock_retry_at = self._clock() + backoff(self._lock_tries)
         self._lock_tries += 1
         self._observer.lock_reachable(error)
 
@@ -297,7 +295,3 @@ class Worker:
 
     def _ttl_ms(self) -> int:
         return int(self._settings.lease_seconds * 1000)
-
-
-def _backoff(tries: int) -> float:
-    return BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]

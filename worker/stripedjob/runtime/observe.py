@@ -21,7 +21,7 @@ class Observer:
     def __init__(self, job: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with nothing connected."""
         self.registry = CollectorRegistry()
-        self._job = job
+        self.job = job
         self._clock = clock
         self._turned_at = clock()
         self._pool_problem: str | None = "not connected to Postgres yet"
@@ -118,7 +118,7 @@ class Observer:
         return self._pool_problem or self._lock_problem
 
     def _log(self, write: Callable[..., None], event: str, **facts: Any) -> None:
-        write(event, extra={"job": self._job, **facts})
+        write(event, extra={"job": self.job, **facts})
 
     def _tell(self, settlement: Settlement, failure: Failure) -> None:
         self._log(

@@ -1,6 +1,7 @@
-"""A whole worker process: what a pod runs and what the local supervisor starts.
+"""A whole process of a job, a worker or the delegator: what a pod runs and what the local supervisor starts.
 
-Called by `stripedjob worker`. Opens everything, works until SIGTERM or SIGINT, drains, and closes everything.
+Called by `stripedjob worker` and `stripedjob delegator`. Opens everything, runs until SIGTERM or SIGINT, drains, and
+closes everything.
 """
 
 import asyncio
@@ -9,17 +10,21 @@ import os
 import signal
 import socket
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from stripedjob.locks import open_lock
+from stripedjob.pool.delegator import DelegatorPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.worker import WorkerPool
+from stripedjob.runtime.delegator import Delegator
 from stripedjob.runtime.health import serving
 from stripedjob.runtime.host import Host
 from stripedjob.runtime.log import logger
 from stripedjob.runtime.loop import Worker
 from stripedjob.runtime.observe import Observer
-from stripedjob.settings import check_strategy, executor_config, lock_settings, worker_settings
+from stripedjob.settings import executor_config, lock_settings, worker_settings
 from stripedjob.spec.model import StripedJob
 
 START_SECONDS_MAX = 60.0  # how long Postgres may take to answer at the start
@@ -40,13 +45,69 @@ class ServiceSettings:
     parent_pid: int | None = None  # end when this process has gone
 
 
+class Loop(Protocol):
+    """What a process of a job runs."""
+
+    async def run(self) -> None:
+        """Run until drained."""
+
+    def drain(self) -> None:
+        """Begin to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What every process of a job has at hand once the job was found in the pool."""
+
+    job_id: int
+    name: str
+    observer: Observer
+    stop: asyncio.Event
+
+    async def run(self, loop: Loop) -> None:
+        """Run the loop to its end; drain it when told to end."""
+        run = asyncio.create_task(loop.run())
+        told = asyncio.create_task(self.stop.wait())
+        await asyncio.wait({run, told}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            logger.info("draining", extra={"job": self.observer.job})
+            loop.drain()
+        told.cancel()
+        await run
+        logger.info("drained", extra={"job": self.observer.job})
+
+
 async def serve(settings: ServiceSettings) -> None:
-    """Work until told to end. Raises HandlerError, PoolError, LockConfigError; OSError where the port is taken."""
+    """Be one worker. Raises HandlerError, PoolError, LockConfigError; OSError where the port is taken."""
     job = settings.job
-    check_strategy(job)
-    key = f"{job.metadata.namespace}/{job.job_type}"
-    observer = Observer(key)
-    name = settings.name or f"{socket.gethostname()}:{os.getpid()}"
+    async with _process(settings) as process:
+        lock = open_lock(lock_settings(job, settings.lock_url))
+        host = Host(executor_config(job, process.job_id, settings.postgres_url, settings.path))
+        async with lock, host:
+            worker = Worker(
+                worker_settings(job, process.job_id, process.name),
+                lambda: WorkerPool.open(settings.postgres_url, job.spec.pool.sql_schema),
+                lock,
+                host,
+                process.observer,
+            )
+            await process.run(worker)
+
+
+async def serve_delegator(settings: ServiceSettings) -> None:
+    """Be the delegator, or wait to be it. Raises PoolError; OSError where the port is taken."""
+    schema = settings.job.spec.pool.sql_schema
+    async with _process(settings) as process:
+        delegator = Delegator(
+            process.job_id, process.name, lambda: DelegatorPool.open(settings.postgres_url, schema), process.observer
+        )
+        await process.run(delegator)
+
+
+@contextlib.asynccontextmanager
+async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
+    """Set up signals and endpoints, and find the job."""
+    observer = Observer(f"{settings.job.metadata.namespace}/{settings.job.job_type}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -57,29 +118,7 @@ async def serve(settings: ServiceSettings) -> None:
             watch = asyncio.create_task(_watch_parent(settings.parent_pid, stop))
             stack.callback(watch.cancel)
         job_id = await _find_job(settings, observer)
-        lock = open_lock(lock_settings(job, settings.lock_url))
-        host = Host(executor_config(job, job_id, settings.postgres_url, settings.path))
-        async with lock, host:
-            worker = Worker(
-                worker_settings(job, job_id, name),
-                lambda: WorkerPool.open(settings.postgres_url, job.spec.pool.sql_schema),
-                lock,
-                host,
-                observer,
-            )
-            await _run(worker, stop, key)
-
-
-async def _run(worker: Worker, stop: asyncio.Event, key: str) -> None:
-    run = asyncio.create_task(worker.run())
-    told = asyncio.create_task(stop.wait())
-    await asyncio.wait({run, told}, return_when=asyncio.FIRST_COMPLETED)
-    if told.done():
-        logger.info("draining", extra={"job": key})
-        worker.drain()
-    told.cancel()
-    await run
-    logger.info("drained", extra={"job": key})
+        yield _Process(job_id, settings.name or f"{socket.gethostname()}:{os.getpid()}", observer, stop)
 
 
 async def _watch_parent(pid: int, stop: asyncio.Event) -> None:

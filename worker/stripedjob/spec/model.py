@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 
 from stripedjob.spec.rules import broken_rules
+from stripedjob.strategies import STRATEGIES, OnFailure, Strategy
 
 GROUP = "striped.dev"
 VERSION = "v1alpha1"
@@ -153,17 +154,17 @@ class Retry(Part):
     """The longest such wait."""
     crash_threshold: Annotated[int, Field(ge=1, le=1000)] = 5
     """Deaths of a worker with a unit, before the unit is held."""
-    on_failure: Literal["Block", "Skip", "Dead"] | None = None
+    on_failure: OnFailure | None = None
     """Whether the resource waits with the unit, goes on without it, or gives it up. Strategy FIFO: Block; else Skip."""
 
 
 class Throttle(Part):
-    """The limits of strategy Throttled."""
+    """The limits of strategy Throttled, in each area."""
 
     max_outstanding: Count = 10
-    """Most resources leased at the same time."""
+    """Most resources assigned to workers or worked on at the same time."""
     rate: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    """Most units started in a period."""
+    """Resources started in a period, in the long run; at once, no more than maxOutstanding."""
     period_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
     """The length of a period."""
     area_label: Annotated[str, Field(min_length=1, max_length=63)] | None = None
@@ -297,6 +298,11 @@ class StripedJob(Part):
         return self.spec.schedule_limit if self.spec.parallel else min(1, self.spec.schedule_limit)
 
     @property
-    def on_failure(self) -> Literal["Block", "Skip", "Dead"]:
+    def strategy(self) -> Strategy:
+        """What the strategy is made of."""
+        return STRATEGIES[self.spec.strategy]
+
+    @property
+    def on_failure(self) -> OnFailure:
         """`retry.onFailure`, or what the strategy implies."""
-        return self.spec.retry.on_failure or ("Block" if self.spec.strategy == "FIFO" else "Skip")
+        return self.spec.retry.on_failure or self.strategy.on_failure

@@ -1,7 +1,7 @@
 -- How work ends: settle a batch, leave.
 
 -- Adds a worker's counts to its job's and removes its row. The sum of both never changes, so that rates can be read from it.
-create function @extschema@.fold_worker(p_worker bigint) returns void language sql as $$
+create or replace function @extschema@.fold_worker(p_worker bigint) returns void language sql as $$
     with gone as (delete from @extschema@.worker where id = p_worker returning *)
     update @extschema@.job j set
         done = j.done + gone.done, retried = j.retried + gone.retried, held = j.held + gone.held, dead = j.dead + gone.dead,
@@ -12,7 +12,7 @@ $$;
 
 -- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
 -- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is dear.
-create function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
+create or replace function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
 declare
     n int;
 begin
@@ -29,7 +29,7 @@ end
 $$;
 
 -- Records units that were tried and not done. The decision is the worker's, its legality the database's.
-create function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[], p_failed json) returns void language sql as $$
+create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[], p_failed json) returns void language sql as $$
     with failed as (
         update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
             due_at = case when f."to" = 'delayed' then clock_timestamp() + make_interval(secs => f.after) else u.due_at end,
@@ -60,7 +60,7 @@ $$;
 --   p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
 --   p_done   ids of the units that were worked
 --   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason"}]
-create function @extschema@.settle(
+create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
     p_done bigint[], p_failed json, p_recorded int, p_claimed int, p_lock_tries int, p_lock_refusals int
 ) returns text[] language plpgsql as $$
@@ -92,6 +92,9 @@ begin
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
         delete from @extschema@.stripe where job_id = p_job and resource = any(idle);
+        if j.delegated then
+            perform @extschema@.call_delegator(p_job);
+        end if;
         if cardinality(valid) > coalesce(cardinality(idle), 0) then
             perform @extschema@.end_leases(p_job, array(select unnest(valid) except select unnest(idle)), p_resources, p_worked, p_then, p_wait);
         end if;
@@ -109,7 +112,7 @@ $$;
 -- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as done in it.
 -- False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until the commit, so that
 -- the lease cannot pass to another in between.
-create function @extschema@.complete(p_job int, p_resource text, p_fence bigint, p_done bigint[]) returns boolean
+create or replace function @extschema@.complete(p_job int, p_resource text, p_fence bigint, p_done bigint[]) returns boolean
 language plpgsql as $$
 declare
     j @extschema@.job;
@@ -125,7 +128,7 @@ end
 $$;
 
 -- Moves the stripes of settle that stay: p_kept of p_resources.
-create function @extschema@.end_leases(
+create or replace function @extschema@.end_leases(
     p_job int, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
@@ -141,11 +144,12 @@ create function @extschema@.end_leases(
 $$;
 
 -- A worker goes: what it still holds is ready again at once, and no crash is counted.
-create function @extschema@.leave(p_worker bigint) returns void language plpgsql as $$
+create or replace function @extschema@.leave(p_worker bigint) returns void language plpgsql as $$
 begin
+    perform from @extschema@.worker where id = p_worker for update; -- from here on nothing is assigned to it
     update @extschema@.stripe s set state = 'ready', worker_id = null
-    where s.worker_id = p_worker and s.state = 'leased' and s.resource = any(array(
-        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
+    where s.worker_id = p_worker and s.state in ('assigned', 'leased') and s.resource = any(array(
+        select resource from @extschema@.stripe where worker_id = p_worker and state in ('assigned', 'leased') order by resource for update));
     perform @extschema@.fold_worker(p_worker);
 end
 $$;

@@ -1,18 +1,18 @@
 -- How units come in: inside the caller's own transaction.
 
 -- Every inserted unit wakes its resource, whichever way it was inserted: COPY, INSERT or enqueue().
-create function @extschema@.wake_inserted() returns trigger language plpgsql as $$
+create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
     insert into @extschema@.wake (job_id, resource, units, importance)
     select job_id, resource, count(*), max(importance) from inserted where state = 'ready' group by job_id, resource;
     return null;
 end
 $$;
-create trigger wake after insert on @extschema@.unit
+create or replace trigger wake after insert on @extschema@.unit
     referencing new table as inserted for each statement execute function @extschema@.wake_inserted();
 
 -- The id of a job, or an error that says what to do.
-create function @extschema@.job_id(p_namespace text, p_job_type text) returns int language plpgsql stable as $$
+create or replace function @extschema@.job_id(p_namespace text, p_job_type text) returns int language plpgsql stable as $$
 declare
     found_id int;
 begin
@@ -26,10 +26,10 @@ end
 $$;
 
 -- How long a deduplication id is good for, as in SQS FIFO.
-create function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
+create or replace function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
 
 -- Puts one unit in and returns its id; with a deduplication id that is still good, the id of the unit it was first used for.
-create function @extschema@.enqueue(
+create or replace function @extschema@.enqueue(
     job_type text, resource text, payload json default 'null', importance int default null,
     due_at timestamptz default null, dedup_id text default null, namespace text default 'default'
 ) returns bigint language plpgsql as $$
@@ -59,7 +59,7 @@ end
 $$;
 
 -- Makes the temporary table that enqueue_staged reads, for COPY to fill. Ids are drawn here, so that they follow the order of the rows.
-create function @extschema@.stage() returns void language sql as $$
+create or replace function @extschema@.stage() returns void language sql as $$
     create temporary table striped_staged (
         id bigint not null default nextval(pg_get_serial_sequence('@extschema@.unit', 'id')),
         resource text, payload json, importance int, due_at timestamptz, dedup_id text
@@ -67,7 +67,7 @@ create function @extschema@.stage() returns void language sql as $$
 $$;
 
 -- Puts in what was staged, and returns how many were new. Of rows with the same deduplication id the first counts.
-create function @extschema@.enqueue_staged(p_namespace text, p_job_type text) returns bigint language plpgsql as $$
+create or replace function @extschema@.enqueue_staged(p_namespace text, p_job_type text) returns bigint language plpgsql as $$
 declare
     j @extschema@.job;
     n bigint;

@@ -1,5 +1,5 @@
 -- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
-create function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
+create or replace function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
     select json_build_object(
         'resource', p_resource,
         'limit', j.schedule_limit,

@@ -1,7 +1,7 @@
 -- What the operator asks for many jobs at once, and what the clock does.
 
 -- The numbers of these jobs, in one call for all; upkeep comes first for those that have something to be kept up and no live worker to do it.
-create function @extschema@.tend(p_jobs int[]) returns setof @extschema@.job_status language plpgsql as $$
+create or replace function @extschema@.tend(p_jobs int[]) returns setof @extschema@.job_status language plpgsql as $$
 begin
     perform @extschema@.upkeep(j.id) from @extschema@.job j
     where j.id = any(p_jobs)
@@ -15,11 +15,9 @@ begin
 end
 $$;
 
-alter table @extschema@.job add column schedule text, add column scheduled_at timestamptz;
-
 -- Enqueues what the clock asks for, once a period however many ask: the rows (resource, payload) of the query, or one unit named like the job.
 -- Returns how many units, or null where this period has been served. The first call with a new schedule only begins it: no catching up.
-create function @extschema@.fire(p_job int, p_schedule text, p_due timestamptz, p_query text) returns bigint language plpgsql as $$
+create or replace function @extschema@.fire(p_job int, p_schedule text, p_due timestamptz, p_query text) returns bigint language plpgsql as $$
 declare
     j @extschema@.job;
     n bigint;

@@ -2,30 +2,58 @@
 
 -- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle workers look at once
 -- whether they may work now.
-create function @extschema@.apply_job(
+create or replace function @extschema@.apply_job(
     p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int, p_lease_seconds float8,
-    p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int
+    p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
+    p_delegated boolean default false, p_outstanding_max int default null, p_starts_max int default null,
+    p_period_seconds int default null, p_area_label text default null
 ) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
     found_id int;
+    before @extschema@.job;
 begin
+    select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
-        crash_threshold, on_failure, completed_seconds, dead_seconds)
+        crash_threshold, on_failure, completed_seconds, dead_seconds,
+        delegated, outstanding_max, starts_max, period_seconds, area_label)
     values (p_namespace, p_job_type, p_generation, p_schedule_limit, p_importance, p_lease_seconds,
-        p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds)
+        p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
+        p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label)
     on conflict (namespace, job_type) do update set generation = excluded.generation, schedule_limit = excluded.schedule_limit,
         importance = excluded.importance, lease_seconds = excluded.lease_seconds, crash_threshold = excluded.crash_threshold,
-        on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds, dead_seconds = excluded.dead_seconds
+        on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds, dead_seconds = excluded.dead_seconds,
+        delegated = excluded.delegated, outstanding_max = excluded.outstanding_max, starts_max = excluded.starts_max,
+        period_seconds = excluded.period_seconds, area_label = excluded.area_label
         where j.generation <= excluded.generation;
     select id into found_id from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    if (before.delegated, before.outstanding_max is null, before.area_label)
+        is distinct from (p_delegated, p_outstanding_max is null, p_area_label) then
+        perform @extschema@.fit_stripes(found_id);
+    end if;
     perform pg_notify('striped_' || found_id, '1/1');
     return found_id;
 end
 $$;
 
+-- Brings the resources of a job whose strategy has changed to the new one: nothing stays assigned without a delegator, and areas are as
+-- the throttle counts them.
+create or replace function @extschema@.fit_stripes(p_job int) returns void language plpgsql as $$
+declare
+    j @extschema@.job;
+begin
+    select * into j from @extschema@.job where id = p_job;
+    if not j.delegated then
+        perform @extschema@.unassign(id) from @extschema@.worker where job_id = p_job;
+    end if;
+    update @extschema@.stripe s set area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end
+    from (select resource from @extschema@.stripe where job_id = p_job order by resource for update) o
+    where s.job_id = p_job and s.resource = o.resource;
+end
+$$;
+
 -- One row of numbers for each job; the totals are since the job was made.
-create view @extschema@.job_status as
+create or replace view @extschema@.job_status as
 select j.id, j.namespace, j.job_type, j.schedule_limit,
     s.ready_resources, s.leased_resources, s.waiting_resources,
     s.pending + coalesce(k.units, 0) as pending, coalesce(u.delayed, 0) as delayed, s.in_flight,
@@ -37,7 +65,7 @@ select j.id, j.namespace, j.job_type, j.schedule_limit,
     j.lock_refusals + w.lock_refusals as total_lock_refusals
 from @extschema@.job j
 cross join lateral (
-    select count(*) filter (where state = 'ready') ready_resources, count(*) filter (where state = 'leased') leased_resources,
+    select count(*) filter (where state in ('ready', 'assigned')) ready_resources, count(*) filter (where state = 'leased') leased_resources,
         count(*) filter (where state = 'waiting') waiting_resources,
         coalesce(sum(ready), 0)::bigint as pending, coalesce(sum(ready) filter (where state = 'leased'), 0) as in_flight
     from @extschema@.stripe where job_id = j.id
@@ -57,7 +85,7 @@ left join lateral (
 
 -- Makes held or dead units ready again, with their attempts and crashes at 0: all of the job, of one resource, or given ids.
 -- Returns how many. A resource that was waiting for one of them goes on.
-create function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
+create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
 language plpgsql as $$
 declare
     n int;
@@ -78,7 +106,7 @@ end
 $$;
 
 -- Removes held or dead units for good. Returns how many.
-create function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
+create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
 language plpgsql as $$
 declare
     n int;
@@ -92,7 +120,7 @@ end
 $$;
 
 -- A resource that waits for a held unit goes on when it has none any more.
-create function @extschema@.end_holds(p_job int) returns void language sql as $$
+create or replace function @extschema@.end_holds(p_job int) returns void language sql as $$
     update @extschema@.stripe set next_at = clock_timestamp() where job_id = p_job and resource = any(array(
         select resource from @extschema@.stripe s where job_id = p_job and state = 'waiting' and next_at = 'infinity'
             and not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
@@ -100,7 +128,7 @@ create function @extschema@.end_holds(p_job int) returns void language sql as $$
 $$;
 
 -- Removes a job's units, leases and wakes. Its workers go on with nothing: what they hold is refused as stale. Returns how many units.
-create function @extschema@.clear(p_job int) returns bigint language plpgsql as $$
+create or replace function @extschema@.clear(p_job int) returns bigint language plpgsql as $$
 declare
     n bigint;
 begin
@@ -115,7 +143,7 @@ end
 $$;
 
 -- Whether nothing is left to do: held and dead units, and resources that wait for a held one, do not count.
-create function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
+create or replace function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
     select not exists (select from @extschema@.wake where job_id = p_job)
         and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
         and not exists (select from @extschema@.stripe where job_id = p_job and next_at is distinct from 'infinity')

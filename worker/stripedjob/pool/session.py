@@ -1,0 +1,87 @@
+"""One asynchronous connection to a pool: calls of one round trip each, and calls (NOTIFY) that end a sleep.
+
+The base of what a worker and a delegator say to the pool. Foreign errors end here: a lost connection becomes
+PoolUnreachableError.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from stripedjob.pool.connection import CALL_SECONDS_MAX, CONNECTION, connection_error, foreign_errors
+
+
+class PoolSession:
+    """A connection to the pool; `async with PoolSession.open(url, schema)`."""
+
+    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+        """Take a connection in autocommit mode."""
+        self._conn = conn
+        self._schema = sql.Identifier(schema)
+        self._channel: str | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, schema: str = "striped") -> AsyncIterator[Self]:
+        """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
+        try:
+            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
+        except psycopg.Error as error:
+            raise connection_error(error) from error
+        try:
+            yield cls(conn, schema)
+        finally:
+            await conn.close()
+
+    async def job_id(self, namespace: str, job_type: str) -> int:
+        """Find a job; raises PoolError where there is none."""
+        return int(await self._value("job_id(%s, %s)", [namespace, job_type]))
+
+    async def _sleep(self, channel: str, seconds: float, wake: asyncio.Event, concerns: Callable[[str], bool]) -> bool:
+        """Sleep so long, or until `wake` is set, or until a call on the channel concerns this process: then True."""
+        if self._channel != channel:
+            await self._run(sql.SQL("listen {}").format(sql.Identifier(channel)), [])
+            self._channel = channel
+        tasks: list[asyncio.Task[bool]] = [
+            asyncio.create_task(self._called(seconds, concerns)),
+            asyncio.create_task(wake.wait()),
+        ]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return tasks[0] in done and tasks[0].result()
+
+    async def _called(self, seconds: float, concerns: Callable[[str], bool]) -> bool:
+        end = time.monotonic() + seconds
+        with foreign_errors():
+            while (left := end - time.monotonic()) > 0:
+                async with aclosing(self._conn.notifies(timeout=left, stop_after=1)) as calls:
+                    if any([concerns(call.payload) async for call in calls]):
+                        return True
+        return False
+
+    async def _forget_calls(self) -> None:
+        """Drop calls that came in between: where nobody sleeps they are of no use, and would pile up."""
+        if self._channel is not None:
+            with foreign_errors():
+                async with aclosing(self._conn.notifies(timeout=0)) as calls:
+                    async for _ in calls:
+                        pass
+
+    async def _value(self, call: str, values: Sequence[Any]) -> Any:
+        return (await self._rows(call, values))[0][0]
+
+    async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
+        query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
+        return await (await self._run(query, values)).fetchall()
+
+    async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
+        with foreign_errors():
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                return await self._conn.execute(query, values, binary=True)
