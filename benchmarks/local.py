@@ -60,12 +60,14 @@ def job(name: str, **spec: Any) -> StripedJob:
     )
 
 
-def fill(pool: PoolAdmin, job_id: int, units: int, resources: int, payload: float = 0.0) -> None:
+def fill(
+    pool: PoolAdmin, job_id: int, units: int, resources: int, payload: float = 0.0, *, prefix: str = "resource"
+) -> None:
     """Put units in, round and round over the resources, and fold their wakes in."""
     pool.conn.execute(
         "insert into striped.unit (job_id, resource, payload)"
-        " select %s, 'resource-' || n %% %s, %s::text::json from generate_series(1, %s) n",
-        [job_id, resources, payload, units],
+        " select %s, %s || '-' || n %% %s, %s::text::json from generate_series(1, %s) n",
+        [job_id, prefix, resources, payload, units],
     )
     while pool.conn.execute("select 1 from striped.wake where job_id = %s limit 1", [job_id]).fetchone():
         pool.upkeep(job_id)
@@ -110,6 +112,8 @@ def crew(one: StripedJob, postgres_url: str, valkey_url: str, workers: int, path
         }
     )
     try:
+        if one.strategy.delegated:
+            there.start("delegator")
         for _ in range(workers):
             there.start()
         yield there

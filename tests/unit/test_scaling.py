@@ -35,6 +35,13 @@ def test_workers_follow_resources_and_not_units() -> None:
     assert workers(Load(100, 28, 0), scaling={"resourcesPerWorker": 64}) == 2
 
 
+def test_a_throttle_keeps_no_more_workers_than_it_lets_resources_out() -> None:
+    load, throttle = Load(100, 2, 2), {"maxOutstanding": 6}
+    assert workers(load, strategy="Throttled", throttle=throttle) == 6
+    assert workers(load, strategy="Throttled", throttle=throttle, concurrency=4) == 2
+    assert workers(load, strategy="Throttled", throttle=throttle | {"areaLabel": "area"}) == 20  # each area has as many
+
+
 def test_out_at_once_and_in_after_the_delay() -> None:
     one = scale(job(), Load(10, 0, 0), Scale(2), 0)
     assert one == Scale(10)

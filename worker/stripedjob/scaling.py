@@ -1,7 +1,7 @@
 """Pure: what can be worked on → how many workers. Asked at every tick by the operator and by `stripedjob run`.
 
-The number follows resources, not units: 5,000 units of 3 resources keep 3 workers busy at most. It grows at once, and
-shrinks when fewer have been enough for `scaleDownDelaySeconds`.
+The number follows resources, not units: 5,000 units of 3 resources keep 3 workers busy at most; and of resources, those
+that a throttle lets out at a time. It grows at once, and shrinks when fewer were enough for `scaleDownDelaySeconds`.
 """
 
 import math
@@ -45,7 +45,10 @@ def scale(job: StripedJob, load: Load | None, now: Scale, clock: float) -> Scale
 
 def _needed(job: StripedJob, load: Load, low: int, limit: int) -> int:
     each = job.spec.scaling.resources_per_worker or job.spec.concurrency
-    needed = math.ceil((load.ready_resources + load.leased_resources) / each)
+    resources, throttle = load.ready_resources + load.leased_resources, job.spec.throttle
+    if throttle is not None and throttle.area_label is None:
+        resources = min(resources, throttle.max_outstanding)
+    needed = math.ceil(resources / each)
     return min(max(needed, load.working, low), limit)
 
 

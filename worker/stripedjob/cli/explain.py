@@ -18,6 +18,11 @@ def _standing(facts: dict[str, Any], *, suspended: bool) -> str:
                 f"{_when(facts, 'leased_at')}, under fence {facts['fence']}; the lease ends "
                 f"{_when(facts, 'lease_ends_at')} unless it is renewed."
             )
+        case "assigned":
+            return (
+                f"{resource} is assigned to worker {facts['worker_id']} ({facts['worker']}) since "
+                f"{_when(facts, 'assigned_at')}, which leases it next."
+            )
         case "waiting" if facts["waits_for_person"]:
             return f"{resource} waits until a person releases or purges its held unit (stripedjob release, purge)."
         case "waiting":
@@ -48,6 +53,24 @@ def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
         return "the job is suspended or its scheduleLimit is 0, so nothing is claimed."
     if not facts["workers"]:
         return "no worker is there to claim it."
+    if facts["delegated"] and not facts["delegator"]:
+        return "no delegator is there to assign it to a worker."
+    return _throttled(facts) or _in_line(facts)
+
+
+def _throttled(facts: dict[str, Any]) -> str:
+    """Say what the throttle of its area has against it; nothing where there is none."""
+    if facts["area"] is None:
+        return ""
+    area = f"its area {facts['area']!r}" if facts["area"] else "the job"
+    if facts["outstanding"] >= facts["outstanding_max"]:
+        return f"{area} has as many resources at work as throttle.maxOutstanding allows: {facts['outstanding_max']}."
+    if facts["token_at"] and facts["token_at"] > facts["now"]:
+        return f"{area} may start the next resource {_when(facts, 'token_at')}, by throttle.rate."
+    return ""
+
+
+def _in_line(facts: dict[str, Any]) -> str:
     if facts["working"] >= facts["limit"]:
         return f"all {facts['limit']} slots of scheduleLimit are taken, and {facts['ahead']} resources come before it."
     if facts["crashes"]:

@@ -42,8 +42,11 @@ alter table @extschema@.job
     add constraint throttle_is_whole check (num_nulls(outstanding_max, starts_max, period_seconds) in (0, 3)),
     add constraint throttle_is_delegated check (delegated or outstanding_max is null);
 
--- How many more resources a worker would lease now, if they were assigned to it.
-alter table @extschema@.worker add column wants int not null default 0 check (wants >= 0);
+-- How many resources a worker would lease at its next claim, if they were assigned to it, and how many of these it could lease now.
+alter table @extschema@.worker
+    add column wants int not null default 0,
+    add column lacks int not null default 0,
+    add constraint lacks_what_it_wants check (lacks between 0 and wants);
 
 -- Who assigns, until when. `term` is a fence: it grows with every change of leader.
 create table @extschema@.delegator (

@@ -29,25 +29,30 @@ create or replace function @extschema@.unassign(p_worker bigint, p_kept text[] d
 $$;
 
 -- Makes ready again what a worker has left lying for a whole lease, such as one that cannot reach the lock backend.
-create or replace function @extschema@.unassign_stale(p_job int) returns void language sql as $$
+create or replace function @extschema@.unassign_stale(p_job int) returns void language plpgsql as $$
+declare
+    stale_at timestamptz := clock_timestamp() - @extschema@.lease(p_job);
+begin
     update @extschema@.stripe set state = 'ready', worker_id = null where job_id = p_job and resource = any(array(
         select s.resource from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id and s.state = 'assigned'
-        where w.job_id = p_job and s.assigned_at < clock_timestamp() - @extschema@.lease(p_job) for update of s skip locked))
+        where w.job_id = p_job and s.assigned_at < stale_at for update of s skip locked));
+end
 $$;
 
--- Calls the delegator, where a worker wants something: NOTIFY striped_<job>_delegator.
+-- Calls the delegator: NOTIFY striped_<job>_delegator.
 create or replace function @extschema@.call_delegator(p_job int) returns void language sql as $$
     select pg_notify('striped_' || p_job || '_delegator', '')
-    where exists (select from @extschema@.worker where job_id = p_job and wants > 0)
 $$;
 
--- The assigned resources that a worker may lease now, at most p_resources; what it would still take is written down for the delegator,
--- which is called where it did not know. A resource that workers died with comes alone.
+-- The assigned resources that a worker may lease now, at most p_resources. The delegator, where it has anything to assign, is called to make
+-- up for them, and finds written down what the worker would take at its next claim, and how much of it it lacks already. A resource that
+-- workers died with comes alone.
 create or replace function @extschema@.pick_assigned(w @extschema@.worker, p_resources int) returns text[] language plpgsql as $$
 declare
     suspicious boolean;
     picked text[];
     wanted int := 0;
+    lacked int := 0;
 begin
     select s.crashes > 0 into suspicious from @extschema@.stripe s
     where s.worker_id = w.id and s.state = 'assigned' order by s.rank limit 1;
@@ -58,13 +63,14 @@ begin
     if suspicious then
         perform @extschema@.unassign(w.id, picked);
     elsif exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready') then
-        wanted := p_resources - cardinality(picked);
+        wanted := p_resources;
+        lacked := p_resources - cardinality(picked);
     end if;
-    if wanted <> w.wants then
-        update @extschema@.worker set wants = wanted where id = w.id;
-        if w.wants = 0 then
-            perform @extschema@.call_delegator(w.job_id);
-        end if;
+    if (wanted, lacked) <> (w.wants, w.lacks) then
+        update @extschema@.worker set wants = wanted, lacks = lacked where id = w.id;
+    end if;
+    if wanted > 0 and (cardinality(picked) > 0 or w.lacks = 0) then
+        perform @extschema@.call_delegator(w.job_id);
     end if;
     return picked;
 end
@@ -74,25 +80,28 @@ $$;
 create or replace function @extschema@.waits_for_delegator(p_worker bigint) returns boolean language sql stable as $$
     select exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
         or exists (select from @extschema@.worker w join @extschema@.stripe s on s.job_id = w.job_id and s.state = 'ready'
-                   where w.id = p_worker and w.wants > 0)
+                   where w.id = p_worker and w.lacks > 0)
 $$;
 
--- Whom to assign to: a worker's id once for each resource that it is to have, the workers in turn. What few resources are left is spread.
+-- Whom to assign to: a worker's id once for each resource that it is to have, the workers in turn. Where resources are plenty, workers get
+-- their next claim while they still work on this one; where they are few, they are spread among those who lack some.
 -- The rows are locked against a worker's end, so that nothing is assigned to one that has gone; one that is ending is left out.
 create or replace function @extschema@.open_slots(p_job int) returns bigint[] language plpgsql as $$
 declare
     workers int;
     wanted int;
     share int;
+    plenty boolean;
 begin
     select count(*), max(wants) into workers, wanted from @extschema@.worker where job_id = p_job and wants > 0;
     if workers = 0 then
         return '{}';
     end if;
     share := @extschema@.fair_share(@extschema@.count_ready(p_job, workers, wanted), workers);
+    plenty := share >= wanted;
     return array(
         with live as (
-            select id, wants from @extschema@.worker
+            select id, case when plenty then wants else lacks end wants from @extschema@.worker
             where job_id = p_job and wants > 0 and expires_at > clock_timestamp() for key share skip locked
         ), open as (
             select id, least(share, wants - (select count(*) from @extschema@.stripe s where s.worker_id = live.id and s.state = 'assigned')) n
@@ -103,10 +112,11 @@ end
 $$;
 
 -- Assigns ready resources, the one that has waited longest first, to p_slots one after the other; of one area, unless it is null.
--- Returns how many there were.
+-- Returns how many there were. One update a worker, by the primary key: a join with the list would go through all stripes of the job.
 create or replace function @extschema@.assign_slots(p_job int, p_area text, p_slots bigint[]) returns int language plpgsql as $$
 declare
     picked text[];
+    share record;
 begin
     if p_area is null then
         picked := array(select resource from @extschema@.stripe where job_id = p_job and state = 'ready'
@@ -115,8 +125,13 @@ begin
         picked := array(select resource from @extschema@.stripe where job_id = p_job and state = 'ready' and area = p_area
             order by rank limit cardinality(p_slots) for update skip locked);
     end if;
-    update @extschema@.stripe s set state = 'assigned', worker_id = p_slots[p.n], assigned_at = clock_timestamp()
-    from unnest(picked) with ordinality p(resource, n) where s.job_id = p_job and s.resource = p.resource;
+    for share in
+        select p.worker_id, array_agg(p.resource) resources from unnest(picked, p_slots) p(resource, worker_id)
+        where p.resource is not null group by p.worker_id
+    loop
+        update @extschema@.stripe set state = 'assigned', worker_id = share.worker_id, assigned_at = clock_timestamp()
+        where job_id = p_job and resource = any(share.resources);
+    end loop;
     return cardinality(picked);
 end
 $$;
@@ -202,7 +217,7 @@ begin
         end if;
         perform @extschema@.call_assigned(slots[1:assigned]);
     end if;
-    if assigned = cardinality(slots) then -- those who are at work want no more
+    if assigned = cardinality(slots) and exists (select from @extschema@.worker where job_id = p_job and not working) then
         perform @extschema@.call_idle(p_job, @extschema@.count_ready(p_job, greatest(1, j.schedule_limit), 1));
     end if;
 end

@@ -10,10 +10,20 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'woken', s.woken,
         'crashes', s.crashes,
         'fence', case when s.state = 'leased' then s.fence end,
+        'assigned_at', case when s.state = 'assigned' then s.assigned_at end,
         'leased_at', case when s.state = 'leased' then s.leased_at end,
         'worker', w.name,
         'worker_id', w.id,
         'lease_ends_at', w.expires_at,
+        'delegated', j.delegated,
+        'delegator', (select d.name from @extschema@.delegator d where d.job_id = j.id and d.expires_at > clock_timestamp()),
+        'area', s.area,
+        'outstanding_max', j.outstanding_max,
+        'outstanding', case when s.area is not null then (select count(*) from @extschema@.stripe o
+            where o.job_id = j.id and o.area = s.area and o.state in ('assigned', 'leased')) end,
+        'token_at', case when s.area is not null then (
+            select a.refilled_at + make_interval(secs => (1 - a.tokens) * j.period_seconds / j.starts_max)
+            from @extschema@.area a where a.job_id = j.id and a.area = s.area and a.tokens < 1) end,
         'next_at', nullif(s.next_at, 'infinity'),
         'waits_for_person', s.next_at = 'infinity',
         'ahead', (select count(*) from @extschema@.stripe o where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank),
@@ -35,6 +45,6 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
     )
     from @extschema@.job j
     left join @extschema@.stripe s on s.job_id = j.id and s.resource = p_resource
-    left join @extschema@.worker w on w.id = s.worker_id and s.state = 'leased'
+    left join @extschema@.worker w on w.id = s.worker_id
     where j.id = p_job
 $$;

@@ -92,7 +92,7 @@ begin
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
         delete from @extschema@.stripe where job_id = p_job and resource = any(idle);
-        if j.delegated then
+        if j.delegated and exists (select from @extschema@.worker where job_id = p_job and lacks > 0) then
             perform @extschema@.call_delegator(p_job);
         end if;
         if cardinality(valid) > coalesce(cardinality(idle), 0) then

@@ -154,13 +154,13 @@ begin
     end if;
     select * into w from @extschema@.worker where id = p_worker;
     select * into j from @extschema@.job where id = w.job_id;
-    select count(*) filter (where not o.working or o.wants > 0) into idle from @extschema@.worker o where o.job_id = w.job_id;
+    select count(*) filter (where not o.working or o.lacks > 0) into idle from @extschema@.worker o where o.job_id = w.job_id;
     sleep_seconds := greatest(1, idle) * case when j.delegated then 1 else 0.2 end; -- a delegator calls those who are to come
     update @extschema@.worker set expires_at = greatest(
         expires_at, clock_timestamp() + greatest(@extschema@.lease(w.job_id), make_interval(secs => 3 * sleep_seconds)))
     where id = p_worker;
     claimable := exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
-        or w.wants = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
+        or w.lacks = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
             and j.schedule_limit > (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working and o.id <> w.id);
     return next;
 end

@@ -53,7 +53,7 @@ $$;
 -- A worker without a lease gives its slot back; one that may lease no more gives back what was assigned to it in any case.
 create or replace function @extschema@.rest(p_worker bigint) returns void language sql as $$
     select @extschema@.unassign(p_worker);
-    update @extschema@.worker w set wants = 0, working = exists (
+    update @extschema@.worker w set wants = 0, lacks = 0, working = exists (
         select from @extschema@.stripe where worker_id = p_worker and state = 'leased')
     where id = p_worker and (working or wants > 0)
 $$;
