@@ -10,12 +10,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from stripedjob.runtime.health import serving
 from stripedjob.runtime.log import logger
 from stripedjob_operator import handlers
+from stripedjob_operator.apply import Applier
 from stripedjob_operator.backlog import Backlogs
+from stripedjob_operator.cleanup import Cleanup
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.leader import lead
+from stripedjob_operator.memory import Memories
 from stripedjob_operator.observed import Key, Observed
+from stripedjob_operator.pools import Pools
 from stripedjob_operator.queue import WorkQueue
 from stripedjob_operator.reconcile import Reconciler
+from stripedjob_operator.reporter import Reporter
 from stripedjob_operator.secrets import Secrets
 from stripedjob_operator.settings import OperatorSettings
 
@@ -83,7 +88,15 @@ async def operate(cluster: Cluster, settings: OperatorSettings, health: Operator
     queue: WorkQueue[Key] = WorkQueue()
     async with Backlogs(queue.add) as backlogs:
         secrets = Secrets(cluster, queue.add)
-        reconciler = Reconciler(cluster, observed, secrets, backlogs, settings, queue.add)
+        pools = Pools(secrets, backlogs)
+        reconciler = Reconciler(
+            observed,
+            Memories(queue.add),
+            pools,
+            Applier(cluster, observed, secrets, settings),
+            Reporter(cluster, observed),
+            Cleanup(cluster, observed, pools),
+        )
         metrics = _Metrics(health.registry, queue, observed)
         loops = [
             *(_look_forever(queue, reconciler, metrics) for _ in range(LOOKS_AT_ONCE)),

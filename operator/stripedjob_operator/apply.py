@@ -1,0 +1,102 @@
+"""The cluster's part of a look at a StripedJob: its objects are made so, and nothing is written that is so already."""
+
+from dataclasses import dataclass
+
+from stripedjob.pool.errors import PoolError
+from stripedjob.spec.model import StripedJob
+from stripedjob_operator import manifests
+from stripedjob_operator.backlog import Database
+from stripedjob_operator.cluster import ApiError, Cluster
+from stripedjob_operator.manifests import CHILDREN_ANNOTATION, Making
+from stripedjob_operator.memory import Memory
+from stripedjob_operator.observed import Key, Observed, Problem, Raw
+from stripedjob_operator.secrets import Secrets
+from stripedjob_operator.settings import OperatorSettings
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+IDLE_COST = "-1000"
+GONE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Applier:
+    """Holds what applying needs."""
+
+    cluster: Cluster
+    observed: Observed
+    secrets: Secrets
+    settings: OperatorSettings
+
+    async def apply(self, memory: Memory, job: StripedJob, database: Database | None) -> Problem | None:
+        """Make the objects so; returns why that was refused."""
+        making = self._making(memory, job)
+        wanted = manifests.children(job, making)
+        digests = {kind: manifests.digest(one) for kind, one in wanted.items()}
+        deployment = manifests.deployment(job, making, digests)
+        digest = manifests.digest(deployment)
+        known = self.observed.deployments.get(memory.key)
+        if known and memory.applied == digest and memory.deployment_generation == known["metadata"]["generation"]:
+            return None
+        try:
+            if known is None and not await self._may_make(memory, job):
+                return Problem("NameTaken", f'a Deployment "{manifests.child_name(job)}" is there that is not ours')
+            await self._apply_children(memory, job, wanted, digests, known)
+            if database and known and known["spec"]["replicas"] > making.workers > 0:
+                await self._mark_idle(memory.key, database)
+            made = await self.cluster.apply(deployment)
+        except ApiError as error:
+            if error.code == GONE:
+                raise
+            return Problem("ApplyRefused", str(error))
+        self.observed.deployment_seen(memory.key, made)
+        memory.applied, memory.deployment_generation = digest, made["metadata"]["generation"]
+        return None
+
+    def _making(self, memory: Memory, job: StripedJob) -> Making:
+        assert memory.scale is not None  # noqa: S101 - decided before
+        names = [ref.name for ref in (job.spec.pool.secret_ref, job.spec.lock.secret_ref) if ref]
+        return Making(
+            uid=memory.uid,
+            image=self.settings.worker_image,
+            workers=memory.scale.workers,
+            secrets_version=self.secrets.version(memory.key[0], names),
+            priority_classes=self.settings.priority_classes,
+        )
+
+    async def _may_make(self, memory: Memory, job: StripedJob) -> bool:
+        """Look before the first apply whether the StripedJob is still there, and the Deployment's name free or ours."""
+        there = await self.cluster.get(job.kind, memory.key)
+        if there is None or there["metadata"]["uid"] != memory.uid:
+            self.observed.jobs.pop(memory.key, None)
+            raise ApiError(GONE, "the StripedJob is gone")
+        found = await self.cluster.get("Deployment", (memory.key[0], manifests.child_name(job)))
+        owners = found["metadata"].get("ownerReferences", []) if found else []
+        return found is None or any(owner["uid"] == memory.uid for owner in owners)
+
+    async def _apply_children(
+        self, memory: Memory, job: StripedJob, wanted: dict[str, Raw], digests: dict[str, str], known: Raw | None
+    ) -> None:
+        if memory.children is None:
+            annotations = known["metadata"].get("annotations", {}) if known else {}
+            memory.children = manifests.read_digests(annotations.get(CHILDREN_ANNOTATION, ""))
+        for kind in memory.children.keys() - wanted.keys():
+            await self.cluster.delete(kind, (memory.key[0], manifests.child_name(job)))
+        for kind, manifest in wanted.items():
+            if memory.children.get(kind) != digests[kind]:
+                await self.cluster.apply(manifest)
+        memory.children = digests
+
+    async def _mark_idle(self, key: Key, database: Database) -> None:
+        """Tell Kubernetes, before there are fewer, which pods are idle: those go first."""
+        if key not in database.jobs:
+            return
+        job_id = database.jobs[key].job_id
+        try:
+            workers = await database.call(lambda admin: admin.workers(job_id))
+        except PoolError:
+            return  # it is better to scale down than not to
+        working = {one.name for one in workers if one.working}
+        for name, pod in list(self.observed.pods.get(key, {}).items()):
+            cost = "0" if name in working else IDLE_COST
+            if not pod.ending and pod.deletion_cost != cost:
+                await self.cluster.annotate_pod((key[0], name), {DELETION_COST: cost})

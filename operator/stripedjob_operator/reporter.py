@@ -1,0 +1,95 @@
+"""The user's part of a look at a StripedJob: its status and Events. Numbers alone are written at a bounded rate."""
+
+import datetime as dt
+import time
+from dataclasses import dataclass
+
+from stripedjob_operator import status
+from stripedjob_operator.backlog import Backlog
+from stripedjob_operator.cluster import Cluster
+from stripedjob_operator.memory import Memory
+from stripedjob_operator.observed import Observed, Problem, Raw
+
+NUMBERS = ("pool", "ratePerSecond", "workers")  # of a status
+NUMBERS_SECONDS = 2.0  # between two writes of a status in which these alone have changed
+NUMBERS_PER_SECOND_MAX = 10.0  # such writes, of all StripedJobs
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Writes statuses, and remembers how many it has written."""
+
+    cluster: Cluster
+    observed: Observed
+    _left: float = NUMBERS_PER_SECOND_MAX
+    _at: float = 0.0
+
+    async def report(self, raw: Raw, memory: Memory, view: status.View) -> float | None:
+        """Write the status, once and only where it has changed; returns when to look again where it was put off."""
+        old = raw.get("status", {})
+        new = status.status(view, old, _now())
+        patch = status.patch(new, old)
+        if patch is None:
+            return None
+        if _numbers_alone(new, old) and not self._may_write_numbers(memory):
+            return NUMBERS_SECONDS
+        written = await self.cluster.patch_status(memory.key, patch)
+        if written is None:
+            return None
+        memory.numbers_at = time.monotonic()
+        self.observed.job_seen(written, written=True)
+        for kind, reason, message in status.events(new, old):
+            await self.cluster.event(raw, kind, reason, message)
+        return None
+
+    def view(
+        self,
+        memory: Memory,
+        backlog: Backlog | None,
+        *,
+        invalid: Problem | None,
+        pool: Problem | None,
+        lock: Problem | None,
+        apply: Problem | None,
+    ) -> status.View:
+        """Put together what the status is made of."""
+        deployment = self.observed.deployments.get(memory.key, {})
+        state = deployment.get("status", {})
+        replicas = state.get("replicas", 0)
+        generation = deployment.get("metadata", {}).get("generation", 0)
+        return status.View(
+            memory.job,
+            memory.generation,
+            invalid=invalid,
+            pool=pool,
+            lock=lock,
+            schedule=memory.schedule_problem,
+            apply=apply,
+            numbers=backlog.status if backlog and not pool else None,
+            rate=backlog.rate if backlog else 0.0,
+            desired=memory.scale.workers if memory.scale else 0,
+            replicas=replicas,
+            ready=state.get("readyReplicas", 0),
+            rolled_out=state.get("observedGeneration", 0) >= generation and state.get("updatedReplicas", 0) >= replicas,
+            pods=tuple(self.observed.pods.get(memory.key, {}).values()),
+            scheduled_at=memory.scheduled_at,
+        )
+
+    def _may_write_numbers(self, memory: Memory) -> bool:
+        now = time.monotonic()
+        left = self._left + (now - self._at) * NUMBERS_PER_SECOND_MAX
+        self._left, self._at = min(left, NUMBERS_PER_SECOND_MAX), now
+        if self._left < 1 or now - memory.numbers_at < NUMBERS_SECONDS:
+            return False
+        self._left -= 1
+        return True
+
+
+def _numbers_alone(new: Raw, old: Raw) -> bool:
+    others = {*new, *old} - set(NUMBERS)
+    desired = (one.get("workers", {}).get("desired") for one in (new, old))
+    return all(new.get(name) == old.get(name) for name in others) and len(set(desired)) == 1
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
