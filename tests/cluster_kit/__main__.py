@@ -14,6 +14,7 @@ from tests.cluster_kit.bare import Bare
 from tests.cluster_kit.home import CACHE, LOCK, LOGS, ClusterError, UnavailableError, say
 from tests.cluster_kit.kind import Kind
 from tests.cluster_kit.provider import LEVELS, Cluster, Level, choose
+from tests.cluster_kit.traces import difference, traces
 
 from stripedjob.local import filelock
 
@@ -26,7 +27,10 @@ LOCK_SECONDS_MAX = 3600
 UNAVAILABLE = 69  # EX_UNAVAILABLE: this machine cannot have a cluster
 PROVIDERS: list[Provider] = [Kind(), Bare()]
 of_provider = click.option(
-    "--provider", type=click.Choice([one.name for one in PROVIDERS]), help="Default: what can run."
+    "--provider",
+    type=click.Choice([one.name for one in PROVIDERS]),
+    envvar="STRIPEDJOB_CLUSTER_PROVIDER",
+    help="Default: $STRIPEDJOB_CLUSTER_PROVIDER, else what can run.",
 )
 of_level = click.option("--level", type=click.Choice(LEVELS), help="Default: the highest that can be had.")
 
@@ -138,6 +142,29 @@ def images(provider: str | None) -> None:
         taken = found[1] if found else choose(PROVIDERS, provider, "node")[0]
         for name in taken.images(load=found is not None and found[0].level == "node"):
             click.echo(name)
+
+
+@main.command()
+@of_provider
+@of_level
+@click.option("--times", type=click.IntRange(min=1), default=10, show_default=True)
+def soak(provider: str | None, level: Level | None, times: int) -> None:
+    """Bring a cluster up and down many times; fails where one round leaves anything on this machine."""
+    with alone():
+        if there():
+            raise ClusterError("a cluster is up: scripts/cluster down")
+        taken, level = choose(PROVIDERS, provider, level)
+        taken.down()
+        before = traces(level)
+        for number in range(1, times + 1):
+            start = time.monotonic()
+            taken.up(level)
+            up_seconds = time.monotonic() - start
+            taken.down()
+            down_seconds = time.monotonic() - start - up_seconds
+            say(f"round {number} of {times}: up after {up_seconds:.1f} s, down after {down_seconds:.1f} s")
+            if changed := difference(before, traces(level)):
+                raise ClusterError(f"round {number} has changed this machine: {'; '.join(changed)}")
 
 
 if __name__ == "__main__":

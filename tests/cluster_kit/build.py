@@ -29,6 +29,7 @@ from stripedjob.local import filelock
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+GO_FOLDERS = "/usr/local/go/bin:/usr/lib/go/bin"  # where Go is on machines whose PATH does not say so
 GO_VERSION_MIN = (1, 21)  # from here on Go fetches the toolchain that a go.mod asks for
 BUILD_SECONDS_MAX = 3600
 SAY_SECONDS = 30  # between two lines of progress where there is no terminal
@@ -141,7 +142,7 @@ def ensure(programs: Iterable[str]) -> None:
 
 def find_go() -> Path:
     """Go from the machine or, where it has none that is new enough, from its wheel."""
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    found = shutil.which("go") or shutil.which("go", path=GO_FOLDERS)
     if found:
         words = run([found, "env", "GOVERSION"], env={"GOTOOLCHAIN": "local"})
         version = tuple(int(part) for part in re.findall(r"\d+", words)[:2])

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.cluster_kit import machine, processes
-from tests.cluster_kit.home import ROOT, STATE
+from tests.cluster_kit.home import ROOT
 from tests.cluster_kit.images import POSTGRES, REDIS
+from tests.cluster_kit.traces import difference, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +113,7 @@ def kit(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.cluster_kit", *words],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=UP_SECONDS_MAX,
         check=False,
@@ -127,39 +127,26 @@ def unavailable(reason: str) -> None:
     pytest.skip(reason)
 
 
-def traces() -> dict[str, list[str]]:
-    """Give what a cluster might leave on this machine; processes are looked for by the kit's own mark."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    folders = [folder for folder in (*machine.FOLDERS, str(STATE)) if Path(folder).exists()]
-    return {
-        "processes": sorted(processes.running()),
-        "mounts": sorted(mounts),
-        "links": sorted(link.name for link in Path("/sys/class/net").iterdir()),
-        "nft tables": sorted(machine.tables()),
-        "cgroups": sorted(str(one) for one in machine.cgroups() if one.exists()),
-        "sysctls": [Path("/proc/sys", name).read_text() for name in machine.SYSCTLS],
-        "folders": sorted(folders),
-    }
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RunningCluster]:
     was_up = kit("status").returncode == 0
     if not was_up:
-        assert kit("down").returncode == 0, "the rest of a cluster that was killed cannot be removed"
+        down = kit("down")
+        assert down.returncode == 0, f"the rest of a cluster that was killed cannot be removed\n{down.stderr}"
     before = {} if was_up else traces()
     started = kit("up")
     if started.returncode == UNAVAILABLE:
-        unavailable("no cluster can be had here; `scripts/cluster up` says why")
-    assert started.returncode == 0, "the cluster does not come up"
+        unavailable(started.stderr)
+    assert started.returncode == 0, f"the cluster does not come up\n{started.stderr}"
     try:
         status = json.loads(kit("status", "--json").stdout)
         kubectl, helm = (Program(status[name], status["kubeconfig"]) for name in ("kubectl", "helm"))
         yield RunningCluster(status["provider"], status["level"], kubectl, helm)
     finally:
         if not was_up:
-            assert kit("down").returncode == 0
-            assert traces() == before, "the cluster has left something on this machine"
+            down = kit("down")
+            assert down.returncode == 0, down.stderr
+            assert difference(before, traces()) == [], "the cluster has changed this machine"
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +162,7 @@ def images(node: RunningCluster) -> list[str]:
     """Give the names of the images, which the node has."""
     assert node.level == "node"
     made = kit("images")
-    assert made.returncode == 0, "the images do not build"
+    assert made.returncode == 0, f"the images do not build\n{made.stderr}"
     return made.stdout.split()
 
 

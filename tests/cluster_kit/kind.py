@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CONFIG = ROOT / "kind-config.yaml"
 UP_SECONDS_MAX = 900
+READY_TIMEOUT = "120s"
+DELETE_SECONDS_MAX = 120
 
 
 class Kind:
@@ -36,25 +38,46 @@ class Kind:
         return None
 
     def up(self, level: Level) -> Cluster:  # noqa: ARG002
-        kubeconfig = STATE / "kubeconfig"
-        if self._cluster not in run(["kind", "get", "clusters"]).split():
-            say(f"kind creates the cluster {self._cluster}")
-            wait = ("--config", CONFIG, "--wait", "120s")
-            STATE.mkdir(parents=True, exist_ok=True)
-            run(["kind", "create", "cluster", *wait, "--kubeconfig", kubeconfig], seconds=UP_SECONDS_MAX)
-        else:
-            run(["kind", "export", "kubeconfig", "--name", self._cluster, "--kubeconfig", kubeconfig])
-        return Cluster(self.name, "node", kubeconfig, _tool("kubectl"), _tool("helm"))
+        cluster = Cluster(self.name, "node", STATE / "kubeconfig", _tool("kubectl"), _tool("helm"))
+        STATE.mkdir(parents=True, exist_ok=True)
+        if self._is_there():
+            run(["kind", "export", "kubeconfig", "--name", self._cluster, "--kubeconfig", cluster.kubeconfig])
+            if self._is_ready(cluster):
+                return cluster
+            say(f"the cluster {self._cluster} is not whole: kind deletes it")
+            self._delete()
+        say(f"kind creates the cluster {self._cluster}")
+        flags = ("--config", CONFIG, "--wait", READY_TIMEOUT, "--kubeconfig", cluster.kubeconfig)
+        run(["kind", "create", "cluster", *flags], seconds=UP_SECONDS_MAX)
+        return cluster
 
     def down(self) -> None:
-        if shutil.which("kind") and self._cluster in run(["kind", "get", "clusters"]).split():
-            run(["kind", "delete", "cluster", "--name", self._cluster], seconds=120)
+        if self.why_not("node") is None and self._is_there():
+            self._delete()
         shutil.rmtree(STATE, ignore_errors=True)
+
+    def _is_there(self) -> bool:
+        return self._cluster in run(["kind", "get", "clusters"]).split()
+
+    def _is_ready(self, cluster: Cluster) -> bool:
+        """Say whether its nodes are Ready: a creation that was killed leaves one whose nodes never are."""
+        wait = ("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={READY_TIMEOUT}")
+        try:
+            run([cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *wait], seconds=UP_SECONDS_MAX)
+        except ClusterError:
+            return False
+        return True
+
+    def _delete(self) -> None:
+        run(["kind", "delete", "cluster", "--name", self._cluster], seconds=DELETE_SECONDS_MAX)
 
     def parts(self) -> dict[str, str]:
         form = "{{.Names}}\t{{.Status}}"
         label = f"label=io.x-k8s.kind.cluster={self._cluster}"
-        lines = run(["docker", "ps", "--all", "--filter", label, "--format", form]).splitlines()
+        try:
+            lines = run(["docker", "ps", "--all", "--filter", label, "--format", form]).splitlines()
+        except ClusterError:  # without Docker nothing of it runs
+            return {}
         return dict(line.split("\t", 1) for line in lines)
 
     def images(self, *, load: bool) -> list[str]:
