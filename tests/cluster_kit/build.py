@@ -103,7 +103,6 @@ MODULES = (
         packages=("gcc", "libc6-dev", "libseccomp-dev", "pkg-config"),
     ),
     Module("coredns", {"coredns": "github.com/coredns/coredns"}),
-    Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Module("pause", {"pause": "stripedjob.test/pause"}),
 )
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "etcd", "helm")

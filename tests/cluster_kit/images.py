@@ -10,13 +10,12 @@ import io
 import json
 import os
 import platform
-import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster_kit import build, debian
+from tests.cluster_kit import build, debian, machine
 from tests.cluster_kit.home import ARCHIVES, KIT, ROOT, ClusterError, run, say
 
 from stripedjob import __version__
@@ -90,12 +89,14 @@ def ensure() -> list[Path]:
         if descriptor is None:
             raise ClusterError(f"another build has held {ARCHIVES / '.lock'} for {BUILD_SECONDS_MAX} s")
         try:
+            _buildah("rm", "--all")  # what a build that was killed has left
             _base()
             for number, image in enumerate(missing, 1):
                 if not image.archive.exists():
                     say(f"building the image {image.name} ({number} of {len(missing)})")
                     _build(image)
         finally:
+            machine.unmount(f"{ARCHIVES.resolve()}/")  # buildah leaves its store mounted
             os.close(descriptor)
     return [image.archive for image in ALL]
 
@@ -113,9 +114,9 @@ def pause() -> Path:
             with program.open("rb") as file:
                 tar.addfile(info, file)
         digest = hashlib.sha256(layer.getvalue()).hexdigest()
-        machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+        architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
         config = {
-            "architecture": machine,
+            "architecture": architecture,
             "os": "linux",
             "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
@@ -182,8 +183,3 @@ def _build(image: Image) -> None:
     for older in ARCHIVES.glob(f"{image.archive.name.rsplit('-', 1)[0]}-*"):
         if older != image.archive:
             older.unlink()
-
-
-def clear() -> None:
-    """Throw away what images are built from; the archives stay."""
-    shutil.rmtree(ARCHIVES / "store", ignore_errors=True)

@@ -99,7 +99,7 @@ def contained() -> list[int]:
 
 def restore() -> None:
     """Put everything back. Every step may have been done before."""
-    _unmount()
+    unmount(f"{STATE}/", "/run/netns/cni-")
     if not CHANGES.exists():
         return
     changes = Changes(**json.loads(CHANGES.read_text()))
@@ -163,9 +163,9 @@ def _remove_cgroup(cgroup: Path) -> None:
                 time.sleep(0.05)
 
 
-def _unmount() -> None:
-    """Unmount everything below the cluster's folder, the newest first."""
-    while mounts := [point for point in _mounts() if point.startswith((f"{STATE}/", "/run/netns/cni-"))]:
+def unmount(*prefixes: str) -> None:
+    """Unmount everything whose path begins so, the newest first."""
+    while mounts := [point for point in _mounts() if point.startswith(prefixes)]:
         run(["umount", "--lazy", *reversed(mounts)])
 
 
