@@ -128,7 +128,9 @@ class Backlogs:
         self._changed = changed
         self._threads = ThreadPoolExecutor(THREADS_MAX, "pool")
         self._databases: dict[tuple[str, str], Database] = {}
+        self._database_of: dict[Key, tuple[str, str]] = {}
         self._locks: dict[tuple[str, str], _Lock] = {}
+        self._lock_of: dict[Key, tuple[str, str]] = {}
 
     async def __aenter__(self) -> Self:
         """Connect with the first call, not here."""
@@ -146,38 +148,38 @@ class Backlogs:
     def database(self, key: Key, url: str, schema: str) -> Database:
         """Give the database of a StripedJob, which uses no other from now on."""
         place = (url, schema)
-        if place not in self._databases:
-            self._databases[place] = Database(url, schema, self._threads)
-        self._leave(key, place)
-        self._databases[place].users.add(key)
+        if self._database_of.get(key) != place:
+            self._leave_database(key)
+            self._database_of[key] = place
+            self._databases.setdefault(place, Database(url, schema, self._threads)).users.add(key)
         return self._databases[place]
-
-    def of(self, key: Key) -> Database | None:
-        """Give the database that a StripedJob uses."""
-        return next((one for one in self._databases.values() if key in one.users), None)
 
     def lock_problem(self, key: Key, job: StripedJob, url: str) -> Problem | None:
         """Say what is wrong with a StripedJob's lock backend; nothing, as long as it was not asked."""
         place = (job.spec.lock.backend, url)
-        for other, lock in self._locks.items():
-            if other != place:
-                lock.users.discard(key)
-        if place not in self._locks:
-            self._locks[place] = _Lock(open_lock(lock_settings(job, url)), set())
-        self._locks[place].users.add(key)
+        if self._lock_of.get(key) != place:
+            self._leave_lock(key)
+            if place not in self._locks:
+                self._locks[place] = _Lock(open_lock(lock_settings(job, url)), set())
+            self._lock_of[key] = place
+            self._locks[place].users.add(key)
         return self._locks[place].problem
 
     def forget(self, key: Key) -> None:
         """Forget a StripedJob; what none uses any more is closed at the next tick."""
-        self._leave(key, None)
-        for lock in self._locks.values():
-            lock.users.discard(key)
+        self._leave_database(key)
+        self._leave_lock(key)
 
-    def _leave(self, key: Key, place: tuple[str, str] | None) -> None:
-        for other, database in self._databases.items():
-            if other != place and key in database.users:
-                database.users.discard(key)
-                database.jobs.pop(key, None)
+    def _leave_database(self, key: Key) -> None:
+        place = self._database_of.pop(key, None)
+        if place is not None:
+            self._databases[place].users.discard(key)
+            self._databases[place].jobs.pop(key, None)
+
+    def _leave_lock(self, key: Key) -> None:
+        place = self._lock_of.pop(key, None)
+        if place is not None:
+            self._locks[place].users.discard(key)
 
     async def tick_forever(self) -> None:
         """Read every database once a tick."""

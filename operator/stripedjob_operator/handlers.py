@@ -42,10 +42,24 @@ def register(registry: kopf.OperatorRegistry, observed: Observed, wish: Callable
     on(PODS, handler(owner_of, observed.pod_seen, observed.pod_gone))
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """No diff is asked for: kopf would copy every object for one at every event."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
 def settings() -> kopf.OperatorSettings:
     """Give kopf's settings: it watches, and writes nothing."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
+    made.persistence.diffbase_storage = _NoDiffs()
     made.scanning.disabled = True
     made.watching.server_timeout = STREAM_SECONDS
     made.watching.inactivity_timeout = INACTIVE_SECONDS

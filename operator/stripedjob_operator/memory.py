@@ -1,6 +1,7 @@
 """What is remembered of StripedJobs between two looks at them; all of it can be lost."""
 
 import datetime as dt
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -76,7 +77,8 @@ class Memories:
         self._leave(memory)
         memory.job, memory.invalid = None, None
         try:
-            job = check({name: part for name, part in raw.items() if name != "status"})
+            whole = {name: part for name, part in raw.items() if name != "status"}
+            job = check(whole | {"spec": json.loads(raw["spec"])})
         except SpecError as error:
             memory.invalid = Problem("InvalidSpec", str(error))
             return

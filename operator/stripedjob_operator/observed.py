@@ -14,6 +14,8 @@ Key = tuple[str, str]  # namespace and name of a StripedJob
 JOB_LABEL = "striped.dev/job"
 OWN = {"app.kubernetes.io/managed-by": "stripedjob-operator"}  # on everything that the operator makes
 ECHO_SECONDS_MAX = 120.0  # how long a watch may take to tell of our own write
+KEPT_METADATA = ("uid", "resourceVersion", "generation", "annotations")  # of a Deployment
+KEPT_STATUS = ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas")
 WAITING_PROBLEMS = {
     *("CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
     *("CreateContainerConfigError", "CreateContainerError", "RunContainerError"),
@@ -48,13 +50,17 @@ class Observed:
     _echoes: dict[Key, tuple[int, float]] = field(default_factory=dict)
 
     def job_seen(self, raw: Raw, *, written: bool = False) -> bool:
-        """Take a StripedJob; False: nothing new. `written`: it is the answer to our own write."""
+        """Take a StripedJob; False: nothing new. `written`: it is the answer to our own write.
+
+        Its spec is kept as text, which is small, since it is read once a generation.
+        """
         key, version = key_of(raw), version_of(raw)
         if written:
             self._echoes[key] = (version, time.monotonic())
         elif key in self._echoes and version >= self._echoes[key][0]:
             del self._echoes[key]
-        return _take(self.jobs, key, raw)
+        kept = {**raw, "metadata": _without_managed_fields(raw), "spec": json.dumps(raw.get("spec", {}))}
+        return _take(self.jobs, key, kept)
 
     def job_gone(self, key: Key, _: Raw) -> None:
         """Forget a StripedJob."""
@@ -62,8 +68,13 @@ class Observed:
         self.jobs.pop(key, None)
 
     def deployment_seen(self, key: Key, raw: Raw) -> bool:
-        """Take a Deployment; False: nothing new."""
-        return _take(self.deployments, key, raw)
+        """Take of a Deployment what is asked for; False: nothing new."""
+        kept = {
+            "metadata": {name: value for name, value in raw["metadata"].items() if name in KEPT_METADATA},
+            "spec": {"replicas": raw["spec"]["replicas"]},
+            "status": {name: raw.get("status", {}).get(name, 0) for name in KEPT_STATUS},
+        }
+        return _take(self.deployments, key, kept)
 
     def deployment_gone(self, key: Key, raw: Raw) -> None:
         """Forget a Deployment, unless another has taken its name."""
@@ -116,9 +127,12 @@ def _take(known: dict[Key, Raw], key: Key, raw: Raw) -> bool:
     same = old is not None and old["metadata"]["uid"] == raw["metadata"]["uid"]
     if old is not None and same and version_of(raw) <= version_of(old):
         return False
-    raw["metadata"].pop("managedFields", None)  # long, and nobody asks for them
     known[key] = raw
     return True
+
+
+def _without_managed_fields(raw: Raw) -> Raw:
+    return {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
 
 
 def read_pod(raw: Raw) -> Pod:

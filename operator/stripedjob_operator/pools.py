@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from stripedjob.locks import LockError
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.admin import JobStatus, PoolAdmin
 from stripedjob.pool.errors import PoolError
 from stripedjob.runtime.log import logger
 from stripedjob.schedule import latest_due, schedule_key
@@ -66,19 +66,23 @@ class Pools:
 
 
 async def settle(key: Key, job: StripedJob, database: Database) -> Problem | None:
-    """Bring the job in the pool to the spec; returns why that could not be done."""
+    """Bring the job in the pool to the spec, and read its numbers; returns why that could not be done."""
     wanted = job_settings(job)
     known = database.jobs.get(key)
     if known is not None and known.settings == wanted:
         return None
+
+    def apply(admin: PoolAdmin) -> JobStatus:
+        return admin.status(admin.apply(wanted))
+
     try:
-        job_id = await database.call(lambda admin: admin.apply(wanted))
+        status = await database.call(apply)
     except PoolError as error:
         return database.problem or Problem("PoolRefused", str(error))
-    if known is not None and known.job_id == job_id:
-        known.settings = wanted
-    else:
-        database.jobs[key] = Backlog(wanted, job_id)
+    if known is None or known.job_id != status.id:
+        known = database.jobs[key] = Backlog(wanted, status.id)
+    known.settings = wanted
+    known.take(status, time.monotonic())
     return None
 
 

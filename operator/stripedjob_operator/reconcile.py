@@ -54,7 +54,9 @@ class Reconciler:
         if database and not problem:
             pool_problem = await settle(key, job, database) or database.problem
             again = _sooner(again, await fire(memory, job, database))
-            backlog = database.jobs.get(key)
+            is_new, backlog = backlog is None, database.jobs.get(key)
+            if is_new and backlog:  # now that its numbers are known
+                again = 0.0
         view = self.reporter.view(
             memory, backlog, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
         )

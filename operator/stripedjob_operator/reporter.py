@@ -55,8 +55,9 @@ class Reporter:
         """Put together what the status is made of."""
         deployment = self.observed.deployments.get(memory.key, {})
         state = deployment.get("status", {})
-        replicas = state.get("replicas", 0)
+        replicas, desired = state.get("replicas", 0), memory.scale.workers if memory.scale else 0
         generation = deployment.get("metadata", {}).get("generation", 0)
+        followed = state.get("observedGeneration", 0) >= generation and state.get("updatedReplicas", 0) >= replicas
         return status.View(
             memory.job,
             memory.generation,
@@ -67,10 +68,10 @@ class Reporter:
             apply=apply,
             numbers=backlog.status if backlog and not pool else None,
             rate=backlog.rate if backlog else 0.0,
-            desired=memory.scale.workers if memory.scale else 0,
+            desired=desired,
             replicas=replicas,
             ready=state.get("readyReplicas", 0),
-            rolled_out=state.get("observedGeneration", 0) >= generation and state.get("updatedReplicas", 0) >= replicas,
+            rolled_out=followed or not (replicas or desired),  # no pod is there, and none is to come
             pods=tuple(self.observed.pods.get(memory.key, {}).values()),
             scheduled_at=memory.scheduled_at,
         )
