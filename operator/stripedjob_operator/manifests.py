@@ -136,7 +136,7 @@ def _metadata(job: StripedJob, making: Making) -> dict[str, Any]:
 
 def _template(job: StripedJob) -> dict[str, Any]:
     """Give the user's part of the pod; the settings of the worker itself are not the user's to change."""
-    template = dict(job.spec.template or {})
+    template = job.spec.template.model_dump(by_alias=True, exclude_unset=True) if job.spec.template else {}
     spec = dict(template.get("spec") or {})
     for kind in ("containers", "initContainers"):
         if isinstance(spec.get(kind), list):

@@ -70,7 +70,14 @@ def crd() -> dict[str, Any]:
 
 def crd_yaml() -> str:
     """Give the CustomResourceDefinition as the YAML that is checked in."""
-    return yaml.safe_dump(crd(), sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(crd(), Dumper=_Whole, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Whole(yaml.SafeDumper):
+    """Writes what occurs twice twice: anchors are not for readers, nor for every reader of YAML."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's
+        return True
 
 
 def _resource_schema() -> dict[str, Any]:
@@ -78,18 +85,6 @@ def _resource_schema() -> dict[str, Any]:
     described = _described(whole["$defs"] | {Spec.__name__: whole})
     spec = _structural(described[Spec.__name__], described)
     spec["description"] = "What the user wants."
-    spec["properties"]["template"] = {
-        "type": "object",
-        "description": spec["properties"]["template"]["description"],
-        "x-kubernetes-preserve-unknown-fields": True,
-        "properties": {
-            "spec": {
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": True,
-                "properties": {"terminationGracePeriodSeconds": {"type": "integer", "format": "int64"}},
-            }
-        },
-    }
     resource: dict[str, Any] = {
         "type": "object",
         "description": "A job type, its limit, its lock backend and its handler.",
@@ -144,6 +139,8 @@ def _structural(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]
         result["enum"] = [merged["const"]]
     if merged.get("type") == "integer":
         result["format"] = "int32"
+    if merged.get("additionalProperties") is True:
+        result["x-kubernetes-preserve-unknown-fields"] = True
     if "items" in merged:
         result["items"] = _structural(merged["items"], parts)
     if "properties" in merged:

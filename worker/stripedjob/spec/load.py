@@ -90,8 +90,6 @@ def _words(one: Any, loc: Location) -> str:
             words = f"{given!r} does not look right; it must match {context['pattern']}"
         case "string_too_long":
             words = f"is too long: {len(str(given))} characters, at most {context['max_length']}"
-        case "value_error":
-            words = f"{given!r}: {context['error']}"
         case "string_type" if isinstance(given, bool | int | float):
             words = f"must be text, and YAML reads it as {given!r}; put it in quotes"
         case kind if kind.endswith(("_type", "_parsing", "_from_float")):

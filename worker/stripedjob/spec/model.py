@@ -3,15 +3,12 @@
 Rules that cross fields stand in rules.py, once for Python and once for the API server.
 """
 
-import datetime as dt
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from stripedjob.spec.forms import FUNCTION_PATTERN, SECRET_KEY_PATTERN, SECRET_NAME_PATTERN
 from stripedjob.spec.rules import broken_rules
 from stripedjob.strategies import STRATEGIES, OnFailure, Strategy
 
@@ -24,38 +21,12 @@ PLURAL = "stripedjobs"
 YEAR_SECONDS = 31_536_000
 
 
-def _cron(text: str) -> str:
-    try:
-        CronSim(text, dt.datetime.fromtimestamp(0, dt.UTC))
-    except CronSimError as error:
-        raise ValueError(f"it is not a cron expression ({error}); five fields such as '*/5 * * * *'") from error
-    return text
-
-
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError("there is no such time zone; use a name such as UTC or Europe/Berlin") from error
-    return name
-
-
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ValueError("it is not an http:// or https:// URL")
-    return text
-
-
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_LENGTH_MAX = 47  # so that the names of what is made of it, with a hash, fit in a label
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
 Seconds = Annotated[int, Field(le=YEAR_SECONDS)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
-Function = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*$", max_length=253),
-]
+Function = Annotated[str, StringConstraints(pattern=FUNCTION_PATTERN, max_length=253)]
 
 
 class Part(BaseModel):
@@ -77,9 +48,9 @@ class Part(BaseModel):
 class SecretRef(Part):
     """One key of a Secret in the same namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: Annotated[str, Field(pattern=SECRET_NAME_PATTERN, max_length=253)]
     """Name of the Secret."""
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(pattern=SECRET_KEY_PATTERN, max_length=253)]
     """The key in it."""
 
 
@@ -114,7 +85,7 @@ class Handler(Part):
     """A function, as `package.module:function`."""
     exec: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=64)] | None = None
     """A command with its arguments; it gets the unit as JSON on stdin."""
-    http: Annotated[str, AfterValidator(_http_url), Field(max_length=2048)] | None = None
+    http: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     """A URL; the unit is POSTed to it as JSON."""
     per: Literal["Unit", "Resource"] = "Unit"
     """Whether a Python function gets one unit, or the list of a resource's units."""
@@ -203,12 +174,32 @@ class Enqueue(Part):
 class Schedule(Part):
     """Units enqueued by the clock. Missed periods are caught up with once at most."""
 
-    cron: Annotated[str, AfterValidator(_cron), Field(min_length=1, max_length=100)]
+    cron: Annotated[str, Field(min_length=1, max_length=100)]
     """Minute, hour, day, month, weekday."""
-    time_zone: Annotated[str, AfterValidator(_time_zone), Field(max_length=64)] = "UTC"
+    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
     """The time zone of `cron`."""
     enqueue: Enqueue | None = None
     """Without it, one unit whose resource is the job's own name."""
+
+
+class PodTemplatePart(Part):
+    """A part of Kubernetes' own PodTemplateSpec: what is not named here is the API server's to judge."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PodSpec(PodTemplatePart):
+    """The pod."""
+
+    termination_grace_period_seconds: Annotated[Seconds, Field(ge=0)] | None = None
+    """How long a worker that is to end has before it is killed; drainSeconds and 15 more by default."""
+
+
+class PodTemplate(PodTemplatePart):
+    """The pod and its metadata."""
+
+    spec: PodSpec | None = None
+    """The pod."""
 
 
 class Spec(Part):
@@ -254,7 +245,7 @@ class Spec(Part):
     """How long a worker that is to end may finish what it has begun."""
     network_policy: bool = False
     """Whether the workers get a NetworkPolicy that lets nothing in but probes and metrics."""
-    template: dict[str, Any] | None = None
+    template: PodTemplate | None = None
     """A PodTemplateSpec to merge into the workers' own: image, env, resources, node selection, sidecars."""
 
 

@@ -1,12 +1,14 @@
-"""Rules that cross fields: each once in Python, for files, and once in CEL, for the API server. A test ties the two.
+"""Rules that cross fields or that a bound cannot say: once in Python, for files, and once in CEL, for the API server.
 
-`at` is where the CRD has the rule; its `self` is the object there. The Python side gets the spec as plain data with
-all defaults, as the API server sees it.
+A test ties the two. `at` is where the CRD has the rule; its `self` is the object there. The Python side gets the
+spec as plain data with all defaults, as the API server sees it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from stripedjob.spec.forms import CRON_CEL, HTTP_URL_CEL, TIME_ZONE_CEL, is_cron, is_http_url, is_time_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,27 @@ RULES = (
         "true is for python handlers; leave it out with exec and http",
         "!self.transaction || has(self.python)",
         lambda spec: not spec["handler"]["transaction"] or spec["handler"].get("python") is not None,
+    ),
+    Rule(
+        ("spec", "handler"),
+        "spec.handler.http",
+        "must be an http:// or https:// URL",
+        HTTP_URL_CEL,
+        lambda spec: (url := spec["handler"].get("http")) is None or is_http_url(url),
+    ),
+    Rule(
+        ("spec", "schedule"),
+        "spec.schedule.cron",
+        "must be the five fields of cron (minute, hour, day, month, weekday), such as */5 * * * *",
+        CRON_CEL,
+        lambda spec: spec.get("schedule") is None or is_cron(spec["schedule"]["cron"]),
+    ),
+    Rule(
+        ("spec", "schedule"),
+        "spec.schedule.timeZone",
+        "there is no such time zone; use a name such as UTC or Europe/Berlin",
+        TIME_ZONE_CEL,
+        lambda spec: spec.get("schedule") is None or is_time_zone(spec["schedule"]["timeZone"]),
     ),
     Rule(
         ("spec",),
