@@ -28,7 +28,7 @@ PLACE = ("striped.dev", "v1alpha1", "default", "stripedjobs")
 
 @pytest.fixture(scope="module")
 def api(cluster: RunningCluster, crd: None) -> Iterator[CustomObjectsApi]:  # noqa: ARG001
-    load_kube_config(cluster.kubectl.kubeconfig)
+    load_kube_config(cluster.kubectl.kubeconfig)  # type: ignore[no-untyped-call]
     with ApiClient() as client:
         yield CustomObjectsApi(client)
 
@@ -38,7 +38,7 @@ def refusal(api: CustomObjectsApi, job: dict[str, Any]) -> str:
     try:
         api.create_namespaced_custom_object(*PLACE, job, dry_run="All", field_validation="Strict")
     except ApiException as error:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(error.body or "{}")["message"])
     return ""
 
 

@@ -135,8 +135,6 @@ def _structural(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]
         # Whole: the API server checks a default against the rules before it fills in the defaults of its fields.
         merged["default"] = {name: value for name, value in merged["default"].items() if value is not None}
     result = {key: value for key, value in merged.items() if key in KEPT}
-    if "const" in merged:
-        result["enum"] = [merged["const"]]
     if merged.get("type") == "integer":
         result["format"] = "int32"
     if merged.get("additionalProperties") is True:
