@@ -30,6 +30,9 @@ class Problem:
     message: str
 
 
+LOCK_PENDING = Problem("LockPending", "the lock backend has not been asked yet")
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """What matters of a worker's pod."""
@@ -55,8 +58,12 @@ class Observed:
         Its spec is kept as text, which is small, since it is read once a generation.
         """
         key, version = key_of(raw), version_of(raw)
+        known = self.jobs.get(key)
         if written:
-            self._echoes[key] = (version, time.monotonic())
+            if known is None or known["metadata"]["uid"] != raw["metadata"]["uid"]:
+                return False  # deleted while we wrote
+            if version > version_of(known):  # else the watch was quicker than the answer
+                self._echoes.setdefault(key, (version, time.monotonic()))
         elif key in self._echoes and version >= self._echoes[key][0]:
             del self._echoes[key]
         kept = {**raw, "metadata": _without_managed_fields(raw), "spec": json.dumps(raw.get("spec", {}))}
@@ -118,14 +125,13 @@ def owner_of(raw: Raw) -> Key | None:
 
 
 def version_of(raw: Raw) -> int:
-    """Give the resourceVersion; those of one resource grow with its changes."""
+    """Give the resourceVersion: of all objects of one kind, whatever was written later has a greater one."""
     return int(raw["metadata"]["resourceVersion"])
 
 
 def _take(known: dict[Key, Raw], key: Key, raw: Raw) -> bool:
     old = known.get(key)
-    same = old is not None and old["metadata"]["uid"] == raw["metadata"]["uid"]
-    if old is not None and same and version_of(raw) <= version_of(old):
+    if old is not None and version_of(raw) <= version_of(old):
         return False
     known[key] = raw
     return True

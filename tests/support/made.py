@@ -1,0 +1,39 @@
+"""StripedJobs, numbers of a pool and objects of Kubernetes for the tests of pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from stripedjob.pool.admin import JobStatus
+from stripedjob.spec import StripedJob
+from stripedjob_operator.manifests import Making
+
+UID = "11111111-2222-3333-4444-555555555555"
+URL_KEYS = {"pool": "postgres", "lock": "redis"}
+MAKING = Making(uid=UID, image="worker:1", workers=2, secrets_version="abc")
+NUMBERS = replace(
+    JobStatus(**{field.name: 0 for field in fields(JobStatus)} | {"namespace": "shop", "job_type": "listing"}),  # type: ignore[arg-type]
+    id=7,
+)
+
+
+def job(name: str = "listing", **spec: Any) -> StripedJob:
+    secret = {part: {"secretRef": {"name": "databases", "key": key}} for part, key in URL_KEYS.items()}
+    return StripedJob.model_validate(
+        {
+            "apiVersion": "striped.dev/v1alpha1",
+            "kind": "StripedJob",
+            "metadata": {"name": name, "namespace": "shop", "generation": 3, "uid": UID},
+            "spec": {"handler": {"python": "a:b"}, "scheduleLimit": 20} | secret | spec,
+        }
+    )
+
+
+def numbers(**values: int) -> JobStatus:
+    return replace(NUMBERS, **values)  # type: ignore[arg-type]
+
+
+def raw(name: str = "listing", *, version: int = 1, uid: str = UID, **parts: Any) -> dict[str, Any]:
+    metadata = {"namespace": "shop", "name": name, "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": metadata | parts.pop("metadata", {})} | parts
