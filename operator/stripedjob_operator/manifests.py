@@ -86,7 +86,7 @@ def deployment(job: StripedJob, making: Making, digests: Mapping[str, str]) -> R
             "selector": {"matchLabels": selector(job)},
             # Invariant: a roll-out starts no worker above the limit; the limit itself is held at the claim.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}},
-            "template": merge(_pod(job, making), _template(job)),
+            "template": _template(job, making),
         },
     }
 
@@ -102,15 +102,17 @@ def merge(base: Any, over: Any, name: str = "") -> Any:
         merged = {key: value for key, value in base.items() if key not in over or over[key] is not None}
         for key, value in over.items():
             if value is not None:
-                merged[key] = merge(base[key], value, key) if key in base else value
+                merged[key] = merge(base.get(key), value, key)
         return merged
     if isinstance(base, list) and isinstance(over, list) and name in MERGE_KEYS:
         known = {_key(one, name): one for one in base}
         for one in over:
             key = _key(one, name)
-            known[key] = merge(known[key], one) if key in known else one
+            known[key] = merge(known.get(key), one)
         return list(known.values())
-    return over
+    if isinstance(over, dict):
+        return merge({}, over)
+    return [merge(None, one) for one in over] if isinstance(over, list) else over
 
 
 def _key(one: Any, name: str) -> str:
@@ -134,23 +136,26 @@ def _metadata(job: StripedJob, making: Making) -> dict[str, Any]:
     }
 
 
-def _template(job: StripedJob) -> dict[str, Any]:
-    """Give the user's part of the pod; the settings of the worker itself are not the user's to change."""
-    template = job.spec.template.model_dump(by_alias=True, exclude_unset=True) if job.spec.template else {}
-    spec = dict(template.get("spec") or {})
-    for kind in ("containers", "initContainers"):
-        if isinstance(spec.get(kind), list):
-            spec[kind] = [_without_our_env(one) for one in spec[kind]]
-    if spec:
-        template["spec"] = spec
-    return template
+def _template(job: StripedJob, making: Making) -> dict[str, Any]:
+    """Give the pod: ours, the user's laid on it, and on that again what is not the user's to change."""
+    own = _pod(job, making)
+    users = job.spec.template.model_dump(by_alias=True, exclude_unset=True) if job.spec.template else {}
+    env = own["spec"]["containers"][0]["env"]
+    spec = dict(users.get("spec") or {})
+    if isinstance(spec.get("containers"), list):
+        spec["containers"] = [_without(one, {entry["name"] for entry in env}) for one in spec["containers"]]
+    merged = merge(own, users | {"spec": spec})
+    return dict(merge(merged, {"metadata": own["metadata"], "spec": {"containers": [{"name": CONTAINER, "env": env}]}}))
 
 
-def _without_our_env(container: Any) -> Any:
-    if not isinstance(container, dict) or container.get("name") != CONTAINER or not container.get("env"):
+def _without(container: Any, names: set[str]) -> Any:
+    """Take these environment variables out of what the user says of the worker's container."""
+    if not isinstance(container, dict) or container.get("name") != CONTAINER:
         return container
-    ours = {"STRIPEDJOB_SPEC", "STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_WORKER", "STRIPEDJOB_PORT"}
-    return container | {"env": [one for one in container["env"] if one.get("name") not in ours]}
+    env = container.get("env")
+    if isinstance(env, list):
+        env = [one for one in env if not isinstance(one, dict) or one.get("name") not in names]
+    return container | {"env": env or []}
 
 
 def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
