@@ -4,6 +4,7 @@ psycopg's calls block, so each database's run in a thread, one at a time. Locks 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.log import logger
 from stripedjob.settings import lock_settings
 from stripedjob.spec.model import StripedJob
-from stripedjob_operator.observed import Key, Problem
+from stripedjob_operator.observed import LOCK_PENDING, Key, Problem
 
 TICK_SECONDS = 1.5
 THREADS_MAX = 16
@@ -116,8 +117,7 @@ def _reason(error: PoolError) -> str:
 class _Lock:
     backend: LockBackend
     users: set[Key]
-    problem: Problem | None = None
-    pinged: bool = False
+    problem: Problem | None = LOCK_PENDING
 
 
 class Backlogs:
@@ -131,6 +131,7 @@ class Backlogs:
         self._database_of: dict[Key, tuple[str, str]] = {}
         self._locks: dict[tuple[str, str], _Lock] = {}
         self._lock_of: dict[Key, tuple[str, str]] = {}
+        self._new_lock = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         """Connect with the first call, not here."""
@@ -155,12 +156,13 @@ class Backlogs:
         return self._databases[place]
 
     def lock_problem(self, key: Key, job: StripedJob, url: str) -> Problem | None:
-        """Say what is wrong with a StripedJob's lock backend; nothing, as long as it was not asked."""
+        """Say what is wrong with a StripedJob's lock backend; LOCK_PENDING as long as it was not asked."""
         place = (job.spec.lock.backend, url)
         if self._lock_of.get(key) != place:
             self._leave_lock(key)
             if place not in self._locks:
                 self._locks[place] = _Lock(open_lock(lock_settings(job, url)), set())
+                self._new_lock.set()
             self._lock_of[key] = place
             self._locks[place].users.add(key)
         return self._locks[place].problem
@@ -217,13 +219,16 @@ class Backlogs:
     async def ping_forever(self) -> None:
         """Ping every lock backend, those with a problem more often."""
         while True:
+            self._new_lock.clear()
             for place, lock in list(self._locks.items()):
                 if not lock.users:
                     del self._locks[place]
                     await lock.backend.close()
             await asyncio.gather(*(self._ping(lock) for lock in list(self._locks.values())))
-            hurry = any(lock.problem or not lock.pinged for lock in self._locks.values()) or not self._locks
-            await asyncio.sleep(RETRY_SECONDS if hurry else PING_SECONDS)
+            hurry = any(lock.problem for lock in self._locks.values())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS if hurry else PING_SECONDS):
+                    await self._new_lock.wait()
 
     async def _ping(self, lock: _Lock) -> None:
         problem = None
@@ -235,4 +240,3 @@ class Backlogs:
             lock.problem = problem
             for key in lock.users:
                 self._changed(key)
-        lock.pinged = True

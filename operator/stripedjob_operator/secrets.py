@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from stripedjob.runtime.log import logger
 from stripedjob.spec.model import SecretRef, StripedJob
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
-from stripedjob_operator.observed import Key, Problem
+from stripedjob_operator.observed import Key, Problem, Raw
 
 REFRESH_SECONDS = 10.0  # between two looks at one Secret
+FORBIDDEN = 403
 READS_PER_SECOND_MAX = 5.0  # of all of them
 
 
@@ -29,8 +30,14 @@ class SecretError(Exception):
 class _Entry:
     version: str = ""
     data: dict[str, str] | None = None
+    refusal: str = ""  # of the API server: a Role is missing
     read: bool = False
     users: set[Key] = field(default_factory=set)
+
+    @property
+    def state(self) -> tuple[str, bool, str]:
+        """What StripedJobs are told of when it changes."""
+        return self.version, self.data is None, self.refusal
 
 
 class Secrets:
@@ -49,6 +56,8 @@ class Secrets:
         entry.users.add((job.metadata.namespace, job.metadata.name))
         if not entry.read:
             await self._read(name, entry)
+        if entry.refusal:
+            raise SecretError(Problem("SecretForbidden", entry.refusal))
         if entry.data is None:
             raise SecretError(
                 Problem("SecretNotFound", f'there is no Secret "{ref.name}" in namespace "{name[0]}"; make it')
@@ -79,19 +88,30 @@ class Secrets:
         while True:
             began = time.monotonic()
             for name, entry in list(self._entries.items()):
-                old = entry.version
+                old = entry.state
                 try:
                     await self._read(name, entry)
                 except (ApiError, ApiUnreachableError) as error:
                     logger.warning("a Secret cannot be read", extra={"secret": "/".join(name), "error": str(error)})
-                if entry.version != old:
+                if entry.state != old:
                     for key in entry.users:
                         self._changed(key)
                 await asyncio.sleep(1 / READS_PER_SECOND_MAX)
             await asyncio.sleep(max(0.1, began + REFRESH_SECONDS - time.monotonic()))
 
     async def _read(self, name: Key, entry: _Entry) -> None:
-        raw = await self._cluster.secret(*name)
+        raw, entry.refusal = None, ""
+        try:
+            raw = await self._cluster.secret(*name)
+        except ApiError as error:
+            if error.code != FORBIDDEN:
+                raise
+            entry.refusal = str(error)
         entry.data = None if raw is None else raw.get("data", {})
-        entry.version = "" if raw is None else f"{raw['metadata']['uid']}/{raw['metadata']['resourceVersion']}"
+        if raw is not None:  # else as it was: workers that run need not be replaced by ones that could not start
+            entry.version = _version(raw["metadata"])
         entry.read = True
+
+
+def _version(metadata: Raw) -> str:
+    return f"{metadata['uid']}/{metadata['resourceVersion']}"  # not a digest of the data: Deployments are read by many

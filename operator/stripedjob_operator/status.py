@@ -11,7 +11,7 @@ from typing import Any
 from stripedjob.pool.admin import JobStatus
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
-from stripedjob_operator.observed import Pod, Problem, Raw
+from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
 
 RATE_DIGITS = 2
 
@@ -136,7 +136,7 @@ def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
         ("Stalled", "False"),
     ):
         was, now_ = before.get(kind, {}).get("status", good), after.get(kind, {}).get("status", good)
-        if was == good and now_ not in {good, "Unknown"}:
+        if was in {good, "Unknown"} and now_ not in {good, "Unknown"}:
             found.append(("Warning", after[kind]["reason"], after[kind]["message"]))
         elif was not in {good, "Unknown"} and now_ == good and kind in after and kind in before:
             found.append(("Normal", after[kind]["reason"], after[kind]["message"]))
@@ -144,7 +144,7 @@ def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
         counts = [one.get("pool", {}).get(name, 0) for one in (old, new)]
         if counts[1] > counts[0]:
             found.append(("Warning", f"Units{name.capitalize()}", f"{counts[1] - counts[0]} more units are {name}"))
-    return found
+    return list(dict.fromkeys(found))  # what makes a part unreachable makes the job stall: once is enough
 
 
 def _ready(view: View) -> Condition:
@@ -188,8 +188,10 @@ def _pool(view: View) -> Condition:
 
 def _lock(view: View) -> Condition:
     if view.lock:
-        return Condition("LockReachable", False, *_words(view.lock))
-    return Condition("LockReachable", True, "Reachable", "no problem is known")
+        return Condition("LockReachable", None if view.lock == LOCK_PENDING else False, *_words(view.lock))
+    assert view.job is not None  # noqa: S101 - conditions() has looked
+    where = f"{view.job.spec.lock.backend} answers" if view.job.spec.lock.secret_ref else "locks are in the pool"
+    return Condition("LockReachable", True, "Reachable", where)
 
 
 def _limited(view: View) -> Condition:
@@ -203,7 +205,8 @@ def _limited(view: View) -> Condition:
 
 
 def _stalled(view: View) -> Condition:
-    problem = view.apply or view.pool or view.lock or _pod_problem(view)
+    lock = None if view.lock == LOCK_PENDING else view.lock
+    problem = view.apply or view.pool or lock or _pod_problem(view)
     if problem:
         return Condition("Stalled", True, *_words(problem))
     return Condition("Stalled", False, "NoProblem", "nothing is in the way")

@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said_and_heals(jobs: Jobs, namespace: str, fresh_datab
         20,
     )
     reasons = [reason for reason, _ in jobs.events()]
-    assert {"SecretNotFound", "LockUnreachable", "Reachable"} <= set(reasons)
+    assert {"SecretNotFound", "LockUnreachable", "NoProblem"} <= set(reasons)
     jobs.apply("late", jobType="job")
     assert 'StripedJob "job" is older' in jobs.until("Ready", "PoolConflict", "late")["message"]
     assert jobs.replicas("late") == 0

@@ -22,6 +22,7 @@ from tests.cluster_kit.fixtures import Program, RunningCluster, await_
 from tests.cluster_kit.home import ROOT
 
 CRD = ROOT / "deploy" / "crds" / "stripedjobs.yaml"
+START_SECONDS_MAX = 60  # on a machine that has other things to do as well
 NOWHERE = {"spec": {"nodeSelector": {"striped.dev/test": "nowhere"}}}  # pods that no node takes
 
 
@@ -157,7 +158,9 @@ def operator(
     """Start an operator that looks after the test's namespace."""
     one = Operator(cluster.kubectl.kubeconfig, namespace, tmp_path / "operator.log")
     try:
-        yield one.start()
+        one.start()
+        await_("it leads", lambda: "leading" in one.log.read_text(), START_SECONDS_MAX)
+        yield one
     finally:
         one.stop()
         if request.session.testsfailed:
