@@ -9,6 +9,10 @@ TIERS = ("unit", "sim", "integration", "cluster", "e2e")
 HERE = Path(__file__).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew", action="store_true", help="Write what the chart renders to tests/cluster/rendered.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(HERE).parts[0]

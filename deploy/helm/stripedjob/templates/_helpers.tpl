@@ -12,11 +12,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
-{{- define "stripedjob.labels" -}}
-{{ include "stripedjob.selector" . }}
+{{/* Of everything in the release; the operator's own objects have its selector's labels besides. */}}
+{{- define "stripedjob.common" -}}
+app.kubernetes.io/name: stripedjob
+app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "stripedjob.labels" -}}
+{{ include "stripedjob.common" . }}
+app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "stripedjob.securityContext" -}}
