@@ -94,12 +94,14 @@ def test_an_idle_job_costs_little(job: Job) -> None:
 
 def test_slow_work_is_not_hoarded(job: Job) -> None:
     job.write(scheduleLimit=4)
-    lines = [{"resource": f"r{n}", "payload": 0.6} for n in range(20)]
-    job.do("enqueue", "--from", "-", stdin="\n".join(map(json.dumps, lines)))
-    with job.running("--until-empty", "--workers", "4") as run:
-        busy = """
-            select count(distinct worker_id), max(n)
-            from (select worker_id, count(*) n from striped.stripe where state = 'leased' group by 1) x"""
+    job.do("migrate")
+    busy = """
+        select count(distinct worker_id), max(n)
+        from (select worker_id, count(*) n from striped.stripe where state = 'leased' group by 1) x"""
+    lines = [{"resource": f"r{n}", "payload": 0.5} for n in range(20)]
+    with job.running("--workers", "4") as run:
+        await_("all are there", lambda: job.status()["workers"] == 4 and delegators(run))
+        job.do("enqueue", "--from", "-", stdin="\n".join(map(json.dumps, lines)))
         await_("all four work on one each", lambda: job.sql(busy) == [(4, 1)])
-        run.await_end()
+        await_("all is done", lambda: job.done() == 20)
     assert_each_effect_once(job, 20)
