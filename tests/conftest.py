@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.cluster_kit.fixtures", "tests.support.fixtures", "tests.support.operators"]
+pytest_plugins = [
+    "tests.acceptance.report",
+    "tests.cluster_kit.fixtures",
+    "tests.support.fixtures",
+    "tests.support.operators",
+]
 TIERS = ("unit", "sim", "integration", "cluster", "e2e")
 HERE = Path(__file__).parent
 
