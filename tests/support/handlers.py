@@ -91,4 +91,15 @@ def watched(unit: Unit, conn: psycopg.Connection) -> None:
     )
 
 
+_log: list[int] = []
+
+
+def logged(unit: Unit) -> None:
+    """Append "began ended resource unit" to the file STRIPEDJOB_TEST_LOG, in ns of the machine's clock."""
+    if not _log:
+        _log.append(os.open(os.environ["STRIPEDJOB_TEST_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY))
+    began = time.monotonic_ns()
+    os.write(_log[0], f"{began} {time.monotonic_ns()} {unit.resource} {unit.id}\n".encode())
+
+
 NOT_A_FUNCTION = 7

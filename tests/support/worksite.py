@@ -66,6 +66,14 @@ class Site:
             [self.job_id, resources, payload, units],
         )
 
+    def enqueue(self, resources: Sequence[str]) -> None:
+        """Put in one unit for each of these, in this order; in a fresh database the ids count from 1."""
+        self.sql(
+            "insert into striped.unit (job_id, resource)"
+            " select %s, resource from unnest(%s::text[]) with ordinality u(resource, n) order by n",
+            [self.job_id, list(resources)],
+        )
+
     def status(self) -> dict[str, int]:
         with psycopg.connect(self.url, row_factory=psycopg.rows.dict_row) as conn:
             return conn.execute("select * from striped.job_status").fetchone() or {}
