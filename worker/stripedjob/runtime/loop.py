@@ -247,8 +247,10 @@ class Worker:
             )
 
     async def _start_anew(self) -> None:
-        """Stop everything: the leases have passed to others. What waits is sent still, to be counted as stale."""
+        """Stop everything: the leases have passed to others. All of them are sent still, to be counted as stale."""
         self._observer.lost(self._worker_id)
+        for lease in self._ahead.held():
+            self._ahead.end(Settlement(lease, Then.READY), self._clock())
         if self._batch is None and self._ahead.due_seconds(self._clock()) is not None:
             self._batches += 1
             self._batch = self._ahead.batch(self._worker_id, self._batches)
