@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.engines import RestartablePostgres
+
+
+GIVES_UP_SECONDS_MAX = 20.0  # connect_timeout is 5 s; the rest is for a machine that has other things to do
 
 
 @pytest.fixture
@@ -110,6 +115,7 @@ def test_a_pools_life(job: Job) -> None:
     assert (code, "stripedjob migrate" in words) == (os.EX_CONFIG, True)
 
 
+@pytest.mark.acceptance("A01")
 def test_embedded_engines_keep_the_pool_between_commands(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(
         "apiVersion: striped.dev/v1alpha1\nkind: StripedJob\nmetadata: {name: a}\nspec: {handler: {exec: ['true']}}\n"
@@ -141,6 +147,17 @@ def test_a_url_that_cannot_be_used(job: Job, url: str, code: int, message: str) 
     job.url = url
     assert refused(job, "status")[0] == code
     assert message in refused(job, "run", "--until-empty")[1]
+
+
+@pytest.mark.acceptance("A02")
+@pytest.mark.parametrize("command", ["migrate", "run"])
+def test_a_postgres_that_never_answers_is_given_up(job: Job, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        job.url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x"
+        began = time.monotonic()
+        code, words = refused(job, command)
+    assert (code, "Postgres cannot be reached" in words) == (os.EX_UNAVAILABLE, True), words
+    assert time.monotonic() - began < GIVES_UP_SECONDS_MAX
 
 
 def test_who_may_not(job: Job, restartable_postgres: RestartablePostgres) -> None:

@@ -76,6 +76,7 @@ async def test_the_same_token_is_granted_again_and_its_time_begins_anew(site: Lo
 
 
 @pytest.mark.acceptance("A30")
+@pytest.mark.acceptance("A39")
 async def test_another_token_is_refused_within_one_process_too(site: LockSite) -> None:
     async with site.lock() as lock:
         await lock.acquire(["a"], ["x:1"], LONG_MS)
@@ -83,6 +84,7 @@ async def test_another_token_is_refused_within_one_process_too(site: LockSite) -
 
 
 @pytest.mark.acceptance("A34")
+@pytest.mark.acceptance("A39")
 async def test_the_lock_of_a_dead_holder_expires(site: LockSite) -> None:
     async with site.lock() as dead:
         await dead.acquire(["a"], ["dead:1"], SHORT_MS)
@@ -91,6 +93,7 @@ async def test_the_lock_of_a_dead_holder_expires(site: LockSite) -> None:
 
 
 @pytest.mark.acceptance("A36")
+@pytest.mark.acceptance("A39")
 async def test_a_late_release_does_not_free_the_next_holders_lock(site: LockSite) -> None:
     async with site.lock() as a, site.lock() as b, site.lock() as c:
         await a.acquire(["r"], ["a:1"], SHORT_MS)
@@ -100,6 +103,7 @@ async def test_a_late_release_does_not_free_the_next_holders_lock(site: LockSite
 
 
 @pytest.mark.acceptance("A37")
+@pytest.mark.acceptance("A39")
 async def test_a_refusal_does_not_linger(site: LockSite) -> None:
     resources = [f"r{number}" for number in range(10)]
     a_tokens, b_tokens = ["a:1"] * 10, ["b:2"] * 10
@@ -223,6 +227,7 @@ async def test_random_calls_agree_with_a_model(site: LockSite) -> None:
 
 
 @pytest.mark.acceptance("A30")
+@pytest.mark.acceptance("A39")
 async def test_no_two_clients_ever_hold_one_resource(site: LockSite) -> None:
     names = [f"r{number}" for number in range(12)]
     inside: set[str] = set()

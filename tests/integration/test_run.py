@@ -100,17 +100,6 @@ def test_postgres_restarted(tmp_path: Path, restartable_postgres: RestartablePos
     in_the_middle(job, act)
 
 
-@pytest.mark.acceptance("A39")
-def test_kill_9_without_redis(job: Job) -> None:
-    job.write(lock={"backend": "Postgres", "leaseSeconds": 3})
-    job.lock_url = job.url
-
-    def act(run: Run) -> None:
-        os.kill(run.workers()[0], signal.SIGKILL)
-
-    in_the_middle(job, act)
-
-
 @pytest.mark.acceptance("A30")
 @pytest.mark.acceptance("A31")
 @pytest.mark.acceptance("A33")
@@ -124,19 +113,6 @@ def test_19_workers(job: Job) -> None:
     assert job.sql(INVERSIONS) == [(0,)]
     assert summary["stale"] == 0
     assert summary["lock_tries"] <= 1.5 * summary["claimed"] + UNITS / 100
-
-
-@pytest.mark.acceptance("A32")
-def test_one_resource_with_many_units_and_late_ones(job: Job) -> None:
-    job.create(2000, 1)
-    with job.running() as run:
-        await_("some are done", lambda: recorded(job) > 0)
-        job.create(100, 1)
-        await_("all are done", lambda: recorded(job) == 2100)
-        run.process.send_signal(signal.SIGTERM)
-        run.await_end()
-    assert_each_effect_once(job, 2100)
-    assert job.sql(INVERSIONS) == [(0,)]
 
 
 @pytest.mark.acceptance("A17")
@@ -153,18 +129,6 @@ def test_out_to_the_limit_and_in_to_the_minimum(job: Job) -> None:
         await_("none again", lambda: not run.workers())
         run.process.send_signal(signal.SIGTERM)
         run.await_end()
-
-
-@pytest.mark.acceptance("A19")
-def test_not_parallel(job: Job) -> None:
-    job.write(parallel=False)
-    job.create(200, 50)
-    with job.running("--until-empty") as run:
-        run.await_end()
-    assert_each_effect_once(job, 200)
-    assert job.sql(
-        "select count(*) from effect a join effect b on a.began < b.ended and b.began < a.ended and a.unit < b.unit"
-    ) == [(0,)]
 
 
 @pytest.mark.acceptance("A20")
@@ -234,6 +198,9 @@ def transactions(job: Job) -> int:
     return int(row[0])
 
 
+@pytest.mark.acceptance("A41")
+@pytest.mark.acceptance("A42")
+@pytest.mark.acceptance("A49")
 @pytest.mark.parametrize(
     ("payload", "spec", "left"),
     [
@@ -257,10 +224,13 @@ def test_a_handler_that_misbehaves_loses_nothing(
     status = job.status()
     assert summary["done"] == 19
     assert {name: status[name] for name in left} == left
-    (said,) = {
-        json.loads(line)["resource"] for line in (job.folder / "err").read_text().splitlines() if '"reason"' in line
-    }
-    assert said == "r7"
+    assert job.sql("select greatest(attempts, crashes) from striped.unit") == [(max(tries(spec)),)]
+    told = [json.loads(line) for line in (job.folder / "err").read_text().splitlines() if '"reason"' in line]
+    assert {(one["job"], one["resource"], one["unit"]) for one in told} == {("default/seed", "r7", 8)}
+
+
+def tries(spec: dict[str, Any]) -> list[int]:
+    return [spec["retry"][name] for name in ("maxAttempts", "crashThreshold") if name in spec["retry"]]
 
 
 def test_a_handler_that_cannot_be_imported_ends_the_run_and_says_why(job: Job) -> None:

@@ -71,6 +71,7 @@ def test_effect_and_completion_commit_together(fresh_database: str, function: st
     assert 1 <= dead <= (11 if per_resource else 1)  # a batch fails as a whole
 
 
+@pytest.mark.acceptance("A35")
 def test_a_lost_lease_rolls_its_transaction_back(fresh_database: str) -> None:
     site = Site(fresh_database)
     site.fill(1, 1, "0.6")
@@ -183,7 +184,7 @@ def test_draining_gives_back_what_would_take_too_long(fresh_database: str) -> No
     assert site.sql("select attempts, crashes from striped.unit") == [(0, 0)]
 
 
-@pytest.mark.acceptance("A10")
+@pytest.mark.acceptance("A42")
 def test_of_units_that_ran_together_the_one_that_kills_is_found_and_held(fresh_database: str) -> None:
     site = Site(fresh_database, policy=RetryPolicy(crash_threshold=2))
     site.fill(30, 30, "0.05")

@@ -19,6 +19,7 @@ class Unspeakable(Exception):  # noqa: N818
 
 ACTIONS: dict[str, Callable[[], None]] = {
     "retry": lambda: _raise(Retry("busy", after=7)),
+    "in an hour": lambda: _raise(Retry("later", after=3600)),
     "hold": lambda: _raise(Hold("ask a person")),
     "dead": lambda: _raise(Dead("never")),
     "error": lambda: _raise(ValueError("broken")),
@@ -95,10 +96,11 @@ _log: list[int] = []
 
 
 def logged(unit: Unit) -> None:
-    """Append "began ended resource unit" to the file STRIPEDJOB_TEST_LOG, in ns of the machine's clock."""
+    """Take the payload's seconds, and append "began ended resource unit" to STRIPEDJOB_TEST_LOG; times in ns."""
     if not _log:
         _log.append(os.open(os.environ["STRIPEDJOB_TEST_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY))
     began = time.monotonic_ns()
+    time.sleep(unit.payload or 0)
     os.write(_log[0], f"{began} {time.monotonic_ns()} {unit.resource} {unit.id}\n".encode())
 
 

@@ -2,12 +2,16 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 
 def watched(unit: Any, conn: Any) -> None:
     """Record the interval of the work, by the database's clock, in the transaction that completes the unit."""
     began = conn.execute("select clock_timestamp()").fetchone()[0]
+    if isinstance(unit.payload, dict) and "until" in unit.payload:
+        while not Path(unit.payload["until"]).exists():
+            time.sleep(0.02)
     conn.execute(
         "insert into effect (unit, resource, fence, began, ended) values (%s, %s, %s, %s, clock_timestamp())",
         [unit.id, unit.resource, unit.fence, began],
