@@ -42,11 +42,12 @@ def play(site: Site, workers: int, function: str, act: Callable[[], Awaitable[in
     async def scene() -> None:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             crew = [await site.worker(stack, site.handler(function)) for _ in range(workers)]
-            runs = [asyncio.create_task(worker.run()) for worker in crew]
-            await done(site, await act())
-            for worker in crew:
-                worker.drain()
-            await asyncio.gather(*runs)
+            async with asyncio.TaskGroup() as group:
+                for worker in crew:
+                    group.create_task(worker.run())
+                await done(site, await act())
+                for worker in crew:
+                    worker.drain()
 
     asyncio.run(scene())
 
@@ -105,7 +106,8 @@ def test_of_two_workers_of_a_job_that_is_not_parallel_one_works(
 
 
 @pytest.mark.acceptance("A10")
-def test_a_job_cleared_under_its_workers(fresh_database: str, fresh_valkey: str) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_job_cleared_under_its_workers(fresh_database: str, fresh_valkey: str, workers: int) -> None:
     site = Site(fresh_database, fresh_valkey)
     site.fill(400, 100, "0.02")
     lock = LockSettings(backend="Redis", url=fresh_valkey, namespace=site.job.namespace, job_type=site.job.job_type)
@@ -117,12 +119,12 @@ def test_a_job_cleared_under_its_workers(fresh_database: str, fresh_valkey: str)
             await locks.flush()
         assert site.sql("select count(*) from striped.unit") == [(0,)]
         before = site.status()["total_done"]
-        site.fill(30, 30)
-        await done(site, before + 30)
-        assert site.status()["workers"] == 3
-        return before + 30
+        site.fill(100, 100)  # resources that they still have in hand among them
+        await done(site, before + 100)
+        assert site.status()["workers"] == workers
+        return before + 100
 
-    play(site, 3, "pause", act)
-    assert site.sql("select last_value from striped.worker_id_seq") == [(3,)]  # nobody had to start anew
+    play(site, workers, "pause", act)
+    assert site.sql("select last_value from striped.worker_id_seq") == [(workers,)]  # nobody had to start anew
     with redis.Redis.from_url(fresh_valkey) as client:
         assert client.keys("*") == []

@@ -130,7 +130,7 @@ class Worker:
         self._extend(asked)
         with contextlib.suppress(LockUnavailable):
             async with self._lock_call():
-                await self._lock.renew([one.resource for one in leases], self._tokens(leases), self._ttl_ms())
+                await self._lock.renew(*self._locks(leases), self._ttl_ms())
 
     async def _settle(self, pool: WorkerPool) -> None:
         """Give locks back, then record: the other way round, the next claimer would find the lock still taken.
@@ -153,7 +153,7 @@ class Worker:
     async def _release(self, leases: list[Lease]) -> None:
         with contextlib.suppress(LockUnavailable):  # they expire
             async with self._lock_call():
-                await self._lock.release([lease.resource for lease in leases], self._tokens(leases))
+                await self._lock.release(*self._locks(leases))
 
     def _may_claim(self) -> bool:
         may = self._drain_end is None and self._claimable and not self._ahead.alone
@@ -198,7 +198,7 @@ class Worker:
         then = Settlement(leases[0], Then.WAIT, wait_seconds=REFUSED_SECONDS)
         try:
             async with self._lock_call():
-                waits = await self._lock.acquire([one.resource for one in leases], self._tokens(leases), self._ttl_ms())
+                waits = await self._lock.acquire(*self._locks(leases), self._ttl_ms())
         except LockUnavailable as error:
             self._lock_is_away(error)
             waits = [1] * len(leases)
@@ -292,8 +292,10 @@ class Worker:
         self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
         self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
 
-    def _tokens(self, leases: list[Lease]) -> list[str]:
-        return [f"{self._worker_id}:{lease.fence}" for lease in leases]
+    def _locks(self, leases: list[Lease]) -> tuple[list[str], list[str]]:
+        """Give resources and tokens, each resource once: where the pool was cleared under a lease, a newer one may be here."""
+        tokens = {lease.resource: f"{self._worker_id}:{lease.fence}" for lease in leases}
+        return list(tokens), list(tokens.values())
 
     def _ttl_ms(self) -> int:
         return int(self._settings.lease_seconds * 1000)
