@@ -9,7 +9,7 @@ from pathlib import Path
 def main() -> None:
     """Run one benchmark and print its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["local", "work", "strategies"])
+    parser.add_argument("what", choices=["local", "work", "strategies", "cost"])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = importlib.import_module(options.what).main(Path(__file__).parent)
