@@ -1,7 +1,7 @@
 """What stands still costs: a unit and a resource that wait, an idle worker, and a job whose workers are idle.
 
-Run by `scripts/bench cost`. Embedded engines; bytes are with indexes, as Postgres reports them after the load; memory is
-the proportional share (PSS) of a worker's two processes, so that pages shared with others count in part.
+Run by `scripts/bench cost`. Embedded engines; bytes are with indexes, as Postgres reports them after the load; memory
+is the proportional share (PSS) of a worker's two processes, so that pages shared with others count in part.
 """
 
 import time

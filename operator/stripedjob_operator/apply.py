@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stripedjob.pool.errors import PoolError
-from stripedjob.spec.model import StripedJob
+from stripedjob.spec.model import KIND, StripedJob
 from stripedjob_operator import manifests
 from stripedjob_operator.backlog import Database
 from stripedjob_operator.cluster import ApiError, Cluster
@@ -16,6 +16,10 @@ from stripedjob_operator.settings import OperatorSettings
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 IDLE_COST = "-1000"
 GONE = 410
+
+
+class NameTakenError(Exception):
+    """An object of somebody else has the name of one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +37,38 @@ class Applier:
         wanted = manifests.children(job, making)
         digests = {kind: manifests.digest(one) for kind, one in wanted.items()}
         deployment = manifests.deployment(job, making, digests)
-        digest = manifests.digest(deployment)
         known = self.observed.deployments.get(memory.key)
-        if known and memory.applied == digest and memory.deployment_generation == known["metadata"]["generation"]:
-            return None
         try:
-            if known is None and not await self._may_make(memory, job):
-                return Problem("NameTaken", f'a Deployment "{manifests.child_name(job)}" is there that is not ours')
-            await self._apply_children(memory, job, wanted, digests, known)
-            if database and known and known["spec"]["replicas"] > making.workers > 0:
-                await self._mark_idle(memory.key, database)
-            made = await self.cluster.apply(deployment)
+            if not _is_so(memory, deployment, known):
+                await self._may_make(memory, deployment, known)
+                await self._apply_children(memory, job, wanted, digests, known)
+                if database and known and known["spec"]["replicas"] > making.workers > 0:
+                    await self._mark_idle(memory.key, database)
+                await self._put(memory, deployment)
+            await self._apply_delegator(memory, job, making)
+        except NameTakenError as error:
+            return Problem("NameTaken", str(error))
         except ApiError as error:
             if error.code == GONE:
                 raise
             return Problem("ApplyRefused", str(error))
-        self.observed.deployment_seen(memory.key, made)
-        memory.applied, memory.deployment_generation = digest, made["metadata"]["generation"]
         return None
+
+    async def _apply_delegator(self, memory: Memory, job: StripedJob, making: Making) -> None:
+        """Have a delegator where the strategy has one, and none elsewhere."""
+        known = self.observed.delegators.get(memory.key)
+        if job.strategy.delegated:
+            wanted = manifests.delegator(job, making)
+            if not _is_so(memory, wanted, known):
+                await self._may_make(memory, wanted, known)
+                await self._put(memory, wanted)
+        elif known:
+            await self.cluster.delete("Deployment", (memory.key[0], manifests.delegator_name(job)))
+
+    async def _put(self, memory: Memory, deployment: Raw) -> None:
+        made = await self.cluster.apply(deployment)
+        self.observed.deployment_seen(memory.key, made)
+        memory.applied[made["metadata"]["name"]] = (manifests.digest(deployment), made["metadata"]["generation"])
 
     def _making(self, memory: Memory, job: StripedJob) -> Making:
         assert memory.scale is not None  # noqa: S101 - decided before
@@ -63,15 +81,19 @@ class Applier:
             priority_classes=self.settings.priority_classes,
         )
 
-    async def _may_make(self, memory: Memory, job: StripedJob) -> bool:
+    async def _may_make(self, memory: Memory, deployment: Raw, known: Raw | None) -> None:
         """Look before the first apply whether the StripedJob is still there, and the Deployment's name free or ours."""
-        there = await self.cluster.get(job.kind, memory.key)
+        if known is not None:
+            return
+        there = await self.cluster.get(KIND, memory.key)
         if there is None or there["metadata"]["uid"] != memory.uid:
             self.observed.jobs.pop(memory.key, None)
             raise ApiError(GONE, "the StripedJob is gone")
-        found = await self.cluster.get("Deployment", (memory.key[0], manifests.child_name(job)))
+        name = deployment["metadata"]["name"]
+        found = await self.cluster.get("Deployment", (memory.key[0], name))
         owners = found["metadata"].get("ownerReferences", []) if found else []
-        return found is None or any(owner["uid"] == memory.uid for owner in owners)
+        if found is not None and all(owner["uid"] != memory.uid for owner in owners):
+            raise NameTakenError(f'a Deployment "{name}" is there that is not ours')
 
     async def _apply_children(
         self, memory: Memory, job: StripedJob, wanted: dict[str, Raw], digests: dict[str, str], known: Raw | None
@@ -100,3 +122,11 @@ class Applier:
             cost = "0" if name in working else IDLE_COST
             if not pod.ending and pod.deletion_cost != cost:
                 await self.cluster.annotate_pod((key[0], name), {DELETION_COST: cost})
+
+
+def _is_so(memory: Memory, deployment: Raw, known: Raw | None) -> bool:
+    """Say whether the Deployment is as it was applied last, and that is as it is wanted."""
+    if known is None:
+        return False
+    applied = (manifests.digest(deployment), known["metadata"]["generation"])
+    return memory.applied.get(deployment["metadata"]["name"]) == applied

@@ -36,7 +36,7 @@ class Cleanup:
     async def clean_up(self, raw: Raw, memory: Memory) -> float | None:
         """Remove what a deleted StripedJob has in its pool, where that was asked for; returns when to try again.
 
-        Its Deployment goes first; the rest of its objects go by their ownerReferences.
+        Its Deployments go first; the rest of its objects go by their ownerReferences.
         """
         finalizers = raw["metadata"].get("finalizers", [])
         if FINALIZER not in finalizers:
@@ -44,7 +44,8 @@ class Cleanup:
         job = memory.job
         since = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(raw["metadata"]["deletionTimestamp"])
         if job is not None:
-            await self.cluster.delete("Deployment", (memory.key[0], manifests.child_name(job)))
+            for name in (manifests.child_name(job), manifests.delegator_name(job)):
+                await self.cluster.delete("Deployment", (memory.key[0], name))
             try:
                 await self.pools.clear(memory.key, job)
             except (PoolError, SecretError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stripedjob.settings import worker_spec
 from stripedjob.spec.model import API_VERSION, KIND, SecretRef, StripedJob
-from stripedjob_operator.observed import JOB_LABEL, OWN, Raw
+from stripedjob_operator.observed import DELEGATOR, JOB_LABEL, NAME_LABEL, OWN, Raw
 
 CONTAINER = "worker"
 PORT = 8080
@@ -48,7 +48,12 @@ def child_name(job: StripedJob) -> str:
 
 def selector(job: StripedJob) -> dict[str, str]:
     """Give the labels by which the workers' pods are found."""
-    return {"app.kubernetes.io/name": "stripedjob-worker", JOB_LABEL: job.metadata.name}
+    return {NAME_LABEL: "stripedjob-worker", JOB_LABEL: job.metadata.name}
+
+
+def delegator_name(job: StripedJob) -> str:
+    """Give the name of the delegator's Deployment."""
+    return f"{job.metadata.name}-delegator"
 
 
 def children(job: StripedJob, making: Making) -> dict[str, Raw]:
@@ -64,7 +69,7 @@ def children(job: StripedJob, making: Making) -> dict[str, Raw]:
         made["NetworkPolicy"] = {
             "apiVersion": "networking.k8s.io/v1",
             "spec": {
-                "podSelector": {"matchLabels": selector(job)},
+                "podSelector": {"matchLabels": {JOB_LABEL: job.metadata.name}},
                 "policyTypes": ["Ingress"],
                 "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
             },
@@ -89,6 +94,25 @@ def deployment(job: StripedJob, making: Making, digests: Mapping[str, str]) -> R
             "template": _template(job, making),
         },
     }
+
+
+def delegator(job: StripedJob, making: Making) -> Raw:
+    """Give the delegator's Deployment: the workers' pod with another command, once, while there are workers."""
+    made = deployment(job, making, {})
+    labels = selector(job) | {NAME_LABEL: DELEGATOR}
+    made["metadata"] |= {"name": delegator_name(job), "labels": labels | OWN}
+    del made["metadata"]["annotations"]
+    pod = made["spec"]["template"]
+    pod["metadata"]["labels"] |= labels
+    del pod["spec"]["topologySpreadConstraints"]
+    container = next(one for one in pod["spec"]["containers"] if one["name"] == CONTAINER)
+    container["args"] = ["delegator"]
+    made["spec"] |= {
+        "replicas": min(1, making.workers),
+        "selector": {"matchLabels": labels},
+        "strategy": {"type": "Recreate"},
+    }
+    return made
 
 
 def digest(manifest: Raw) -> str:

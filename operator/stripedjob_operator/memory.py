@@ -22,9 +22,8 @@ class Memory:
     job: StripedJob | None = None
     invalid: Problem | None = None
     scale: Scale | None = None
-    applied: str = ""  # digest of the Deployment as it was last applied
+    applied: dict[str, tuple[str, int]] = field(default_factory=dict)  # Deployment → digest and generation
     children: dict[str, str] | None = None  # kind → digest of the other objects
-    deployment_generation: int = -1
     fired: dt.datetime | None = None
     fire_again_at: float = 0.0
     schedule_problem: Problem | None = None

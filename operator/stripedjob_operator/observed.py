@@ -12,6 +12,8 @@ Raw = dict[str, Any]
 Key = tuple[str, str]  # namespace and name of a StripedJob
 
 JOB_LABEL = "striped.dev/job"
+NAME_LABEL = "app.kubernetes.io/name"
+DELEGATOR = "stripedjob-delegator"  # its value on the delegator's Deployment and pod
 OWN = {"app.kubernetes.io/managed-by": "stripedjob-operator"}  # on everything that the operator makes
 ECHO_SECONDS_MAX = 120.0  # how long a watch may take to tell of our own write
 KEPT_METADATA = ("uid", "resourceVersion", "generation", "annotations")  # of a Deployment
@@ -45,10 +47,11 @@ class Pod:
 
 @dataclass(slots=True)
 class Observed:
-    """StripedJobs, and the Deployments and pods of their workers."""
+    """StripedJobs, the Deployments of their workers and delegators, and the pods of both."""
 
     jobs: dict[Key, Raw] = field(default_factory=dict)
     deployments: dict[Key, Raw] = field(default_factory=dict)
+    delegators: dict[Key, Raw] = field(default_factory=dict)
     pods: dict[Key, dict[str, Pod]] = field(default_factory=dict)
     _echoes: dict[Key, tuple[int, float]] = field(default_factory=dict)
 
@@ -81,13 +84,18 @@ class Observed:
             "spec": {"replicas": raw["spec"]["replicas"]},
             "status": {name: raw.get("status", {}).get(name, 0) for name in KEPT_STATUS},
         }
-        return _take(self.deployments, key, kept)
+        return _take(self._deployments_like(raw), key, kept)
 
     def deployment_gone(self, key: Key, raw: Raw) -> None:
         """Forget a Deployment, unless another has taken its name."""
-        known = self.deployments.get(key)
+        deployments = self._deployments_like(raw)
+        known = deployments.get(key)
         if known is not None and known["metadata"]["uid"] == raw["metadata"]["uid"]:
-            del self.deployments[key]
+            del deployments[key]
+
+    def _deployments_like(self, raw: Raw) -> dict[Key, Raw]:
+        is_delegator = raw["metadata"].get("labels", {}).get(NAME_LABEL) == DELEGATOR
+        return self.delegators if is_delegator else self.deployments
 
     def pod_seen(self, key: Key, raw: Raw) -> bool:
         """Take a pod; False: nothing that matters has changed."""

@@ -54,6 +54,7 @@ class Reporter:
     ) -> status.View:
         """Put together what the status is made of."""
         deployment = self.observed.deployments.get(memory.key, {})
+        delegator = self.observed.delegators.get(memory.key, {})
         state = deployment.get("status", {})
         replicas, desired = state.get("replicas", 0), memory.scale.workers if memory.scale else 0
         generation = deployment.get("metadata", {}).get("generation", 0)
@@ -72,6 +73,7 @@ class Reporter:
             replicas=replicas,
             ready=state.get("readyReplicas", 0),
             rolled_out=followed or not (replicas or desired),  # no pod is there, and none is to come
+            delegating=delegator.get("status", {}).get("readyReplicas", 0) > 0,
             pods=tuple(self.observed.pods.get(memory.key, {}).values()),
             scheduled_at=memory.scheduled_at,
         )

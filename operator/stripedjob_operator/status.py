@@ -22,7 +22,7 @@ class View:
 
     `invalid`: what keeps the whole StripedJob from running, such as a mistake in it. `pool`, `lock`, `schedule`,
     `apply`: what is wrong with them.
-    `replicas`: pods that the Deployment has. `rolled_out`: it is as the spec asks.
+    `replicas`: pods that the Deployment has. `rolled_out`: it is as the spec asks. `delegating`: a delegator is ready.
     """
 
     job: StripedJob | None
@@ -38,6 +38,7 @@ class View:
     replicas: int = 0
     ready: int = 0
     rolled_out: bool = False
+    delegating: bool = False
     pods: tuple[Pod, ...] = ()
     scheduled_at: str | None = None
 
@@ -155,6 +156,8 @@ def _ready(view: View) -> Condition:
         problem = problem or Problem("RollingOut", "the workers are being replaced")
     if view.desired and not view.ready:
         problem = problem or _pod_problem(view) or Problem("WorkersStarting", "no worker is ready yet")
+    if view.desired and view.job and view.job.strategy.delegated and not view.delegating:
+        problem = problem or _pod_problem(view) or Problem("DelegatorStarting", "the delegator is not ready yet")
     if problem:
         return Condition("Ready", False, *_words(problem))
     return Condition("Ready", True, *_well(view))

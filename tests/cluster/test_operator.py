@@ -170,6 +170,24 @@ def test_deletion_cleans_up_and_never_hangs(jobs: Jobs, namespace: str, fresh_da
     assert "CleanupFailed" in {reason for reason, _ in jobs.events()}
 
 
+@pytest.mark.usefixtures("operator")
+def test_a_delegator_is_there_while_there_are_workers(jobs: Jobs) -> None:
+    def delegator() -> int | None:
+        found = jobs.kubectl.done("get", "deployment", "job-delegator", "-o", "jsonpath={.spec.replicas}")
+        return int(found.stdout) if found.returncode == 0 else None
+
+    jobs.apply(strategy="Delegator")
+    jobs.until("Ready", "Idle")
+    await_("a delegator for nobody", lambda: delegator() == 0, 10)
+    jobs.apply(strategy="Throttled", throttle={"maxOutstanding": 2}, minWorkers=1)
+    await_("a delegator for the worker", lambda: delegator() == 1, 10)
+    jobs.kubectl("scale", "deployment/job-delegator", "--replicas=3")
+    await_("it is one again", lambda: delegator() == 1, 10)
+    assert jobs.replicas() == 1
+    jobs.apply(minWorkers=1)
+    await_("no delegator", lambda: delegator() is None, 10)
+
+
 @pytest.mark.acceptance("A44")
 @pytest.mark.acceptance("A48")
 def test_two_operators_one_schedule_and_a_killed_leader(

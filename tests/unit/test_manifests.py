@@ -14,13 +14,14 @@ from stripedjob_operator.manifests import (
     SECRETS_ANNOTATION,
     child_name,
     children,
+    delegator,
     deployment,
     digest,
     merge,
     read_digests,
     selector,
 )
-from stripedjob_operator.observed import OWN
+from stripedjob_operator.observed import DELEGATOR, JOB_LABEL, NAME_LABEL, OWN
 
 LABELS = {"app.kubernetes.io/name": "stripedjob-worker", "striped.dev/job": "listing"}
 OURS = [
@@ -142,7 +143,7 @@ def test_the_other_objects() -> None:
     assert plain["ServiceAccount"]["automountServiceAccountToken"] is False
     assert plain["PodDisruptionBudget"]["spec"] == {"maxUnavailable": "25%", "selector": {"matchLabels": LABELS}}
     policy = children(job(networkPolicy=True), MAKING)["NetworkPolicy"]["spec"]
-    assert policy["podSelector"] == {"matchLabels": LABELS}
+    assert policy["podSelector"] == {"matchLabels": {JOB_LABEL: "listing"}}, "the delegator's pod too"
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": 8080}]}]
 
@@ -154,6 +155,19 @@ def test_the_deployment_never_surges() -> None:
     assert spec["selector"] == {"matchLabels": LABELS}
     assert spec["template"]["metadata"]["labels"] == LABELS | OWN
     assert spec["template"]["metadata"]["annotations"] == {SECRETS_ANNOTATION: "abc"}
+
+
+def test_a_delegator_is_the_workers_pod_with_another_command() -> None:
+    template = {"spec": {"containers": [{"name": "worker", "image": "own"}], "nodeSelector": {"disk": "ssd"}}}
+    one = delegator(job(strategy="Delegator", template=template), MAKING)
+    spec, pod = one["spec"], one["spec"]["template"]["spec"]
+    assert one["metadata"]["name"] == "listing-delegator"
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["selector"]["matchLabels"] == LABELS | {NAME_LABEL: DELEGATOR}
+    assert spec["template"]["metadata"]["labels"] == LABELS | OWN | {NAME_LABEL: DELEGATOR}
+    assert (pod["containers"][0]["image"], pod["containers"][0]["args"]) == ("own", ["delegator"])
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    assert delegator(job(strategy="Delegator"), replace(MAKING, workers=0))["spec"]["replicas"] == 0
 
 
 def test_the_environment_has_urls_by_reference_alone() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.support.made import raw
 
-from stripedjob_operator.observed import Observed, Pod, Problem, key_of, owner_of, read_pod
+from stripedjob_operator.observed import DELEGATOR, NAME_LABEL, Observed, Pod, Problem, key_of, owner_of, read_pod
 
 KEY = ("shop", "listing")
 OTHER = "other-uid"
@@ -16,7 +16,7 @@ def test_what_is_older_than_what_is_known_is_left_aside() -> None:
     assert seen.job_seen(raw(version=5))
     assert not seen.job_seen(raw(version=5))
     assert not seen.job_seen(raw(version=4, spec="old"))
-    assert "spec" not in seen.jobs[KEY]
+    assert seen.jobs[KEY]["spec"] == "{}", "as text"
     assert seen.job_seen(raw(version=6, metadata={"managedFields": ["long"]}))
     assert "managedFields" not in seen.jobs[KEY]["metadata"]
     assert not seen.job_seen(raw(version=5, uid=OTHER)), "of one that was deleted before"
@@ -64,12 +64,21 @@ def test_a_watch_that_is_quicker_than_the_answer_has_not_stalled(monkeypatch: py
 
 def test_a_deployment_that_has_taken_the_name_of_a_deleted_one_stays() -> None:
     seen = Observed()
-    seen.deployment_seen(KEY, raw(version=5, uid=OTHER))
+    seen.deployment_seen(KEY, raw(version=5, uid=OTHER, spec={"replicas": 1}))
     seen.deployment_gone(KEY, raw(version=6))
     assert KEY in seen.deployments
     seen.deployment_gone(KEY, raw(version=6, uid=OTHER))
     seen.deployment_gone(KEY, raw(version=6, uid=OTHER))
     assert seen.deployments == {}
+
+
+def test_the_delegators_deployment_is_kept_apart() -> None:
+    seen = Observed()
+    delegator = raw(version=1, spec={"replicas": 1}, metadata={"labels": {NAME_LABEL: DELEGATOR}})
+    seen.deployment_seen(KEY, delegator)
+    assert (seen.deployments, list(seen.delegators)) == ({}, [KEY])
+    seen.deployment_gone(KEY, delegator)
+    assert seen.delegators == {}
 
 
 def test_pods_are_news_only_where_something_that_matters_has_changed() -> None:

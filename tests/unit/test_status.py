@@ -48,6 +48,14 @@ HEALTHY = {
         (replace(BUSY, ready=1), {"Ready": ("True", "Working"), "Progressing": ("True", "Scaling")}),
         (replace(BUSY, replicas=7), {"Ready": ("True", "Working"), "Progressing": ("True", "Scaling")}),
         (replace(BUSY, ready=0), {"Ready": ("False", "WorkersStarting"), "Progressing": ("True", "Scaling")}),
+        (
+            replace(BUSY, job=job(strategy="Delegator")),
+            {"Ready": ("False", "DelegatorStarting"), "Progressing": ("False", "AsDesired")},
+        ),
+        (
+            replace(BUSY, job=job(strategy="Delegator"), delegating=True),
+            {"Ready": ("True", "Working"), "Progressing": ("False", "AsDesired")},
+        ),
         (replace(BUSY, rolled_out=False), {"Ready": ("False", "RollingOut"), "Progressing": ("True", "Scaling")}),
         (
             replace(BUSY, ready=0, pods=(FAILS,)),

@@ -293,7 +293,7 @@ class Worker:
         self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
 
     def _locks(self, leases: list[Lease]) -> tuple[list[str], list[str]]:
-        """Give resources and tokens, each resource once: where the pool was cleared under a lease, a newer one may be here."""
+        """Give resources and tokens, each resource once: under a pool that was cleared it may be leased anew."""
         tokens = {lease.resource: f"{self._worker_id}:{lease.fence}" for lease in leases}
         return list(tokens), list(tokens.values())
 
