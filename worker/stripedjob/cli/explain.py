@@ -42,7 +42,9 @@ def _without_stripe(facts: dict[str, Any]) -> str:
 
 
 def _why_waiting(facts: dict[str, Any]) -> str:
-    head = facts["head"]
+    head, barrier = facts["head"], facts["barrier"]
+    if barrier and dt.datetime.fromisoformat(barrier["due_at"]) == dt.datetime.fromisoformat(facts["next_at"]):
+        return f"unit {barrier['id']} is due then, and the {facts['ready']} after it keep their order."
     if head and head["reason"]:
         return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
     return "its lock was refused, since somebody else has it."

@@ -16,7 +16,7 @@ from stripedjob.pool.enqueue import NewUnit
 Format = Literal["csv", "jsonl"]
 COLUMNS = ("resource", "payload", "importance", "due_at", "dedup_id")
 RESOURCE_BYTES_MAX = 512  # as the table `unit` has it
-SMALLINT_MAX = 32_767
+IMPORTANCE_MAX = 100
 SHOWN_MAX = 20  # bad lines in one message
 
 
@@ -105,8 +105,8 @@ def _refuse(problem: str) -> NewUnit:
 
 def _unit(row: dict[str, Any], payload: Any) -> NewUnit:
     importance = row.get("importance")
-    if importance is not None and (type(importance) is not int or abs(importance) > SMALLINT_MAX):
-        raise DataError(f"importance {_shown(importance)} is not a whole number within ±{SMALLINT_MAX}")
+    if importance is not None and (type(importance) is not int or abs(importance) > IMPORTANCE_MAX):
+        raise DataError(f"importance {_shown(importance)} is not a whole number within ±{IMPORTANCE_MAX}")
     due_at = row.get("due_at")
     try:
         moment = None if due_at is None else dt.datetime.fromisoformat(due_at)

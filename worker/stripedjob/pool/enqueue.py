@@ -18,9 +18,10 @@ from stripedjob.pool.migrate import check_schema_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUnit:
-    """One unit to put in. `resource`: 1 to 512 bytes; `importance` defaults to the job's; `due_at` must know its zone.
+    """One unit to put in. `resource`: 1 to 512 bytes; `due_at` must know its zone.
 
-    A second unit with the same `dedup_id` within 5 minutes is left out.
+    `importance`: -100 to 100, the job's by default. A second unit with the same `dedup_id` within 5 minutes is left
+    out; where the job has contentBasedDeduplication, that id is made of resource and payload unless it is given.
     """
 
     resource: str

@@ -103,8 +103,9 @@ class Batch:
 class JobSettings:
     """What the database judges a job by; `schedule_limit` as in force, 0 when suspended.
 
-    `delegated`: resources reach workers through a delegator alone. The last four are its throttle, where it has one:
+    `delegated`: resources reach workers through a delegator alone. The next four are its throttle, where it has one:
     most resources out at a time, most starts in a period of so many seconds, the payload's key that names the area.
+    `deduplicate_content`: units without a deduplication id get one made of their resource and payload.
     """
 
     namespace: str
@@ -122,6 +123,7 @@ class JobSettings:
     starts_max: int | None = None
     period_seconds: int | None = None
     area_label: str | None = None
+    deduplicate_content: bool = False
 
     def as_values(self) -> list[Any]:
         """Give the arguments of apply_job() in SQL, which are the fields in their order."""

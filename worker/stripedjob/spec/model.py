@@ -221,6 +221,8 @@ class Spec(Part):
     """Of new units: each point counts as one minute of waiting."""
     suspend: bool = False
     """True: nothing is claimed any more; what runs is finished."""
+    content_based_deduplication: bool = False
+    """Whether a unit without a deduplication id gets one made of its resource and payload, good for 5 minutes."""
     schedule: Schedule | None = None
     """Units enqueued by the clock."""
     pool: Pool = Pool()

@@ -6,7 +6,7 @@ create or replace function @extschema@.apply_job(
     p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int, p_lease_seconds float8,
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
     p_delegated boolean default false, p_outstanding_max int default null, p_starts_max int default null,
-    p_period_seconds int default null, p_area_label text default null
+    p_period_seconds int default null, p_area_label text default null, p_deduplicate_content boolean default false
 ) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -16,20 +16,24 @@ begin
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
-        delegated, outstanding_max, starts_max, period_seconds, area_label)
+        delegated, outstanding_max, starts_max, period_seconds, area_label, deduplicate_content)
     values (p_namespace, p_job_type, p_generation, p_schedule_limit, p_importance, p_lease_seconds,
         p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
-        p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label)
+        p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content)
     on conflict (namespace, job_type) do update set generation = excluded.generation, schedule_limit = excluded.schedule_limit,
         importance = excluded.importance, lease_seconds = excluded.lease_seconds, crash_threshold = excluded.crash_threshold,
         on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds, dead_seconds = excluded.dead_seconds,
         delegated = excluded.delegated, outstanding_max = excluded.outstanding_max, starts_max = excluded.starts_max,
-        period_seconds = excluded.period_seconds, area_label = excluded.area_label
+        period_seconds = excluded.period_seconds, area_label = excluded.area_label,
+        deduplicate_content = excluded.deduplicate_content
         where j.generation <= excluded.generation;
     select id into found_id from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     if (before.delegated, before.outstanding_max is null, before.area_label)
         is distinct from (p_delegated, p_outstanding_max is null, p_area_label) then
         perform @extschema@.fit_stripes(found_id);
+    end if;
+    if before.on_failure is distinct from p_on_failure then
+        perform @extschema@.fit_units(found_id);
     end if;
     perform pg_notify('striped_' || found_id, '1/1');
     return found_id;
@@ -119,11 +123,12 @@ begin
 end
 $$;
 
--- A resource that waits for a held unit goes on when it has none any more.
+-- A resource that waits for a held unit goes on when it has none any more; one that waits for a barrier, where a unit before it was revived.
 create or replace function @extschema@.end_holds(p_job int) returns void language sql as $$
     update @extschema@.stripe set next_at = clock_timestamp() where job_id = p_job and resource = any(array(
-        select resource from @extschema@.stripe s where job_id = p_job and state = 'waiting' and next_at = 'infinity'
-            and not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
+        select resource from @extschema@.stripe s where job_id = p_job and state = 'waiting' and case when next_at = 'infinity'
+            then not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
+            else @extschema@.has_unit_before_barrier(s) end
         order by resource for update))
 $$;
 

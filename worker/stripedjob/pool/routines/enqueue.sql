@@ -28,6 +28,13 @@ $$;
 -- How long a deduplication id is good for, as in SQS FIFO.
 create or replace function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
 
+-- What stands for a unit's content as its deduplication id: its resource and its payload, however the JSON is spaced or its keys are
+-- ordered. Text with \u0000 is no jsonb, and is taken as it is.
+create or replace function @extschema@.content_id(p_resource text, p_payload json) returns text language sql stable as $$
+    select 'sha256:' || encode(sha256(convert_to(p_resource, 'UTF8') || '\x00' || convert_to(
+        case when p_payload::text like '%\u0000%' escape '' then p_payload::text else p_payload::jsonb::text end, 'UTF8')), 'hex')
+$$;
+
 -- Puts one unit in and returns its id; with a deduplication id that is still good, the id of the unit it was first used for.
 create or replace function @extschema@.enqueue(
     job_type text, resource text, payload json default 'null', importance int default null,
@@ -35,25 +42,30 @@ create or replace function @extschema@.enqueue(
 ) returns bigint language plpgsql as $$
 #variable_conflict use_column
 declare
-    j int := @extschema@.job_id(enqueue.namespace, enqueue.job_type);
+    j @extschema@.job;
     new_id bigint := nextval(pg_get_serial_sequence('@extschema@.unit', 'id'));
     first_id bigint;
 begin
+    select * into j from @extschema@.job where id = @extschema@.job_id(enqueue.namespace, enqueue.job_type);
+    payload := coalesce(enqueue.payload, 'null');
+    if j.deduplicate_content and enqueue.dedup_id is null then
+        dedup_id := @extschema@.content_id(enqueue.resource, enqueue.payload);
+    end if;
     if enqueue.dedup_id is not null then
         insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
-        values (j, enqueue.dedup_id, new_id, clock_timestamp() + @extschema@.dedup_window())
+        values (j.id, enqueue.dedup_id, new_id, clock_timestamp() + @extschema@.dedup_window())
         on conflict (job_id, dedup_id) do update
             set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp();
         if not found then
-            select unit_id into first_id from @extschema@.dedup d where d.job_id = j and d.dedup_id = enqueue.dedup_id;
+            select unit_id into first_id from @extschema@.dedup d where d.job_id = j.id and d.dedup_id = enqueue.dedup_id;
             return first_id;
         end if;
     end if;
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
-    select new_id, j, enqueue.resource,
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, blocking, payload) overriding system value
+    values (new_id, j.id, enqueue.resource,
         case when enqueue.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(enqueue.importance, job.importance), enqueue.due_at, coalesce(enqueue.payload, 'null')
-    from @extschema@.job where job.id = j;
+        coalesce(enqueue.importance, j.importance), enqueue.due_at,
+        case when enqueue.due_at is not null and j.on_failure = 'Block' then true end, enqueue.payload);
     return new_id;
 end
 $$;
@@ -73,6 +85,9 @@ declare
     n bigint;
 begin
     select * into j from @extschema@.job where id = @extschema@.job_id(p_namespace, p_job_type);
+    if j.deduplicate_content then
+        update striped_staged set dedup_id = @extschema@.content_id(resource, coalesce(payload, 'null')) where dedup_id is null;
+    end if;
     with fresh as (
         insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
         select j.id, s.dedup_id, min(s.id), clock_timestamp() + @extschema@.dedup_window()
@@ -81,10 +96,11 @@ begin
             set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp()
         returning d.unit_id
     )
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, blocking, payload) overriding system value
     select s.id, j.id, s.resource,
         case when s.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(s.importance, j.importance), s.due_at, coalesce(s.payload, 'null')
+        coalesce(s.importance, j.importance), s.due_at, case when s.due_at is not null and j.on_failure = 'Block' then true end,
+        coalesce(s.payload, 'null')
     from striped_staged s
     where s.dedup_id is null or s.id in (select unit_id from fresh)
     order by s.id;

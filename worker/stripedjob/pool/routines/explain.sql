@@ -37,6 +37,10 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
             select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
             from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id limit 1
         ),
+        'barrier', (
+            select json_build_object('id', u.id, 'due_at', u.due_at) from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and u.blocking order by id limit 1
+        ),
         'set_aside', (
             select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason) order by u.id)
             from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state in ('held', 'dead')

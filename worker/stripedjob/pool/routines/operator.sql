@@ -21,6 +21,7 @@ create or replace function @extschema@.fire(p_job int, p_schedule text, p_due ti
 declare
     j @extschema@.job;
     n bigint;
+    period_id text;
 begin
     update @extschema@.job set schedule = p_schedule, scheduled_at = clock_timestamp()
     where id = p_job and schedule is distinct from p_schedule;
@@ -31,13 +32,16 @@ begin
     if j.id is null then
         return null;
     end if;
+    if j.deduplicate_content then -- what comes anew each period is no duplicate
+        period_id := format('schedule %s ', p_due at time zone 'UTC');
+    end if;
     if p_query is null then
-        perform @extschema@.enqueue(j.job_type, j.job_type, namespace => j.namespace);
+        perform @extschema@.enqueue(j.job_type, j.job_type, namespace => j.namespace, dedup_id => period_id);
         return 1;
     end if;
-    execute format(
-        'select count(@extschema@.enqueue(%L, q.resource::text, q.payload::json, namespace => %L)) from (%s) q(resource, payload)',
-        j.job_type, j.namespace, rtrim(p_query, E'; \n\t')) into n;
+    execute format('select count(@extschema@.enqueue(%L, resource, payload, namespace => %L, dedup_id => %L || n)) from (
+        select q.resource::text, q.payload::json, row_number() over () n from (%s) q(resource, payload)) numbered',
+        j.job_type, j.namespace, period_id, rtrim(p_query, E'; \n\t')) into n;
     return n;
 end
 $$;

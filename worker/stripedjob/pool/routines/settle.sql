@@ -33,6 +33,7 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
     with failed as (
         update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
             due_at = case when f."to" = 'delayed' then clock_timestamp() + make_interval(secs => f.after) else u.due_at end,
+            blocking = case when f."to" = 'delayed' and j.on_failure = 'Block' then true end,
             finished_at = case when f."to" = 'dead' then clock_timestamp() end
         from json_to_recordset(p_failed)
             f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text),

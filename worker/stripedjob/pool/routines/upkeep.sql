@@ -41,12 +41,14 @@ create or replace function @extschema@.fold_wakes(p_job int) returns void langua
     order by t.resource
     on conflict (job_id, resource) do update set
         ready = s.ready + excluded.ready, woken = true, importance = greatest(s.importance, excluded.importance),
-        rank = least(s.rank, excluded.rank)
+        rank = least(s.rank, excluded.rank),
+        next_at = case when s.state = 'waiting' and @extschema@.has_unit_before_barrier(s) then clock_timestamp() else s.next_at end
 $$;
 
--- Resources whose wait is over are ready.
+-- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.
 create or replace function @extschema@.end_waits(p_job int) returns void language sql as $$
-    update @extschema@.stripe set state = 'ready', next_at = null where job_id = p_job and resource = any(array(
+    update @extschema@.stripe set state = 'ready', next_at = null, rank = greatest(rank, next_at - importance * interval '1 minute')
+    where job_id = p_job and resource = any(array(
         select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp()
         order by next_at limit 1000 for update skip locked))
 $$;

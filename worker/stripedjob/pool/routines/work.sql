@@ -117,6 +117,7 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
     w @extschema@.worker := @extschema@.live_worker(p_worker);
+    j @extschema@.job;
     picked text[];
     suspicious boolean;
     resources text[];
@@ -126,7 +127,8 @@ begin
         perform @extschema@.rest(p_worker);
         return;
     end if;
-    if (select j.delegated from @extschema@.job j where j.id = w.job_id) then
+    select * into j from @extschema@.job where id = w.job_id;
+    if j.delegated then
         picked := @extschema@.pick_assigned(w, p_resources);
     else
         picked := @extschema@.pick_ready(w, p_resources);
@@ -146,6 +148,10 @@ begin
     end if;
     if suspicious then
         p_units := 1;
+    end if;
+    if j.on_failure = 'Block' then
+        return query select * from @extschema@.hand_out_in_order(w.job_id, resources, fences, suspicious, p_units);
+        return;
     end if;
     return query
     select l.resource, l.fence, suspicious, u.ids, u.attempts, u.crashes, u.payloads

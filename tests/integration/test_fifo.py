@@ -1,0 +1,412 @@
+"""FIFO, point by point as docs/fifo.md compares it with SQS FIFO."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from tests.support.engines import new_database
+from tests.support.queues import FIFO, Queue, queue
+
+import stripedjob
+from stripedjob import NewUnit
+from stripedjob.cli.explain import sentences
+from stripedjob.pool.types import Fate, Then
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="module")
+def database(postgres_url: str) -> Iterator[str]:
+    with new_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def fifo(database: str) -> Iterator[Queue]:
+    with queue(database) as made:
+        yield made
+
+
+@pytest.fixture
+def skipping(database: str) -> Iterator[Queue]:
+    with queue(database, replace(FIFO, on_failure="Skip")) as made:
+        yield made
+
+
+@pytest.fixture
+def by_content(database: str) -> Iterator[Queue]:
+    with queue(database, replace(FIFO, deduplicate_content=True)) as made:
+        yield made
+
+
+# Order
+
+
+def test_batches_keep_the_order_of_their_group(fifo: Queue) -> None:
+    put = [fifo.put("a") for _ in range(25)]
+    worker = fifo.worker()
+    worked: list[int] = []
+    while leases := fifo.take(worker, units=10):
+        (lease,) = leases
+        assert len(lease.ids) <= 10
+        worked += lease.ids
+        fifo.end(worker, lease)
+    assert worked == put
+
+
+def test_a_lease_that_is_kept_and_settled_in_parts_keeps_the_order(fifo: Queue) -> None:
+    first, second, third = [fifo.put("a") for _ in range(3)]
+    one, other = fifo.worker(), fifo.worker()
+    (lease,) = fifo.take(one)
+    fifo.end(one, lease, then=Then.KEEP, done=(first,))
+    late = fifo.put("a")
+    assert fifo.take(other) == []
+    fifo.end(one, lease, then=Then.READY, done=(second,))
+    assert fifo.work_off(other) == [third, late]
+
+
+def test_a_unit_that_commits_late_is_worked_and_overtakes_nothing(fifo: Queue) -> None:
+    worker = fifo.worker()
+    with psycopg.connect(fifo.url) as slow:
+        late = fifo.put("a", conn=slow)
+        early = fifo.put("a")
+        assert late < early
+        assert fifo.work_off(worker) == [early]
+        slow.commit()
+        after = fifo.put("a")
+    assert fifo.work_off(worker) == [late, after]
+
+
+def test_a_unit_that_commits_late_while_its_group_is_in_flight_is_worked_next(fifo: Queue) -> None:
+    worker = fifo.worker()
+    with psycopg.connect(fifo.url) as slow:
+        late = fifo.put("a", conn=slow)
+        fifo.put("a")
+        (lease,) = fifo.take(worker)
+        slow.commit()
+        after = fifo.put("a")
+    fifo.runner.run(fifo.pool.upkeep(fifo.job_id))
+    fifo.end(worker, lease)
+    assert fifo.work_off(worker) == [late, after]
+
+
+def test_ids_rise_in_the_order_of_a_group(fifo: Queue) -> None:
+    ids = [fifo.put("a") for _ in range(5)]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.parametrize("group", ["", "x" * 513])
+def test_a_group_is_required_and_has_at_most_512_bytes(fifo: Queue, group: str) -> None:
+    assert fifo.put("x" * 512)
+    with pytest.raises(psycopg.errors.CheckViolation, match="resource_length"):
+        fifo.put(group)
+
+
+# In flight
+
+
+@pytest.mark.acceptance("A27")
+def test_a27_a_group_is_blocked_until_its_units_are_done(fifo: Queue) -> None:
+    first, second = fifo.put("a"), fifo.put("a")
+    one, other = fifo.worker(), fifo.worker()
+    (lease,) = fifo.take(one, units=1)
+    assert lease.ids == (first,)
+    assert fifo.take(other) == []
+    fifo.end(one, lease)
+    assert fifo.work_off(other) == [second]
+
+
+@pytest.mark.acceptance("A27")
+def test_a27_a_group_is_blocked_until_the_lease_of_its_worker_ends(fifo: Queue) -> None:
+    first, second = fifo.put("a"), fifo.put("a")
+    one, other = fifo.worker(), fifo.worker()
+    (lost,) = fifo.take(one, units=1)
+    assert fifo.take(other) == []
+    fifo.expire(one)
+    (alone,) = fifo.take(other)
+    assert alone.ids == (first,)
+    assert fifo.end(one, lost) == ["a"]  # too late: refused
+    fifo.end(other, alone)
+    assert fifo.work_off(other) == [second]
+
+
+def test_other_groups_go_on_while_one_is_in_flight(fifo: Queue) -> None:
+    fifo.put("a")
+    one, other = fifo.worker(), fifo.worker()
+    assert fifo.take(one)
+    free = [fifo.put(name) for name in "bcd"]
+    assert sorted(fifo.work_off(other)) == free
+
+
+def test_a_backlog_of_one_group_hides_no_other(fifo: Queue) -> None:
+    fifo.db.execute(
+        "insert into striped.unit (job_id, resource) select %s, 'hot' from generate_series(1, 120001)", [fifo.job_id]
+    )
+    one, other = fifo.worker(), fifo.worker()
+    (hot,) = fifo.take(one)
+    assert hot.more
+    behind = fifo.put("b")
+    assert fifo.work_off(other) == [behind]
+
+
+# Failures
+
+
+def test_a_group_waits_for_the_retry_of_its_unit(fifo: Queue) -> None:
+    first, second = fifo.put("a"), fifo.put("a")
+    worker = fifo.worker()
+    (lease,) = fifo.take(worker)
+    fifo.fail(worker, lease, Fate.READY)
+    fifo.put("a")
+    assert fifo.take(worker) == []
+    fifo.let_time_pass()
+    (again,) = fifo.take(worker)
+    assert (again.ids[:2], again.attempts[0]) == ((first, second), 1)
+
+
+def test_a_group_that_skips_goes_on_without_the_unit(skipping: Queue) -> None:
+    first, second = skipping.put("a"), skipping.put("a")
+    worker = skipping.worker()
+    (lease,) = skipping.take(worker)
+    skipping.fail(worker, lease, Fate.DELAYED)
+    assert skipping.work_off(worker) == [second]
+    skipping.let_time_pass()
+    assert skipping.work_off(worker) == [first]
+
+
+def test_a_dead_unit_lets_its_group_go_on_and_comes_back_to_its_place(fifo: Queue) -> None:
+    first, second, third = [fifo.put("a") for _ in range(3)]
+    worker = fifo.worker()
+    (lease,) = fifo.take(worker)
+    fifo.fail(worker, lease, Fate.DEAD)
+    (lease,) = fifo.take(worker, units=1)
+    assert lease.ids == (second,)
+    fifo.end(worker, lease)
+    assert fifo.one("select striped.revive(%s, 'dead', 'a', null)", [fifo.job_id]) == 1
+    assert fifo.work_off(worker) == [first, third]
+
+
+@pytest.mark.parametrize("way", ["revive", "purge"])
+def test_a_held_unit_blocks_its_group_until_a_person_comes(fifo: Queue, way: str) -> None:
+    first, second = fifo.put("a"), fifo.put("a")
+    worker = fifo.worker()
+    (lease,) = fifo.take(worker)
+    fifo.fail(worker, lease, Fate.HELD)
+    third = fifo.put("a")
+    fifo.let_time_pass()
+    assert fifo.take(worker) == []
+    assert "waits until a person" in said(fifo, "a")
+    assert fifo.one(f"select striped.{way}(%s, 'held', 'a', null)", [fifo.job_id]) == 1
+    assert fifo.work_off(worker) == ([first] if way == "revive" else []) + [second, third]
+
+
+def said(queue: Queue, resource: str) -> str:
+    return " ".join(sentences(queue.explain(resource), suspended=False))
+
+
+# Delays
+
+
+def test_a_delayed_unit_holds_back_those_after_it_alone(fifo: Queue) -> None:
+    before, delayed, after = fifo.put("a"), fifo.put("a", due_in=3600), fifo.put("a")
+    other = fifo.put("b")
+    worker = fifo.worker()
+    assert sorted(fifo.work_off(worker)) == [before, other]
+    assert f"unit {delayed} is due then, and the 1 after it keep their order" in said(fifo, "a")
+    assert fifo.one("select (pending, delayed)::text from striped.job_status") == "(1,1)"
+    assert not fifo.one("select striped.is_empty(%s)", [fifo.job_id])
+    fifo.let_time_pass()
+    assert fifo.work_off(worker) == [delayed, after]
+
+
+def test_a_group_that_waits_for_a_due_time_costs_no_claims(fifo: Queue) -> None:
+    fifo.put("a", due_in=3600)
+    worker = fifo.worker()
+    for _ in range(3):
+        fifo.put("a")
+        assert fifo.take(worker) == []
+        assert not fifo.runner.run(fifo.pool.poll(worker)).claimable
+
+
+def test_a_barrier_that_falls_while_its_group_is_in_flight_is_not_forgotten(fifo: Queue) -> None:
+    before, delayed, after = fifo.put("a"), fifo.put("a", due_in=3600), fifo.put("a")
+    worker = fifo.worker()
+    (lease,) = fifo.take(worker)
+    assert lease.ids == (before,)
+    fifo.let_time_pass()
+    fifo.runner.run(fifo.pool.upkeep(fifo.job_id))
+    fifo.end(worker, lease)
+    assert fifo.work_off(worker) == [delayed, after]
+
+
+@pytest.mark.parametrize("comes", ["late", "revived"])
+def test_a_unit_before_the_barrier_does_not_wait_for_it(fifo: Queue, comes: str) -> None:
+    worker = fifo.worker()
+    with psycopg.connect(fifo.url) as slow:
+        first = fifo.put("a", conn=slow)
+        if comes == "revived":
+            slow.commit()
+            (lease,) = fifo.take(worker)
+            fifo.fail(worker, lease, Fate.DEAD)
+        delayed, after = fifo.put("a", due_in=3600), fifo.put("a")
+        assert fifo.take(worker) == []
+        slow.commit()
+        fifo.one("select striped.revive(%s, 'dead', null, null)", [fifo.job_id])
+    assert fifo.work_off(worker) == [first]
+    fifo.let_time_pass()
+    assert fifo.work_off(worker) == [delayed, after]
+
+
+def test_a_delayed_unit_holds_nothing_back_where_groups_skip(skipping: Queue) -> None:
+    skipping.put("a", due_in=3600)
+    after = skipping.put("a")
+    assert skipping.work_off(skipping.worker()) == [after]
+    assert skipping.one("select count(*) from striped.unit where blocking") == 0
+
+
+def test_a_job_that_changes_its_mind_about_blocking_loses_nothing(fifo: Queue) -> None:
+    delayed, after = fifo.put("a", due_in=3600), fifo.put("a")
+    held, behind = fifo.put("b"), fifo.put("b")
+    worker = fifo.worker()
+    fifo.fail(worker, fifo.take_all(worker)["b"], Fate.HELD)
+    fifo.apply(replace(FIFO, on_failure="Skip"))
+    assert sorted(fifo.work_off(worker)) == [after, behind]
+    fifo.apply(FIFO)
+    last = fifo.put("a")
+    assert fifo.work_off(worker) == []
+    fifo.let_time_pass()
+    assert fifo.work_off(worker) == [delayed, last]
+    assert fifo.one("select id from striped.unit") == held
+
+
+# Deduplication
+
+
+@pytest.mark.acceptance("A28")
+def test_a28_the_same_id_within_5_minutes_is_delivered_once(fifo: Queue) -> None:
+    first = fifo.put("a", dedup_id="once")
+    assert fifo.put("a", dedup_id="once") == first
+    assert fifo.put("b", payload="1", dedup_id="once") == first  # of the job, whatever group and payload
+    worker = fifo.worker()
+    assert fifo.work_off(worker) == [first]
+    assert fifo.put("a", dedup_id="once") == first  # also when it has been worked
+    assert fifo.work_off(worker) == []
+
+
+@pytest.mark.acceptance("A28")
+def test_a28_an_id_is_good_for_5_minutes_and_no_longer(fifo: Queue) -> None:
+    first = fifo.put("a", dedup_id="once")
+    assert fifo.one("select striped.dedup_window()::text") == "00:05:00"
+    assert fifo.one(
+        "select d.expires_at - u.enqueued_at between interval '5 min' and interval '5 min 5 s'"
+        " from striped.dedup d join striped.unit u on u.id = d.unit_id"
+    )
+    fifo.db.execute("update striped.dedup set expires_at = clock_timestamp()")  # the 5 minutes are over this moment
+    second = fifo.put("a", dedup_id="once")
+    assert second != first
+    assert fifo.put("a", dedup_id="once") == second
+    assert fifo.work_off(fifo.worker()) == [first, second]
+
+
+@pytest.mark.acceptance("A28")
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_a28_of_two_enqueuers_at_once_one_is_delivered(fifo: Queue, ends: str) -> None:
+    got: list[int] = []
+    with psycopg.connect(fifo.url) as one, psycopg.connect(fifo.url, autocommit=True) as other:
+        first = fifo.put("a", conn=one, dedup_id="once")
+        second = threading.Thread(target=lambda: got.append(fifo.put("a", conn=other, dedup_id="once")))
+        second.start()
+        await_blocked(fifo, other.info.backend_pid)
+        getattr(one, ends)()
+        second.join()
+    assert (got == [first]) is (ends == "commit")
+    assert fifo.work_off(fifo.worker()) == got
+
+
+def await_blocked(queue: Queue, pid: int) -> None:
+    for _ in range(1000):
+        if queue.one("select cardinality(pg_blocking_pids(%s))", [pid]):
+            return
+        queue.db.execute("select pg_sleep(0.01)")
+    raise AssertionError(f"backend {pid} waits for nobody")
+
+
+def test_many_with_an_id_that_is_known_leave_it_out(fifo: Queue) -> None:
+    fifo.put("a", dedup_id="1")
+    units = [NewUnit(resource="a", dedup_id=name) for name in ("1", "2", "2")]
+    assert stripedjob.enqueue_many(fifo.db, "sync", units) == 1
+
+
+WAYS: dict[str, Callable[[Queue, str, Any], object]] = {
+    "sql": lambda q, group, payload: q.put(group, payload=payload),
+    "enqueue": lambda q, group, payload: stripedjob.enqueue(q.db, "sync", NewUnit(resource=group, payload=payload)),
+    "enqueue_many": lambda q, group, payload: stripedjob.enqueue_many(
+        q.db, "sync", [NewUnit(resource=group, payload=payload), NewUnit(resource=group, payload=payload)]
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_content_within_5_minutes_is_delivered_once(by_content: Queue, way: str) -> None:
+    by_content.put("a", payload='{"price":1,"of":[]}')
+    put = WAYS[way]
+    if way == "sql":
+        put(by_content, "a", '{"of": [], "price": 1}')
+        put(by_content, "a", '{"of": [], "price": 2}')
+    else:
+        put(by_content, "a", {"of": [], "price": 1})
+        put(by_content, "a", {"of": [], "price": 2})
+    rows = by_content.db.execute("select payload ->> 'price' from striped.unit order by id").fetchall()
+    assert rows == [("1",), ("2",)]
+
+
+def test_the_same_content_for_another_group_is_other_work(by_content: Queue) -> None:
+    assert by_content.put("a") != by_content.put("b")
+
+
+def test_an_id_that_is_given_stands_in_place_of_the_content(by_content: Queue) -> None:
+    ids = [by_content.put("a", dedup_id=name) for name in ("1", "2", "1")]
+    assert len(set(ids)) == 2
+    assert by_content.put("a", payload='"1"') not in ids
+
+
+def test_content_that_jsonb_refuses_is_deduplicated_as_text(by_content: Queue) -> None:
+    odd = '"nul: \\u0000"'
+    assert by_content.put("a", payload=odd) == by_content.put("a", payload=odd)
+
+
+def test_what_a_schedule_brings_each_period_is_no_duplicate(by_content: Queue) -> None:
+    fire = "select striped.fire(%s, 's', to_timestamp(%s), %s)"
+    query = "select 'a', '1' from generate_series(1, 2)"
+    by_content.one(fire, [by_content.job_id, 0, query])
+    by_content.db.execute("update striped.job set scheduled_at = to_timestamp(0)")
+    assert by_content.one(fire, [by_content.job_id, 60, query]) == 2
+    assert by_content.one(fire, [by_content.job_id, 120, query]) == 2
+    assert by_content.one(fire, [by_content.job_id, 180, None]) == 1
+    assert by_content.one(fire, [by_content.job_id, 240, None]) == 1
+    assert by_content.one("select count(*) from striped.unit") == 6
+
+
+# What is kept, and what goes
+
+
+def test_a_unit_waits_for_as_long_as_it_takes(fifo: Queue) -> None:
+    unit = fifo.put("a")
+    fifo.db.execute("update striped.unit set enqueued_at = now() - interval '1 year'")
+    fifo.db.execute("update striped.job set cleaned_at = '-infinity'")
+    assert fifo.work_off(fifo.worker()) == [unit]
+
+
+def test_clear_removes_what_waits_and_what_is_in_flight_at_once(fifo: Queue) -> None:
+    for _ in range(3):
+        fifo.put("a", dedup_id=None)
+    worker = fifo.worker()
+    (lease,) = fifo.take(worker, units=1)
+    assert fifo.one("select striped.clear(%s)", [fifo.job_id]) == 3
+    assert fifo.end(worker, lease) == ["a"]
+    assert fifo.work_off(worker) == []
