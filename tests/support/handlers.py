@@ -1,8 +1,10 @@
 """Handlers that do what users' handlers do, and worse. The payload says what."""
 
 import asyncio
+import copy
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +50,37 @@ def act_batch(units: list[Unit]) -> None:
 async def act_async(unit: Unit) -> None:
     await asyncio.sleep(0)
     act(unit)
+
+
+STALE: list[Unit] = []
+
+
+def stretch(unit: Unit) -> None:
+    """Extend as the payload says, {"extend": seconds, "pause": seconds}; a text says what to do wrong."""
+    match unit.payload:
+        case "keep":
+            STALE.append(unit)
+        case "stale":
+            STALE[0].extend(5)
+        case "copied":
+            copy.deepcopy(unit).extend(5)  # pickle asks the same of it
+        case "thread":
+            thread = threading.Thread(target=unit.extend, args=(30,))
+            thread.start()
+            thread.join()
+            time.sleep(1.6)
+        case {"extend": seconds, "pause": pause}:
+            unit.extend(seconds)
+            time.sleep(pause)
+
+
+def stretch_batch(units: list[Unit]) -> None:
+    stretch(units[-1])
+
+
+async def stretch_async(unit: Unit) -> None:
+    unit.extend(unit.payload["extend"])
+    await asyncio.sleep(unit.payload["pause"])
 
 
 def pause(unit: Unit) -> None:

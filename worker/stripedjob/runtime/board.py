@@ -1,8 +1,9 @@
 """A few bytes of memory that a worker's two processes share: who runs what, since when, and until when it may.
 
-The executor writes a slot before each unit and clears it after; the main process reads it to end what runs too long,
-and to know what ran when the executor died. The main process writes the deadline; the executor starts no unit after it.
-Neither ever waits for the other, and a message a unit would cost more than many a handler.
+The executor writes a slot before each unit and clears it after, and writes when the handler extends its time; the main
+process reads it to end what runs too long, and to know what ran when the executor died. The main process writes the
+deadline; the executor starts no unit after it. Neither ever waits for the other, and a message a unit would cost more
+than many a handler.
 """
 
 import contextlib
@@ -15,15 +16,20 @@ from dataclasses import dataclass
 HEADER = struct.Struct("d")  # the deadline, on the monotonic clock that both processes share
 SLOT = struct.Struct("qqd")  # key of the lease + 1, index of the unit, monotonic time of its start; 0: nothing runs
 GROUP = struct.Struct("q")  # the process group of a slot's command; 0: none
+EXTENSION = struct.Struct("qqd")  # as a slot's first two, and the monotonic time until when that unit may run
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One unit that runs: its lease's key, its place in the lease, and the monotonic time when it was started."""
+    """One unit that runs: its lease's key, its place in the lease, and the monotonic time when it was started.
+
+    `until`: when its time ends, where its handler has extended it.
+    """
 
     key: int
     index: int
     since: float
+    until: float | None = None
 
 
 class Board:
@@ -34,13 +40,14 @@ class Board:
         self.fd = fd
         self._slots = slots
         self._groups = HEADER.size + slots * SLOT.size
-        self._memory = mmap.mmap(fd, self._groups + slots * GROUP.size)
+        self._extensions = self._groups + slots * GROUP.size
+        self._memory = mmap.mmap(fd, self._extensions + slots * EXTENSION.size)
 
     @classmethod
     def create(cls, slots: int) -> "Board":
         """Make an empty board."""
         fd = os.memfd_create("stripedjob-board") if hasattr(os, "memfd_create") else _unnamed_file()
-        os.ftruncate(fd, HEADER.size + slots * (SLOT.size + GROUP.size))
+        os.ftruncate(fd, HEADER.size + slots * (SLOT.size + GROUP.size + EXTENSION.size))
         return cls(fd, slots)
 
     def close(self) -> None:
@@ -65,6 +72,10 @@ class Board:
         """Say that nothing runs in this slot."""
         SLOT.pack_into(self._memory, HEADER.size + slot * SLOT.size, 0, 0, 0.0)
 
+    def extend(self, slot: int, key: int, index: int, until: float) -> None:
+        """Say until when the unit at `index` of lease `key` may run; it is named, since another may run by now."""
+        EXTENSION.pack_into(self._memory, self._extensions + slot * EXTENSION.size, key + 1, index, until)
+
     def set_group(self, slot: int, group: int) -> None:
         """Say which process group the command of this slot is; 0: it has ended."""
         GROUP.pack_into(self._memory, self._groups + slot * GROUP.size, group)
@@ -80,8 +91,13 @@ class Board:
 
     def running(self) -> list[Running]:
         """All that runs now."""
-        rows = [SLOT.unpack_from(self._memory, HEADER.size + slot * SLOT.size) for slot in range(self._slots)]
-        return [Running(key - 1, index, since) for key, index, since in rows if key]
+        found = []
+        for slot in range(self._slots):
+            key, index, since = SLOT.unpack_from(self._memory, HEADER.size + slot * SLOT.size)
+            if key:
+                *unit, until = EXTENSION.unpack_from(self._memory, self._extensions + slot * EXTENSION.size)
+                found.append(Running(key - 1, index, since, until if unit == [key, index] else None))
+        return found
 
 
 def _unnamed_file() -> int:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.handlers import Call, Handler, HandlerSettings, make
-from stripedjob.runtime.work import Fault, Outcome, Unit, Verdict, fault_of
+from stripedjob.runtime.work import TRY_SECONDS_MAX, Fault, Outcome, Unit, Verdict, fault_of
 
 LENGTH = struct.Struct("!I")
 REPORT_SECONDS = 0.05  # an outcome is sent at most so late, however long the next unit takes
@@ -47,10 +47,10 @@ class Task(NamedTuple):
     attempts: tuple[int, ...]
     payloads: tuple[str, ...]
 
-    def units(self) -> list[Unit]:
-        """Give the units as handlers get them."""
+    def units(self, extend: Callable[[Unit, float], None]) -> list[Unit]:
+        """Give the units as handlers get them; `extend` is what their extend() calls."""
         rows = zip(self.ids, self.attempts, self.payloads, strict=True)
-        return [Unit(i, self.resource, self.fence, attempts + 1, payload) for i, attempts, payload in rows]
+        return [Unit(i, self.resource, self.fence, attempts + 1, payload, extend) for i, attempts, payload in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class Progress:
         self._task, self._board, self._slot, self._config, self._reporter = task, board, slot, config, reporter
         self._first = self._tried = self._done = 0
         self._faults: list[Fault] = []
-        self._reported = time.monotonic()
+        self._reported = self._started = time.monotonic()
+        self._until: float | None = None  # when the time of what runs ends; None: nothing runs
 
     def may_start(self) -> bool:
         """Claim the right to start the next unit, and say so on the board; False: end here."""
@@ -118,11 +119,27 @@ class Progress:
             return False
         if now - self._reported > REPORT_SECONDS and self._tried > self._first:
             self.report(final=False)
+        self._started, self._until = now, now + self._config.handler.timeout_seconds
         self._board.start(self._slot, self._task.key, self._tried, now)
         return True
 
+    def extend(self, unit: Unit, seconds: float) -> None:
+        """Move the time at which the main process stops what runs; never to an earlier one. Called by Unit.extend."""
+        index, until, now = self._tried, self._until, time.monotonic()
+        width = len(self._task.ids) if self._config.handler.per_resource else 1
+        if until is None or unit.id not in self._task.ids[index : index + width]:
+            raise RuntimeError(f"extend() works while the unit's own handler runs; unit {unit.id} is not at work")
+        if not 0 < seconds <= TRY_SECONDS_MAX - (now - self._started):
+            raise ValueError(
+                f"a try cannot be extended by {seconds:g} s: give more than 0, and at most {TRY_SECONDS_MAX:g} s in all"
+                f" since its start, which was {now - self._started:.0f} s ago"
+            )
+        self._until = max(until, now + seconds)
+        self._board.extend(self._slot, self._task.key, index, self._until)
+
     def ended(self, units: int, error: BaseException | None) -> None:
         """Record that the next so many units were tried, and how it ended."""
+        self._until = None
         self._board.clear(self._slot)
         if error is None:
             self._done += units
@@ -140,15 +157,15 @@ class Progress:
         self._first, self._done, self._faults, self._reported = self._tried, 0, [], now
 
 
-def calls(task: Task, config: Config) -> list[tuple[Any, int]]:
+def calls(task: Task, config: Config, progress: Progress) -> list[tuple[Any, int]]:
     """Give the arguments of the function's calls, each with the number of units that it covers."""
-    units = task.units()
+    units = task.units(progress.extend)
     return [(units, len(units))] if config.handler.per_resource else [(unit, 1) for unit in units]
 
 
 def run_task(call: Call, task: Task, config: Config, progress: Progress) -> None:
     """Run one task with a function that returns its result."""
-    for argument, units in calls(task, config):
+    for argument, units in calls(task, config, progress):
         if not progress.may_start():
             break
         error: BaseException | None = None
@@ -162,7 +179,7 @@ def run_task(call: Call, task: Task, config: Config, progress: Progress) -> None
 
 async def run_task_async(call: Call, task: Task, config: Config, progress: Progress) -> None:
     """Run one task with a coroutine function."""
-    for argument, units in calls(task, config):
+    for argument, units in calls(task, config, progress):
         if not progress.may_start():
             break
         error: BaseException | None = None

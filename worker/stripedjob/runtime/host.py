@@ -42,7 +42,7 @@ class Host:
         self._outcomes: asyncio.Queue[list[Outcome] | HandlerError] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._timed_out: set[tuple[int, int]] = set()
+        self._timed_out: dict[tuple[int, int], float] = {}  # of which lease which unit, and how long it might have run
         self._blameless = False
         self._ready = False
         self._broken: HandlerError | None = None
@@ -183,7 +183,7 @@ class Host:
         if index is not None:
             width = len(task.ids) if self._config.handler.per_resource else 1
             if (task.key, index) in self._timed_out:
-                reason = f"it ran over its {self._timeout_seconds:g} s and was stopped"
+                reason = f"it ran over its {self._timed_out[task.key, index]:.6g} s and was stopped"
                 faults = tuple(Fault(index + i, Verdict.RETRY, reason) for i in range(width))
             elif not self._timed_out and not self._blameless:
                 suspect = len(running) > 1
@@ -201,7 +201,8 @@ class Host:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             now = self._clock()
-            late = {(one.key, one.index) for one in self.board.running() if one.since < now - self._timeout_seconds}
+            allowed = {one: (one.until or one.since + self._timeout_seconds) for one in self.board.running()}
+            late = {(one.key, one.index): until - one.since for one, until in allowed.items() if until < now}
             if late and not self._config.handler.ends_itself:
                 self._timed_out |= late
                 await self._end()

@@ -1,10 +1,15 @@
 """What a handler gets and what it may say back. Users' handlers import it, so it needs the standard library alone."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRY_SECONDS_MAX = 86_400.0  # how long one try may take with all its extensions: as long as timeoutSeconds may be
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,27 @@ class Unit:
     fence: int
     attempt: int
     payload_text: str
+    _extend: "Callable[[Unit, float], None] | None" = field(default=None, repr=False, compare=False)
 
     @cached_property
     def payload(self) -> Any:
         """The JSON payload, parsed when first asked for."""
         return json.loads(self.payload_text)
+
+    def extend(self, seconds: float) -> None:
+        """Let this try go on for so many seconds from now, where less is left; after that it is stopped.
+
+        Where the handler gets all units of a resource, one's extension is that of the whole call. Any thread or task of
+        the handler may call it. Raises ValueError for a time that is not above 0, or would end more than a day after
+        the start; RuntimeError where the unit's own handler is not at work on it at this moment.
+        """
+        if self._extend is None:
+            raise RuntimeError("extend() works while the unit's own handler runs, in its process; this is not there")
+        self._extend(self, seconds)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is of this process alone: a copy elsewhere cannot extend."""
+        return {name: value for name, value in self.__dict__.items() if name != "_extend"} | {"_extend": None}
 
 
 class Retry(Exception):  # noqa: N818 - handlers raise it as a verb
