@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.worksite import PATIENCE_SECONDS, Site, drained
 
+from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.engines import RestartablePostgres, RestartableValkey
 
+    from stripedjob.pool.types import Lease
     from stripedjob.runtime.loop import Worker
 
 
@@ -150,6 +153,35 @@ def test_a_postgres_restart_costs_time_alone(restartable_postgres: RestartablePo
     asyncio.run(scene())
     status = site.status()
     assert (status["total_done"], status["total_stale"], status["pending"]) == (300, 0, 0)
+
+
+class Forgetful(WorkerPool):
+    """A pool over a connection that breaks just when the answer to a claim is on its way."""
+
+    lost: tuple[str, ...] = ()
+
+    async def claim(self, worker_id: int, resources_max: int, units_max: int) -> list[Lease]:
+        leases = await super().claim(worker_id, resources_max, units_max)
+        if leases and not Forgetful.lost:
+            Forgetful.lost = tuple(lease.resource for lease in leases)
+            raise PoolUnreachableError("the answer was lost")
+        return leases
+
+
+def test_what_a_claim_leased_whose_answer_was_lost_is_worked_soon(fresh_database: str) -> None:
+    site = Site(fresh_database)
+    site.fill(20, 20)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("act"))
+            worker._open_pool = lambda: Forgetful.open(site.url)
+            await drained(site, [worker])
+
+    asyncio.run(scene())
+    assert Forgetful.lost
+    status = site.status()
+    assert (status["total_done"], status["total_stale"], status["total_crashed"]) == (20, 0, 0)
 
 
 def test_a_valkey_restart_costs_time_alone(fresh_database: str, restartable_valkey: RestartableValkey) -> None:

@@ -65,6 +65,10 @@ class WorkerPool(PoolSession):
         if not await self._value("renew(%s)", [worker_id]):
             raise WorkerLostError
 
+    async def keep_only(self, worker_id: int, fences: list[int]) -> None:
+        """Give back every lease with another fence: of a claim whose answer was lost. Raises WorkerLostError."""
+        await self._value("keep_only(%s, %s)", [worker_id, fences])
+
     async def poll(self, worker_id: int) -> Poll:
         """Ask, when idle, whether there is something to claim."""
         row = (await self._rows("poll(%s)", [worker_id]))[0]

@@ -47,6 +47,10 @@ class Ahead:
         """All leases whose locks must be renewed."""
         return [*self.leases.values(), *([self.parked] if self.parked else [])]
 
+    def fences(self) -> list[int]:
+        """Give the fences of all leases that are known here: at work, parked, or waiting to be recorded."""
+        return [lease.fence for lease in (*self.held(), *(one.lease for one in self._settlements))]
+
     def give(self, leases: Iterable[Lease], now: float) -> list[tuple[int, Lease]]:
         """Take leases in; returns those with work in them, each with its key."""
         given = []

@@ -101,6 +101,9 @@ class Worker:
             asked = self._clock()
             self._worker_id = await pool.register(self._settings.job_id, self._settings.name)
             self._extend(asked)
+        else:
+            unanswered = self._batch.ended if self._batch else ()
+            await pool.keep_only(self._worker_id, self._ahead.fences() + [one.lease.fence for one in unanswered])
         self._reconnect.connected()
         self._observer.connected(self._worker_id)
         while self._drain_end is None or self._ahead or self._batch:

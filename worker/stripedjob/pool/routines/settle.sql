@@ -144,6 +144,18 @@ create or replace function @extschema@.end_leases(
     where s.job_id = p_job and s.resource = any(p_kept) and x.resource = s.resource
 $$;
 
+-- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was leased by a claim whose
+-- answer was lost; nobody would ever end that, so it is ready again.
+create or replace function @extschema@.keep_only(p_worker bigint, p_fences bigint[]) returns void language plpgsql as $$
+begin
+    perform @extschema@.live_worker(p_worker);
+    update @extschema@.stripe s set state = 'ready', worker_id = null
+    from (select job_id, resource from @extschema@.stripe
+          where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update) o
+    where s.job_id = o.job_id and s.resource = o.resource;
+end
+$$;
+
 -- A worker goes: what it still holds is ready again at once, and no crash is counted.
 create or replace function @extschema@.leave(p_worker bigint) returns void language plpgsql as $$
 begin
