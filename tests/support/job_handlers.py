@@ -18,6 +18,13 @@ def watched(unit: Any, conn: Any) -> None:
     )
 
 
+def fails_at_first(unit: Any, conn: Any) -> None:
+    """Record the interval of the work, but fail at the first try of every seventh unit."""
+    if unit.id % 7 == 0 and unit.attempt == 1:
+        raise ValueError("not yet")
+    watched(unit, conn)
+
+
 def act(unit: Any) -> None:
     """Do what the payload says: raise, hang, exit, or take a time."""
     match unit.payload:
