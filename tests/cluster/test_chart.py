@@ -264,6 +264,22 @@ def test_the_package_has_the_crd_and_so_has_what_it_renders(cluster: RunningClus
     assert made == yaml.safe_load(CRD.read_text())
 
 
+def assert_users_may_use_it(kubectl: Program) -> None:
+    """Who may edit or view the namespace may edit or view its StripedJobs."""
+
+    def may(user: str, verb: str, what: str = "stripedjobs.striped.dev") -> bool:
+        return kubectl.done("auth", "can-i", verb, what, f"--as={user}").returncode == 0
+
+    for role in ("edit", "view"):
+        kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}or")
+        await_(f"{role} has the rules", lambda role=role: may(f"{role}or", "get"), 30)
+    assert may("editor", "create")
+    assert may("editor", "patch", "stripedjobs.striped.dev/scale")
+    assert not may("viewor", "create")
+    assert not may("editor", "patch", "stripedjobs.striped.dev/status")
+    assert not may("nobody", "get")
+
+
 def test_an_upgrade_upgrades_the_resource_and_removal_leaves_it(
     crd: None,  # noqa: ARG001
     helm: Program,
@@ -288,6 +304,7 @@ def test_an_upgrade_upgrades_the_resource_and_removal_leaves_it(
         assert f"The operator looks after StripedJobs in {helm.namespace}." in said
         assert f"kubectl delete crd {CRD_NAME}" in said
         assert not knows_field()
+        assert_users_may_use_it(restricted)
         restricted.apply(*objects((ROOT / "examples" / "seed" / "stripedjob.yaml").read_text()))
         await_("the API server admits the operator's pod", lambda: restricted("get", "pods", "-o", "name"), 30)
         helm("upgrade", "release", CHART, *values)
