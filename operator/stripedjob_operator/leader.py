@@ -41,13 +41,20 @@ class _Lock(BaseLock):
         self.lease, spec = found, found.get("spec", {})
         duration = spec.get("leaseDurationSeconds")
         times = (spec.get("acquireTime"), spec.get("renewTime"))
-        return True, LeaderElectionRecord(spec.get("holderIdentity"), duration and str(duration), *times)
+        return True, LeaderElectionRecord(spec.get("holderIdentity") or None, duration and str(duration), *times)
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         return await self._write({}, name, namespace, election_record)
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         return await self._write(self.lease, name, namespace, updated_record)
+
+    async def release(self) -> None:
+        """Leave the Lease to whoever wants it, at once. Invariant: nothing of the work goes on."""
+        found, record = await self.get(self.name, self.namespace)
+        if found and isinstance(record, LeaderElectionRecord) and record.holder_identity == self.identity:
+            record.holder_identity = ""
+            await self._write(self.lease, self.name, self.namespace, record)
 
     async def _write(self, lease: Raw, name: str, namespace: str, record: LeaderElectionRecord) -> bool:
         spec = {
@@ -96,8 +103,10 @@ async def lead(cluster: Cluster, name: str, namespace: str, identity: str, work:
     task = asyncio.create_task(work())
     await asyncio.wait({task, election}, return_when=asyncio.FIRST_COMPLETED)
     election.cancel()
+    await asyncio.gather(election, return_exceptions=True)
     if not task.done():
         task.cancel()
         return False
+    await lock.release()
     await task
     return True

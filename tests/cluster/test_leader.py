@@ -1,0 +1,40 @@
+"""Of several operators one works; who ends in order leaves the Lease to the next at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.cluster_kit.fixtures import Program, await_
+from tests.support.operators import Jobs, Operator
+
+from stripedjob_operator.leader import LEASE_SECONDS
+
+
+def is_leading(one: Operator) -> bool:
+    return "leading" in one.log.read_text()
+
+
+def answers(one: Operator) -> bool:
+    try:
+        return one.get("/livez") == "ok\n"
+    except OSError:
+        return False
+
+
+def test_a_leader_that_is_told_to_end_leaves_the_lease(
+    operator: Operator, jobs: Jobs, kubectl: Program, namespace: str, tmp_path: Path
+) -> None:
+    await_("the first leads", lambda: is_leading(operator), 20)
+    second = Operator(kubectl.kubeconfig, namespace, tmp_path / "second.log").start()
+    try:
+        await_("the second waits", lambda: answers(second), 20)
+        assert not is_leading(second)
+        assert operator.stop() == 0
+        ended = time.monotonic()
+        await_("the second leads", lambda: is_leading(second), LEASE_SECONDS / 2)
+        assert time.monotonic() - ended < LEASE_SECONDS / 2
+        jobs.apply()
+        jobs.until("Ready", "Idle")
+    finally:
+        second.stop()
