@@ -184,6 +184,22 @@ def test_what_a_claim_leased_whose_answer_was_lost_is_worked_soon(fresh_database
     assert (status["total_done"], status["total_stale"], status["total_crashed"]) == (20, 0, 0)
 
 
+def test_an_idle_worker_ends_at_once_without_postgres(restartable_postgres: RestartablePostgres) -> None:
+    site = Site(restartable_postgres.url)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("pause"), drain_seconds=2 * PATIENCE_SECONDS)
+            run = asyncio.create_task(worker.run())
+            await eventually(lambda: site.status()["workers"])
+            restartable_postgres.stop()
+            await eventually(worker._observer.problem)
+            worker.drain()
+            await run  # well before the end of its drain, at which it would fail
+
+    asyncio.run(scene())
+
+
 def test_a_valkey_restart_costs_time_alone(fresh_database: str, restartable_valkey: RestartableValkey) -> None:
     site = Site(fresh_database, restartable_valkey.url)
     site.fill(300, 30, "0.01")

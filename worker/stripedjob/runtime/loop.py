@@ -267,6 +267,9 @@ class Worker:
         self._observer.turned()
         self._observer.disconnected(error)
         wait_seconds = self._reconnect.wait_seconds(error)
+        if self._drain_end is not None and not self._ahead and not self._batch:
+            self._left = True  # with nothing to give back; its row in the pool expires by itself
+            return
         if self._drain_end and self._clock() > self._drain_end:
             raise error
         await asyncio.sleep(wait_seconds)

@@ -117,7 +117,7 @@ async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
         if settings.parent_pid is not None:
             watch = asyncio.create_task(_watch_parent(settings.parent_pid, stop))
             stack.callback(watch.cancel)
-        job_id = await _find_job(settings, observer)
+        job_id = await _find_job(settings, observer, stop)
         yield _Process(job_id, settings.name or f"{socket.gethostname()}:{os.getpid()}", observer, stop)
 
 
@@ -127,8 +127,8 @@ async def _watch_parent(pid: int, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _find_job(settings: ServiceSettings, observer: Observer) -> int:
-    """Ask the pool for the job's id, waiting a while for a Postgres that is still to come up."""
+async def _find_job(settings: ServiceSettings, observer: Observer, stop: asyncio.Event) -> int:
+    """Ask the pool for the job's id, waiting a while for a Postgres that is still to come up, unless told to end."""
     end = time.monotonic() + START_SECONDS_MAX
     while True:
         observer.turned()
@@ -137,6 +137,7 @@ async def _find_job(settings: ServiceSettings, observer: Observer) -> int:
                 return await pool.job_id(settings.job.metadata.namespace, settings.job.job_type)
         except PoolUnreachableError as error:
             observer.disconnected(error)
-            if time.monotonic() >= end:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), START_RETRY_SECONDS)
+            if stop.is_set() or time.monotonic() >= end:
                 raise
-            await asyncio.sleep(START_RETRY_SECONDS)
