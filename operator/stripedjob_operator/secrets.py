@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable
@@ -10,11 +11,12 @@ from dataclasses import dataclass, field
 from stripedjob.runtime.log import logger
 from stripedjob.spec.model import SecretRef, StripedJob
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
-from stripedjob_operator.observed import Key, Problem, Raw
+from stripedjob_operator.observed import Key, Problem
 
 REFRESH_SECONDS = 10.0  # between two looks at one Secret
 FORBIDDEN = 403
 READS_PER_SECOND_MAX = 5.0  # of all of them
+GUESS_COST = 2**10  # of scrypt: 1 MiB and some milliseconds
 
 
 class SecretError(Exception):
@@ -29,6 +31,7 @@ class SecretError(Exception):
 @dataclass(slots=True)
 class _Entry:
     version: str = ""
+    resource_version: str = ""
     data: dict[str, str] | None = None
     refusal: str = ""  # of the API server: a Role is missing
     read: bool = False
@@ -108,10 +111,17 @@ class Secrets:
                 raise
             entry.refusal = str(error)
         entry.data = None if raw is None else raw.get("data", {})
-        if raw is not None:  # else as it was: workers that run need not be replaced by ones that could not start
-            entry.version = _version(raw["metadata"])
+        if raw is not None and raw["metadata"]["resourceVersion"] != entry.resource_version:
+            # A lost one stays as it was: workers that run need not be replaced by ones that could not start.
+            entry.version = await asyncio.to_thread(digest, name, entry.data or {})
+            entry.resource_version = raw["metadata"]["resourceVersion"]
         entry.read = True
 
 
-def _version(metadata: Raw) -> str:
-    return f"{metadata['uid']}/{metadata['resourceVersion']}"  # not a digest of the data: Deployments are read by many
+def digest(name: Key, data: dict[str, str]) -> str:
+    """Give what changes with the data alone: another label or owner of a Secret must not replace workers.
+
+    Deployments are read by many who may not read Secrets: it is slow to guess by, and too short to confirm a guess.
+    """
+    text = json.dumps(data, sort_keys=True).encode()
+    return hashlib.scrypt(text, salt="/".join(name).encode(), n=GUESS_COST, r=8, p=1, dklen=4).hex()

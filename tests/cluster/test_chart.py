@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tarfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,7 +273,7 @@ def assert_users_may_use_it(kubectl: Program) -> None:
 
     for role in ("edit", "view"):
         kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}or")
-        await_(f"{role} has the rules", lambda role=role: may(f"{role}or", "get"), 30)
+        await_(f"{role} has the rules", partial(may, f"{role}or", "get"), 30)
     assert may("editor", "create")
     assert may("editor", "patch", "stripedjobs.striped.dev/scale")
     assert not may("viewor", "create")
