@@ -183,6 +183,32 @@ def test_a35_a_late_settlement_changes_nothing_and_is_counted(db: psycopg.Connec
     assert count(db, "select stale from striped.job") == 1
 
 
+@pytest.mark.parametrize("then", ["the next settlement", "the next claim", "clear"])
+def test_what_a_transaction_recorded_is_counted_though_its_worker_died(
+    db: psycopg.Connection, fresh_database: str, then: str
+) -> None:
+    units = 1 if then == "the next claim" else 2  # which finds nothing left, and settles that
+
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        enqueue(db, "a", units=units)
+        doomed, other = await pool.register(job_id, "doomed"), await pool.register(job_id, "other")
+        (lease,) = await claimed(pool, job_id, doomed)
+        done = list(lease.ids[:1])
+        assert db.execute("select striped.complete(%s, 'a', %s, %s)", [job_id, lease.fence, done]).fetchone() == (True,)
+        db.execute("update striped.worker set expires_at = now() - interval '1 s' where id = %s", [doomed])
+        if then == "clear":
+            db.execute("select striped.clear(%s)", [job_id])
+        else:
+            (lease,) = await claimed(pool, job_id, other)
+            assert len(lease.ids) == units - 1
+            assert await settle(pool, job_id, other, [all_done(lease)]) == []
+        await pool.leave(other)
+
+    play(fresh_database, scene)
+    assert count(db, "select count(*) from striped.unit") == 0
+    assert count(db, "select total_done from striped.job_status") == (1 if then == "clear" else units)
+
+
 @pytest.mark.acceptance("A42")
 def test_a42_a_unit_that_kills_its_workers_is_held(db: psycopg.Connection, fresh_database: str) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:

@@ -52,12 +52,11 @@ class WorkerPool(PoolSession):
             [one.wait_seconds for one in ended],
             f"{{{','.join(str(unit_id) for one in ended for unit_id in one.done)}}}",  # far quicker than as a list
             Json(failed) if failed else None,
-            tally.recorded,
             tally.claimed,
             tally.lock_tries,
             tally.lock_refusals,
         ]
-        call = "settle(%s,%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s,%s)"
+        call = "settle(%s,%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s)"
         return list(await self._value(call, values))
 
     async def renew(self, worker_id: int) -> None:

@@ -138,7 +138,8 @@ declare
     n bigint;
 begin
     perform from @extschema@.stripe where job_id = p_job order by resource for update;
-    delete from @extschema@.stripe where job_id = p_job;
+    with gone as (delete from @extschema@.stripe where job_id = p_job returning completed)
+    update @extschema@.job set done = done + (select coalesce(sum(completed), 0) from gone) where id = p_job;
     delete from @extschema@.wake where job_id = p_job;
     delete from @extschema@.dedup where job_id = p_job;
     delete from @extschema@.unit where job_id = p_job;

@@ -63,26 +63,28 @@ $$;
 --   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason"}]
 create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
-    p_done bigint[], p_failed json, p_recorded int, p_claimed int, p_lock_tries int, p_lock_refusals int
+    p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
 ) returns text[] language plpgsql as $$
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
     idle text[];  -- of these, the ones to remove
+    completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
 begin
     if (select batch from @extschema@.worker where id = p_worker for no key update) >= p_batch then
         return '{}';
     end if;
     select * into j from @extschema@.job where id = p_job;
-    select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken) into valid, idle
+    select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken), sum(l.completed)
+    into valid, idle, completed
     from (
-        select x.resource, s.woken, x.after
+        select x.resource, s.woken, s.completed, x.after
         from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
         -- One look by the primary key for each: any other plan goes through all that was leased lately, again and again. A stripe that
         -- has an owner is leased, so `state` need not be asked for, which would tempt the planner to another index.
         cross join lateral (
-            select woken from @extschema@.stripe
+            select woken, stripe.completed from @extschema@.stripe
             where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker and fence = x.fence
             for update
         ) s
@@ -103,7 +105,7 @@ begin
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
         update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
     end if;
-    update @extschema@.worker w set batch = p_batch, done = w.done + n + p_recorded, claimed = w.claimed + p_claimed,
+    update @extschema@.worker w set batch = p_batch, done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
     return array(select unnest(p_resources) except select unnest(valid));
@@ -112,13 +114,13 @@ $$;
 
 -- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as done in it.
 -- False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until the commit, so that
--- the lease cannot pass to another in between.
+-- the lease cannot pass to another in between. The next settlement of the resource counts the units, also where this worker dies before.
 create or replace function @extschema@.complete(p_job int, p_resource text, p_fence bigint, p_done bigint[]) returns boolean
 language plpgsql as $$
 declare
     j @extschema@.job;
 begin
-    update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)), crashes = 0
+    update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)), completed = completed + cardinality(p_done), crashes = 0
     where job_id = p_job and resource = p_resource and state = 'leased' and fence = p_fence;
     if not found then
         return false;
@@ -133,7 +135,7 @@ create or replace function @extschema@.end_leases(
     p_job int, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
-        ready = greatest(0, s.ready - x.worked),
+        ready = greatest(0, s.ready - x.worked), completed = 0,
         crashes = case when x.after = 'suspect' then s.crashes + 1 when x.worked > 0 then 0 else s.crashes end,
         state = case x.after when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
         worker_id = case when x.after = 'keep' then s.worker_id end,
