@@ -37,6 +37,7 @@ def assert_each_effect_once(job: Job, units: int = UNITS) -> None:
     assert job.sql(OVERLAPS) == [(0,)]
     status = job.status()
     assert (status["pending"], status["delayed"], status["held"], status["dead"]) == (0, 0, 0, 0)
+    assert status["total_done"] == units
 
 
 def in_the_middle(job: Job, act: Callable[[Run], None]) -> dict[str, Any]:
