@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import compress
 
-from stripedjob.locks import LockBackend, LockUnavailable
+from stripedjob.locks import LockBackend
 from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
 from stripedjob.pool.types import Batch, Lease, Settlement, Then
 from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime.ahead import SETTLE_SECONDS, Ahead
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError, Host
+from stripedjob.runtime.locking import Locking
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.pace import Pace
-from stripedjob.runtime.reconnect import Reconnect, backoff
+from stripedjob.runtime.reconnect import Reconnect
 
 REFUSED_SECONDS = 0.25  # a resource that the lock refused is not tried again before
 RENEWALS_A_LEASE = 3
@@ -56,9 +58,10 @@ class Worker:
         observer: Observer,
     ) -> None:
         """Take what it works with; the caller opens and closes lock and host."""
-        self._settings, self._open_pool, self._lock, self._host = settings, open_pool, lock, host
+        self._settings, self._open_pool, self._host = settings, open_pool, host
         self._observer = observer
         self._clock = time.monotonic
+        self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
         self._batch: Batch | None = None  # sent and not yet acknowledged
@@ -67,8 +70,6 @@ class Worker:
         self._renew_at = 0.0
         self._lease_end = 0.0
         self._reconnect = Reconnect(self._clock)
-        self._lock_tries = 0
-        self._lock_retry_at = 0.0
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
         self._wake = asyncio.Event()
         self._drain_end: float | None = None
@@ -131,9 +132,7 @@ class Worker:
             return
         await pool.renew(self._worker_id)
         self._extend(asked)
-        with contextlib.suppress(LockUnavailable):
-            async with self._lock_call():
-                await self._lock.renew(*self._locks(leases), self._ttl_ms())
+        await self._locking.renew(self._worker_id, leases)
 
     async def _settle(self, pool: WorkerPool) -> None:
         """Give locks back, then record: the other way round, the next claimer would find the lock still taken.
@@ -146,21 +145,17 @@ class Worker:
                 return
             self._batches += 1
             self._batch = self._ahead.batch(self._worker_id, self._batches)
-            await self._release([one.lease for one in self._batch.ended if one.then is not Then.KEEP])
+            ended = [one.lease for one in self._batch.ended if one.then is not Then.KEEP]
+            await self._locking.release(self._worker_id, ended)
         refused = await pool.settle(self._settings.job_id, self._batch)
         self._observer.settled(self._batch, refused)
         self._batch = None
         if refused and any(lease.resource in refused for lease in self._ahead.held()):
             await self._host.kill()  # somebody cleared the pool under it: nothing of it is ours any more
 
-    async def _release(self, leases: list[Lease]) -> None:
-        with contextlib.suppress(LockUnavailable):  # they expire
-            async with self._lock_call():
-                await self._lock.release(*self._locks(leases))
-
     def _may_claim(self) -> bool:
         may = self._drain_end is None and self._claimable and not self._ahead.alone
-        return may and self._clock() >= self._lock_retry_at
+        return may and self._locking.wait_seconds() <= 0
 
     async def _claim(self, pool: WorkerPool) -> bool:
         """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
@@ -168,7 +163,7 @@ class Worker:
         pace, resources, units = self._pace.ask(
             settings.slots, self._ahead.units, settings.resources_max, settings.units_max
         )
-        if not resources or not await self._lock_answers():
+        if not resources or not await self._locking.answers():
             return False
         await pool.upkeep(settings.job_id)
         leases = await pool.claim(self._worker_id, resources, units)
@@ -182,35 +177,16 @@ class Worker:
                 self._host.submit(self._ahead.give(leases, self._clock()))
         return bool(leases)
 
-    async def _lock_answers(self) -> bool:
-        """Ask the lock backend, where it was away: nothing is leased only to be given back."""
-        if self._lock_tries:
-            try:
-                async with self._lock_call():
-                    await self._lock.ping()
-            except LockUnavailable as error:
-                self._lock_is_away(error)
-                return False
-            self._lock_tries = 0
-            self._observer.lock_reachable(None)
-        return True
-
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
-        """Give back what the lock backend refuses."""
+        """Give back what the lock backend refuses, and everything where it is away."""
+        granted = await self._locking.acquire(self._worker_id, leases)
+        then, wait_seconds = (Then.READY, None) if self._locking.is_away else (Then.WAIT, REFUSED_SECONDS)
+        refused = [lease for lease, is_granted in zip(leases, granted, strict=True) if not is_granted]
         self._ahead.tally.lock_tries += len(leases)
-        then = Settlement(leases[0], Then.WAIT, wait_seconds=REFUSED_SECONDS)
-        try:
-            async with self._lock_call():
-                waits = await self._lock.acquire(*self._locks(leases), self._ttl_ms())
-        except LockUnavailable as error:
-            self._lock_is_away(error)
-            waits = [1] * len(leases)
-            then = Settlement(leases[0], Then.READY)
-        refused = [lease for lease, wait_ms in zip(leases, waits, strict=True) if wait_ms]
         self._ahead.tally.lock_refusals += len(refused)
         for lease in refused:
-            self._ahead.end(Settlement(lease, then.then, wait_seconds=then.wait_seconds), self._clock())
-        return [lease for lease, wait_ms in zip(leases, waits, strict=True) if not wait_ms]
+            self._ahead.end(Settlement(lease, then, wait_seconds=wait_seconds), self._clock())
+        return list(compress(leases, granted))
 
     async def _collect(self, seconds: float) -> None:
         """Take in what the executor says, waiting at most so long for it."""
@@ -240,7 +216,7 @@ class Worker:
     async def _rest(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
         poll = await pool.poll(self._worker_id)
-        lock_seconds = self._lock_retry_at - self._clock()
+        lock_seconds = self._locking.wait_seconds()
         if lock_seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), lock_seconds)
@@ -274,20 +250,6 @@ class Worker:
             raise error
         await asyncio.sleep(wait_seconds)
 
-    def _lock_is_away(self, error: LockUnavailable) -> None:
-        self._lock_retry_at = self._clock() + backoff(self._lock_tries)
-        self._lock_tries += 1
-        self._observer.lock_reachable(error)
-
-    @contextlib.asynccontextmanager
-    async def _lock_call(self) -> AsyncIterator[None]:
-        """Bound a call to the lock backend, so that it never costs the renewal of the leases."""
-        try:
-            async with asyncio.timeout(self._settings.lease_seconds / 4):
-                yield
-        except TimeoutError as error:
-            raise LockUnavailable("the lock backend did not answer in a quarter of the lease") from error
-
     def _extend(self, asked: float) -> None:
         self._renew_at = asked + self._settings.lease_seconds / RENEWALS_A_LEASE
         self._lease_end = asked + self._settings.lease_seconds * (1 - MARGIN)
@@ -297,11 +259,3 @@ class Worker:
         """Invariant: no unit starts, and none goes on, when the lease may have ended."""
         self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
         self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
-
-    def _locks(self, leases: list[Lease]) -> tuple[list[str], list[str]]:
-        """Give resources and tokens, each resource once: under a pool that was cleared it may be leased anew."""
-        tokens = {lease.resource: f"{self._worker_id}:{lease.fence}" for lease in leases}
-        return list(tokens), list(tokens.values())
-
-    def _ttl_ms(self) -> int:
-        return int(self._settings.lease_seconds * 1000)
