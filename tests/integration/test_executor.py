@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,8 @@ import pytest
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.leases import run as run_with
 
-from stripedjob.runtime.executor import Config
+from stripedjob.runtime.board import Board
+from stripedjob.runtime.executor import Config, send
 from stripedjob.runtime.handlers import HandlerSettings
 from stripedjob.runtime.host import HandlerError, Host
 from stripedjob.runtime.work import Fault, Outcome, Verdict
@@ -105,3 +109,21 @@ def test_nothing_starts_after_the_deadline() -> None:
 def test_a_function_that_cannot_be_had_is_named(function: str, message: str) -> None:
     with pytest.raises(HandlerError, match=message):
         run([], calling(function))
+
+
+def test_an_executor_ends_with_a_worker_that_left_what_it_said_unread() -> None:
+    board = Board.create(1)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-P", "-c", "from stripedjob.runtime.executor import main; main()"]
+        fds = (theirs.fileno(), board.fd)
+        process = subprocess.Popen([*command, *map(str, fds)], pass_fds=fds, start_new_session=True)
+    with process, ours:
+        ours.settimeout(PATIENCE_SECONDS)
+        send(ours, CONFIG)
+        ours.recv(1, socket.MSG_PEEK)  # it is ready, and says so
+        ours.close()
+        try:
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()

@@ -7,6 +7,7 @@ or the whole interpreter stops nothing but itself: leases are renewed elsewhere,
     executor → main    Ready or Broken, then lists of Outcome
 """
 
+import contextlib
 import os
 import pickle
 import queue
@@ -208,9 +209,10 @@ class Executor:
             self._run_threads()
 
     def _read(self, put: Callable[[Task], Any]) -> None:
-        while (tasks := receive(self._sock)) is not None:
-            for task in tasks:
-                put(task)
+        with contextlib.suppress(OSError):  # it died and left what we sent unread
+            while (tasks := receive(self._sock)) is not None:
+                for task in tasks:
+                    put(task)
         self._board.kill_groups()
         os._exit(0)  # the main process is gone and with it the right to go on, whatever the function is doing
 
