@@ -88,8 +88,8 @@ def test_an_idle_job_costs_little(job: Job) -> None:
     job.do("migrate")
     with job.running("--workers", "8") as run:
         await_("all are there", lambda: job.status()["workers"] == 8 and delegators(run))
-        rate = min(transactions_a_second(job, 2.5) for _ in range(4))
-    assert 0 < rate < 10
+        # What a session did when it started is in Postgres' statistics up to 10 s later.
+        await_("it is quiet", lambda: 0 < transactions_a_second(job, 2.5) < 10, 30)
 
 
 def test_slow_work_is_not_hoarded(job: Job) -> None:
