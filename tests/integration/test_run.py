@@ -180,7 +180,7 @@ def test_an_idle_job_costs_little(job: Job) -> None:
     job.do("migrate")
     with job.running("--workers", "8") as run:
         await_("all are there", lambda: job.status()["workers"] == 8)
-        # Now and then autovacuum adds its own; what a session did when it started is in the statistics up to 10 s later.
+        # Autovacuum adds its own; what a session did when it started is in the statistics up to 10 s later.
         await_("it is quiet", lambda: 0 < transactions_a_second(job, 2.5) < 10, 30)
         assert run.process.poll() is None
 

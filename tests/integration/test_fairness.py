@@ -1,0 +1,136 @@
+"""Who goes first, with each strategy: as docs/fairness.md says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from stripedjob.pool.delegator import DelegatorPool
+from stripedjob.pool.migrate import migrate
+from stripedjob.pool.types import Batch, JobSettings, Lease, Settlement, Tally, Then
+from stripedjob.pool.worker import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Play = Callable[[Callable[["Site"], Awaitable[None]]], None]
+
+MUTEX = JobSettings("default", "sync", lease_seconds=60)
+DELEGATOR = replace(MUTEX, delegated=True)
+JOBS = {
+    "Mutex": MUTEX,
+    "FIFO": replace(MUTEX, on_failure="Block"),
+    "Delegator": DELEGATOR,
+    "Throttled": replace(DELEGATOR, outstanding_max=10, starts_max=1000, period_seconds=1),
+}
+TURNS_MAX = 5  # of a delegator, until a worker has what it asks for
+OTHERS = 20
+HOT_UNITS = 100
+
+
+class Site:
+    """One worker that takes one unit at a time, and a delegator where the job has one."""
+
+    def __init__(self, url: str, job: JobSettings) -> None:
+        self.url, self.job = url, job
+        self.job_id = self.worker = self.term = 0
+        self.numbers = itertools.count(1)
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        self.db = stack.enter_context(psycopg.connect(self.url, autocommit=True))
+        migrate(self.db)
+        self.pool = await stack.enter_async_context(WorkerPool.open(self.url))
+        self.job_id = await self.pool.apply_job(self.job)
+        self.worker = await self.pool.register(self.job_id, "worker")
+        self.delegator = await stack.enter_async_context(DelegatorPool.open(self.url))
+        self.term = await self.delegator.lead(self.job_id, "delegator") or 0
+
+    async def enqueue(self, resource: str, units: int = 1, importance: int = 0) -> None:
+        self.db.execute(
+            "insert into striped.unit (job_id, resource, payload, importance)"
+            " select %s, %s, '{}', %s from generate_series(1, %s)",
+            [self.job_id, resource, importance, units],
+        )
+        await self.pool.upkeep(self.job_id)
+
+    def has_waited(self, resource: str, seconds: int) -> None:
+        self.db.execute(
+            "update striped.stripe set rank = rank - make_interval(secs => %s) where resource = %s", [seconds, resource]
+        )
+
+    async def work(self) -> str:
+        """Work one unit; returns of which resource."""
+        lease = await self._claim()
+        then = Then.READY if lease.more else Then.IDLE
+        batch = Batch(self.worker, next(self.numbers), (Settlement(lease, then, lease.ids),), Tally())
+        assert await self.pool.settle(self.job_id, batch) == []
+        return lease.resource
+
+    async def _claim(self) -> Lease:
+        for _ in range(TURNS_MAX):
+            if self.job.delegated:
+                await self.delegator.delegate(self.job_id, self.term)
+            leases = await self.pool.claim(self.worker, 1, 1)
+            if leases:
+                return leases[0]
+        raise AssertionError(f"nothing was to be had in {TURNS_MAX} turns")
+
+
+@pytest.fixture(params=JOBS)
+def play(request: pytest.FixtureRequest, fresh_database: str) -> Play:
+    def run(scene: Callable[[Site], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            async with AsyncExitStack() as stack:
+                site = Site(fresh_database, JOBS[request.param])
+                await site.open(stack)
+                await scene(site)
+
+        asyncio.run(whole())
+
+    return run
+
+
+def test_a_hot_resource_starves_nobody(play: Play) -> None:
+    async def scene(site: Site) -> None:
+        await site.enqueue("hot", HOT_UNITS)
+        for number in range(OTHERS):
+            await site.enqueue(f"other-{number}", 2)
+        order = []
+        for _ in range(2 * (OTHERS + 1)):
+            order.append(await site.work())
+            await site.enqueue("hot")  # more comes than is done
+        everyone = {"hot", *(f"other-{number}" for number in range(OTHERS))}
+        assert set(order[: OTHERS + 1]) == set(order[OTHERS + 1 :]) == everyone
+
+    play(scene)
+
+
+@pytest.mark.acceptance("A45")
+@pytest.mark.parametrize(("waited", "first"), [(9 * 60 - 5, "high"), (9 * 60 + 5, "low")])
+def test_importance_is_a_head_start_of_a_minute_each(play: Play, waited: int, first: str) -> None:
+    async def scene(site: Site) -> None:
+        await site.enqueue("low", importance=1)
+        site.has_waited("low", waited)
+        await site.enqueue("high", importance=10)
+        assert await site.work() == first
+
+    play(scene)
+
+
+def test_a_low_one_gets_its_turn_while_higher_ones_keep_coming(play: Play) -> None:
+    async def scene(site: Site) -> None:
+        await site.enqueue("low", importance=-100)
+        for number in range(OTHERS):
+            await site.enqueue(f"high-{number}", importance=100)
+            assert await site.work() == f"high-{number}"
+        site.has_waited("low", 200 * 60)
+        await site.enqueue("late", importance=100)
+        assert await site.work() == "low"
+
+    play(scene)
