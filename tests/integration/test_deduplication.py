@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from tests.support.engines import new_database
 from tests.support.queues import FIFO, Queue, queue
 from tests.support.runs import Job
 
@@ -21,21 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@pytest.fixture(scope="module")
-def database(postgres_url: str) -> Iterator[str]:
-    with new_database(postgres_url) as url:
-        yield url
-
-
 @pytest.fixture
-def fifo(database: str) -> Iterator[Queue]:
-    with queue(database) as made:
-        yield made
-
-
-@pytest.fixture
-def by_content(database: str) -> Iterator[Queue]:
-    with queue(database, replace(FIFO, deduplicate_content=True)) as made:
+def by_content(queue_database: str) -> Iterator[Queue]:
+    with queue(queue_database, replace(FIFO, deduplicate_content=True)) as made:
         yield made
 
 

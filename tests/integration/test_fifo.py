@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.engines import new_database
 from tests.support.queues import FIFO, Queue, queue
 
 from stripedjob.cli.explain import sentences
@@ -17,21 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module")
-def database(postgres_url: str) -> Iterator[str]:
-    with new_database(postgres_url) as url:
-        yield url
-
-
 @pytest.fixture
-def fifo(database: str) -> Iterator[Queue]:
-    with queue(database) as made:
-        yield made
-
-
-@pytest.fixture
-def skipping(database: str) -> Iterator[Queue]:
-    with queue(database, replace(FIFO, on_failure="Skip")) as made:
+def skipping(queue_database: str) -> Iterator[Queue]:
+    with queue(queue_database, replace(FIFO, on_failure="Skip")) as made:
         yield made
 
 

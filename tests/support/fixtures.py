@@ -1,4 +1,4 @@
-"""pytest's fixtures for real engines: one Postgres and one Valkey a session, an empty database a test.
+"""pytest's fixtures for real engines: one Postgres and one Valkey a session, an empty database a test, a queue in one.
 
 STRIPEDJOB_TEST_POSTGRES=URL runs the tests on a server of your own, as a role that may create databases.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
+from tests.support.queues import Queue, queue
 
 from stripedjob.local.engines import embedded_engine
 
@@ -34,6 +35,19 @@ def valkey_url() -> Iterator[str]:
 def fresh_database(postgres_url: str) -> Iterator[str]:
     with new_database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def queue_database(postgres_url: str) -> Iterator[str]:
+    """One database for all queues of a module: queue() empties it, which is quicker than a new one."""
+    with new_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def fifo(queue_database: str) -> Iterator[Queue]:
+    with queue(queue_database) as made:
+        yield made
 
 
 @pytest.fixture
