@@ -132,6 +132,16 @@ def test_a_backlog_of_one_group_hides_no_other(fifo: Queue) -> None:
     assert fifo.work_off(other) == [behind]
 
 
+def test_more_than_120000_units_can_be_in_flight(fifo: Queue) -> None:
+    fifo.db.execute(
+        "insert into striped.unit (job_id, resource) select %s, n %% 121 from generate_series(1, 120001) n",
+        [fifo.job_id],
+    )
+    leases = fifo.take_all(fifo.worker(), units=1000)
+    assert sum(len(lease.ids) for lease in leases.values()) == 120_001
+    assert fifo.take(fifo.worker()) == []
+
+
 # Failures
 
 
@@ -263,6 +273,13 @@ def test_a_job_that_changes_its_mind_about_blocking_loses_nothing(fifo: Queue) -
 
 
 # What is kept, and what goes
+
+
+def test_a_payload_may_be_larger_than_1_mib(fifo: Queue) -> None:
+    payload = f'"{"x" * 2**21}"'
+    fifo.put("a", payload=payload)
+    (lease,) = fifo.take(fifo.worker())
+    assert lease.payloads == (payload,)
 
 
 def test_a_unit_waits_for_as_long_as_it_takes(fifo: Queue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -91,3 +92,39 @@ def test_a26_no_inversion_with_8_workers_while_many_enqueue_and_units_fail(job: 
     pairs = [(a, b) for group in groups.values() for a in group for b in group if a.committed < b.began]
     assert len(pairs) > len(puts)
     assert not [(a, b) for a, b in pairs if began[a.unit] > began[b.unit]]
+
+
+def put_in(job: Job, *payloads: object) -> None:
+    """Put in units of one group, with these payloads; in a fresh database their ids count from 1."""
+    lines = "\n".join(json.dumps({"resource": "a", "payload": payload}) for payload in payloads)
+    job.do("enqueue", "--from", "-", stdin=lines)
+
+
+def test_a_handler_may_take_longer_than_its_lease(job: Job, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    put_in(job, {"until": str(go_on)}, None)
+    first = "select w.expires_at from striped.stripe s join striped.worker w on w.id = s.worker_id"
+    with job.running("--until-empty", "--workers", "2") as run:
+        (expires_at,) = await_("it is leased", lambda: job.sql(first))[0]
+        await_("that lease would be over", lambda: job.sql("select 1 where clock_timestamp() > %s", [expires_at]))
+        go_on.touch()
+        summary = run.await_end()
+    assert job.sql("select unit, began < %s, ended > %s from effect order by began", [expires_at] * 2) == [
+        (1, True, True),
+        (2, False, True),
+    ]
+    assert (summary["done"], summary["stale"]) == (2, 0)
+
+
+def test_a_unit_is_dead_after_its_last_try_and_only_then_its_group_goes_on(job: Job) -> None:
+    job.write(
+        handler={"python": "job_handlers:act"},
+        retry={"maxAttempts": 3, "backoffSeconds": 0},
+        retention={"completedSeconds": 3600},
+    )
+    put_in(job, "raise", None, None)
+    with job.running("--until-empty") as run:
+        run.await_end()
+    finished = job.sql("select id, attempts, state::text from striped.unit order by finished_at, id")
+    assert [(row[0], row[2]) for row in finished] == [(1, "dead"), (2, "done"), (3, "done")]
+    assert finished[0][1] == 3
