@@ -1,7 +1,8 @@
 """What stands still costs: a unit and a resource that wait, an idle worker, and a job whose workers are idle.
 
-Run by `scripts/bench cost`. Embedded engines; bytes are with indexes, as Postgres reports them after the load; memory
-is the proportional share (PSS) of a worker's two processes, so that pages shared with others count in part.
+Run by `scripts/bench cost`. Embedded engines; bytes are as Postgres reports them after the load: with indexes, of which
+`index_bytes` are a part. Memory is the proportional share (PSS) of a worker's two processes, so that pages shared with
+others count in part.
 """
 
 import time
@@ -34,7 +35,8 @@ def bytes_each(pool: PoolAdmin) -> dict[str, Any]:
     pool.conn.execute("vacuum striped.wake")
     row: dict[str, Any] = {"units": UNITS, "resources": RESOURCES}
     for name, table, count in (("unit", "unit", UNITS), ("resource", "stripe", RESOURCES)):
-        row[f"bytes_a_{name}"] = round(one_value(pool, f"select pg_total_relation_size('striped.{table}')") / count)
+        for what, size in (("bytes", "pg_total_relation_size"), ("index_bytes", "pg_indexes_size")):
+            row[f"{what}_a_{name}"] = round(one_value(pool, f"select {size}('striped.{table}')") / count)
     pool.clear(job_id)
     return row
 
