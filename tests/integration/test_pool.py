@@ -388,6 +388,23 @@ def test_a46_retention_removes_all_that_is_expired_in_one_pass(db: psycopg.Conne
     assert count(db, "select count(*) from striped.unit") == 200
 
 
+def test_retention_keeps_up_where_more_expires_than_one_pass_removes(
+    db: psycopg.Connection, fresh_database: str
+) -> None:
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        db.execute(
+            "insert into striped.unit (job_id, resource, state, finished_at)"
+            " select %s, 'a', 'done', now() - interval '100 s' from generate_series(1, 10001) n",
+            [job_id],
+        )
+        db.execute("update striped.job set cleaned_at = '-infinity'")
+        for left in (1, 0):
+            await pool.upkeep(job_id)
+            assert count(db, "select count(*) from striped.unit") == left
+
+    play(fresh_database, scene, replace(JOB, completed_seconds=50))
+
+
 @pytest.mark.acceptance("A10")
 def test_a10_clear_removes_units_and_leases_and_the_workers_go_on(db: psycopg.Connection, fresh_database: str) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:

@@ -110,11 +110,14 @@ begin
 end
 $$;
 
--- Removes what has been kept for as long as it should be: at most every 30 s, at most 10,000 rows of a kind at once.
+-- Removes what has been kept for as long as it should be: at most every 30 s, at most 10,000 rows of a kind at once. Where that was not
+-- all, the next upkeep goes on with it.
 create or replace function @extschema@.clean(p_job int) returns void language plpgsql as $$
 declare
     j @extschema@.job;
     bound constant int := 10000;
+    units int;
+    ids int;
 begin
     update @extschema@.job set cleaned_at = clock_timestamp()
     where id = p_job and cleaned_at < clock_timestamp() - interval '30 seconds' returning * into j;
@@ -125,8 +128,13 @@ begin
         select id from @extschema@.unit where job_id = p_job and finished_at is not null and finished_at <= clock_timestamp()
             - make_interval(secs => case state when 'done' then j.completed_seconds else j.dead_seconds end)
         order by finished_at limit bound));
+    get diagnostics units = row_count;
     delete from @extschema@.dedup where (job_id, dedup_id) in (
         select job_id, dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= clock_timestamp() limit bound);
+    get diagnostics ids = row_count;
+    if units = bound or ids = bound then
+        update @extschema@.job set cleaned_at = '-infinity' where id = p_job;
+    end if;
 end
 $$;
 
