@@ -64,12 +64,15 @@ class Reconciler:
 
     def _decide(self, memory: Memory, job: StripedJob, backlog: Backlog | None, *, blocked: bool) -> float | None:
         """Decide on the number of workers; returns when to decide again."""
+        is_first = memory.scale is None
         if memory.scale is None:  # a new operator: as many as there are
             there = self.observed.deployments.get(memory.key, {}).get("spec", {}).get("replicas", 0)
             memory.scale = Scale(there)
         if blocked:
             memory.scale = Scale(0)
             return None
+        if is_first and memory.scale.workers:
+            return 0.0  # not fewer before its pool was asked once which of them are idle
         if backlog is None and memory.scale.workers == 0:
             return None  # Invariant: no worker before the pool is migrated and the job is in it
         numbers = backlog.status if backlog else None
