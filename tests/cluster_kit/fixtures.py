@@ -91,21 +91,27 @@ class RunningCluster:
     kubectl: Program
     helm: Program
 
+    def on_node(self, script: str) -> str:
+        """Run a shell script as root on the node: a container of kind's, or this machine."""
+        node = self.nodes()[-1]
+        command = ["docker", "exec", node, "sh", "-ec", script] if self.provider == "kind" else ["sh", "-ec", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def nodes(self) -> list[str]:
+        """Give the names of the nodes, those that take pods last."""
+        found = self.kubectl.json("get", "nodes")["items"]
+        return [one["metadata"]["name"] for one in sorted(found, key=lambda one: "taints" not in one["spec"])]
+
 
 @dataclass(frozen=True)
 class PoolInCluster:
-    """Postgres and Redis in the test's namespace. URLs are those of pods; the Secret has them under these names."""
+    """Postgres and Redis in a namespace. URLs are those of pods; the Secret has them under these names."""
 
     postgres: str
     redis: str
     secret: str
-    kubectl: Program
-
-    @contextlib.contextmanager
-    def postgres_here(self) -> Iterator[str]:
-        """Give a URL that works from this process."""
-        with self.kubectl.forwarded("service/postgres", 5432) as port:
-            yield self.postgres.replace("@postgres:5432", f"@127.0.0.1:{port}")
 
 
 def kit(*words: str) -> subprocess.CompletedProcess[str]:
@@ -166,14 +172,21 @@ def images(node: RunningCluster) -> list[str]:
     return made.stdout.split()
 
 
-@pytest.fixture
-def namespace(cluster: RunningCluster) -> Iterator[str]:
+@contextlib.contextmanager
+def new_namespace(cluster: RunningCluster) -> Iterator[str]:
+    """Have a namespace, and nothing of it afterwards."""
     name = f"test-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     try:
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=true", seconds=180)
+
+
+@pytest.fixture
+def namespace(cluster: RunningCluster) -> Iterator[str]:
+    with new_namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture
@@ -189,9 +202,16 @@ def helm(cluster: RunningCluster, namespace: str) -> Program:
 
 
 def database(
-    name: str, image: str, *, port: int, data: str, ready: Sequence[str], env: dict[str, str]
+    name: str,
+    image: str,
+    *,
+    port: int,
+    data: str,
+    ready: Sequence[str],
+    env: dict[str, str],
+    volume: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Describe a database of one pod, with its data in an emptyDir, behind a Service of its name."""
+    """Describe a database of one pod behind a Service of its name; its data goes with the pod, without a `volume`."""
     labels = {"app": name}
     container = {
         "name": name,
@@ -221,7 +241,7 @@ def database(
             "fsGroup": 999,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumes": [{"name": "data"} | (volume or {"emptyDir": {}})],
     }
     return [
         {
@@ -244,10 +264,8 @@ def database(
     ]
 
 
-@pytest.fixture
-def pool_in_cluster(kubectl: Program, images: list[str]) -> PoolInCluster:
-    """Start Postgres and Redis in the test's namespace, and wait until they are ready."""
-    assert {POSTGRES.name, REDIS.name} <= set(images)
+def start_databases(kubectl: Program, volume: dict[str, Any] | None = None) -> PoolInCluster:
+    """Start Postgres, with its data in `volume`, and Redis, and wait until they are ready."""
     password = secrets.token_hex(8)
     urls = {"postgres": f"postgresql://postgres:{password}@postgres:5432/postgres", "redis": "redis://redis:6379/0"}
     secret = {
@@ -263,12 +281,13 @@ def pool_in_cluster(kubectl: Program, images: list[str]) -> PoolInCluster:
         data="/var/lib/postgresql",
         ready=["pg_isready", "-h", "127.0.0.1", "-U", "postgres"],
         env={"POSTGRES_PASSWORD": password, "PGDATA": "/var/lib/postgresql/data"},
+        volume=volume,
     )
     redis = database("redis", REDIS.name, port=6379, data="/data", ready=["redis-cli", "ping"], env={})
     kubectl.apply(secret, *postgres, *redis)
     for name in ("postgres", "redis"):
         kubectl("rollout", "status", f"deployment/{name}", f"--timeout={WAIT_SECONDS}s")
-    return PoolInCluster(urls["postgres"], urls["redis"], "databases", kubectl)
+    return PoolInCluster(urls["postgres"], urls["redis"], "databases")
 
 
 def await_(what: str, is_so: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:

@@ -8,7 +8,7 @@ from tests.cluster_kit.fixtures import await_
 from tests.cluster_kit.images import WORKER
 
 if TYPE_CHECKING:
-    from tests.cluster_kit.fixtures import PoolInCluster, Program
+    from tests.support.pods import Site
 
 SCRIPT = """
 import os, socket, time
@@ -22,12 +22,10 @@ time.sleep(600)
 """
 
 
-def test_a_restricted_deployment_reaches_the_databases_by_name(
-    kubectl: Program, namespace: str, pool_in_cluster: PoolInCluster
-) -> None:
-    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+def test_a_restricted_deployment_reaches_the_databases_by_name(site: Site) -> None:
+    kubectl = site.kubectl
     env = [
-        {"name": key.upper(), "valueFrom": {"secretKeyRef": {"name": pool_in_cluster.secret, "key": key}}}
+        {"name": key.upper(), "valueFrom": {"secretKeyRef": {"name": site.databases.secret, "key": key}}}
         for key in ("postgres", "redis")
     ]
     container = {
@@ -66,7 +64,6 @@ def test_a_restricted_deployment_reaches_the_databases_by_name(
     address = kubectl("get", "service", "postgres", "-o", "jsonpath={.spec.clusterIP}")
     assert logs.splitlines() == [f"resolved {address}", "postgres 42", "redis True"]
     assert kubectl("exec", "deployment/probe", "--", "id", "-u").strip() == "10001"
-    with pool_in_cluster.postgres_here() as url:
-        assert "127.0.0.1" in url
+    assert site.one("select 6 * 7") == 42  # from here, by a port-forward
     kubectl("delete", "deployment", "probe")
     await_("its pods are gone", lambda: kubectl("get", "pods", "-l", "app=probe", "-o", "name") == "")
