@@ -7,8 +7,7 @@ from stripedjob.pool.errors import PoolError
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator import manifests
 from stripedjob_operator.cluster import Cluster
-from stripedjob_operator.memory import Memory
-from stripedjob_operator.observed import Observed, Raw
+from stripedjob_operator.observed import Observed, Raw, key_of
 from stripedjob_operator.pools import Pools
 from stripedjob_operator.secrets import SecretError
 
@@ -33,7 +32,7 @@ class Cleanup:
             others = [one for one in finalizers if one != FINALIZER]
             await self._set_finalizers(raw, others + [FINALIZER] * wanted)
 
-    async def clean_up(self, raw: Raw, memory: Memory) -> float | None:
+    async def clean_up(self, raw: Raw, job: StripedJob | None) -> float | None:
         """Remove what a deleted StripedJob has in its pool, where that was asked for; returns when to try again.
 
         Its Deployments go first; the rest of its objects go by their ownerReferences.
@@ -41,13 +40,13 @@ class Cleanup:
         finalizers = raw["metadata"].get("finalizers", [])
         if FINALIZER not in finalizers:
             return None
-        job = memory.job
+        key = key_of(raw)
         since = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(raw["metadata"]["deletionTimestamp"])
         if job is not None:
             for name in (manifests.child_name(job), manifests.delegator_name(job)):
-                await self.cluster.delete("Deployment", (memory.key[0], name))
+                await self.cluster.delete("Deployment", (key[0], name))
             try:
-                await self.pools.clear(memory.key, job)
+                await self.pools.clear(key, job)
             except (PoolError, SecretError) as error:
                 if since.total_seconds() < CLEANUP_SECONDS_MAX:
                     return CLEANUP_RETRY_SECONDS

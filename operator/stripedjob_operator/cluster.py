@@ -67,6 +67,9 @@ class Cluster:
         """Log in: with the pod's ServiceAccount, else with the kubeconfig."""
         configuration = Configuration()
         configuration.connection_pool_maxsize = CONNECTIONS_MAX
+        configuration.client_session_kwargs = {
+            "trust_env": False
+        }  # as kopf: else two threads look for a proxy each time
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:

@@ -12,6 +12,8 @@ from stripedjob_operator.observed import OWN, Key, Observed, Raw, key_of, owner_
 STREAM_SECONDS = 25  # a watch is renewed so often, so that one that has stalled is noticed soon
 DEPLOYMENTS = ("apps", "v1", "deployments")
 PODS = ("", "v1", "pods")
+OBJECTS_AT_ONCE = 25  # of a list; they are dear as they come, and what is kept of them is little
+IDLE_SECONDS = 0.1  # for so long kopf keeps an object at hand after its last event
 INACTIVE_SECONDS = 40.0  # a watch that says nothing for longer, not even goodbye, has stalled
 Seen = Callable[[Key, Raw], bool]
 Gone = Callable[[Key, Raw], None]
@@ -63,7 +65,8 @@ def settings() -> kopf.OperatorSettings:
     made.scanning.disabled = True
     made.watching.server_timeout = STREAM_SECONDS
     made.watching.inactivity_timeout = INACTIVE_SECONDS
-    made.watching.chunk_size = 500
+    made.watching.chunk_size = OBJECTS_AT_ONCE
+    made.queueing.idle_timeout = IDLE_SECONDS
     made.networking.request_timeout = 30
     selector = ",".join(f"{key}={value}" for key, value in OWN.items())
     made.watching.label_selectors[DEPLOYMENTS] = selector

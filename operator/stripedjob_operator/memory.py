@@ -7,20 +7,22 @@ from dataclasses import dataclass, field
 
 from stripedjob.scaling import Scale
 from stripedjob.spec.load import SpecError, check
-from stripedjob.spec.model import StripedJob
+from stripedjob.spec.model import API_VERSION, KIND, StripedJob
 from stripedjob_operator.observed import Key, Problem, Raw
+
+READ_METADATA = ("namespace", "name", "generation")
+PoolName = tuple[str, ...]  # what tells a pool apart: namespace, job type, and where it is
 
 
 @dataclass(slots=True)
 class Memory:
-    """One StripedJob: what it says, and what was last decided and made for it."""
+    """One StripedJob: what was last decided and made for it. What it says is read again at each look: see `read`."""
 
     key: Key
     uid: str
     created: str
     generation: int = -1
-    job: StripedJob | None = None
-    invalid: Problem | None = None
+    pool: PoolName | None = None
     scale: Scale | None = None
     applied: dict[str, tuple[str, int]] = field(default_factory=dict)  # Deployment → digest and generation
     children: dict[str, str] | None = None  # kind → digest of the other objects
@@ -36,16 +38,26 @@ class Memory:
         return self.created, self.uid
 
 
+def read(raw: Raw) -> tuple[StripedJob | None, Problem | None]:
+    """Read a StripedJob, or say why that cannot be done. It takes some microseconds; to keep it would take 8 KB."""
+    metadata = {name: raw["metadata"][name] for name in READ_METADATA}
+    data = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": json.loads(raw["spec"])}
+    try:
+        return check(data), None
+    except SpecError as error:
+        return None, Problem("InvalidSpec", str(error))
+
+
 @dataclass(slots=True)
 class Memories:
     """All StripedJobs. `wake` is told which are to be looked at since another has changed."""
 
     wake: Callable[[Key], None]
     _known: dict[Key, Memory] = field(default_factory=dict)
-    _rivals: dict[tuple[str, str], set[Key]] = field(default_factory=dict)  # by namespace and job type
+    _rivals: dict[PoolName, set[Key]] = field(default_factory=dict)
 
-    def of(self, key: Key, raw: Raw) -> Memory:
-        """Give the memory of a StripedJob, with what it says now."""
+    def of(self, key: Key, raw: Raw, job: StripedJob | None) -> Memory:
+        """Give the memory of a StripedJob. `job`: what it says now, where that can be read."""
         metadata = raw["metadata"]
         memory = self._known.get(key)
         if memory is None or memory.uid != metadata["uid"]:
@@ -53,52 +65,47 @@ class Memories:
             memory = self._known[key] = Memory(key, metadata["uid"], metadata["creationTimestamp"])
         if memory.generation != metadata["generation"]:
             memory.generation = metadata["generation"]
-            self._read(memory, raw)
+            self._join(memory, _pool_of(job) if job else None)
         return memory
 
     def forget(self, key: Key) -> None:
         """Forget a StripedJob that is gone."""
         memory = self._known.pop(key, None)
         if memory is not None:
-            self._leave(memory)
+            self._join(memory, None)
 
     def rival(self, memory: Memory) -> Problem | None:
         """Say whether an older StripedJob has the same pool: the younger of two does not run."""
-        if memory.job is None:
+        if memory.pool is None:
             return None
-        for other in (self._known[key] for key in self._rivals[_pool_of(memory.job)] - {memory.key}):
-            if other.job is not None and other.job.spec.pool == memory.job.spec.pool and other.age < memory.age:
-                message = f'StripedJob "{other.key[1]}" is older and has the same pool (jobType {memory.job.job_type})'
+        for other in (self._known[key] for key in self._rivals[memory.pool]):
+            if other.age < memory.age:
+                message = f'StripedJob "{other.key[1]}" is older and has the same pool (jobType {memory.pool[1]})'
                 return Problem("PoolConflict", f"{message}; give this one another spec.jobType")
         return None
 
-    def _read(self, memory: Memory, raw: Raw) -> None:
-        self._leave(memory)
-        memory.job, memory.invalid = None, None
-        try:
-            whole = {name: part for name, part in raw.items() if name != "status"}
-            job = check(whole | {"spec": json.loads(raw["spec"])})
-        except SpecError as error:
-            memory.invalid = Problem("InvalidSpec", str(error))
+    def _join(self, memory: Memory, pool: PoolName | None) -> None:
+        """Have it among those of its pool; those of the pool that it leaves or joins are looked at."""
+        if pool == memory.pool:
             return
-        memory.job = job
-        rivals = self._rivals.setdefault(_pool_of(job), set())
-        self._wake(rivals)
-        rivals.add(memory.key)
-
-    def _leave(self, memory: Memory) -> None:
-        if memory.job is None:
-            return
-        rivals = self._rivals[_pool_of(memory.job)]
-        rivals.discard(memory.key)
-        self._wake(rivals)
-        if not rivals:
-            del self._rivals[_pool_of(memory.job)]
+        if memory.pool is not None:
+            rivals = self._rivals[memory.pool]
+            rivals.discard(memory.key)
+            self._wake(rivals)
+            if not rivals:
+                del self._rivals[memory.pool]
+        memory.pool = pool
+        if pool is not None:
+            rivals = self._rivals.setdefault(pool, set())
+            self._wake(rivals)
+            rivals.add(memory.key)
 
     def _wake(self, keys: set[Key]) -> None:
         for key in keys:
             self.wake(key)
 
 
-def _pool_of(job: StripedJob) -> tuple[str, str]:
-    return job.metadata.namespace, job.job_type
+def _pool_of(job: StripedJob) -> PoolName:
+    ref = job.spec.pool.secret_ref
+    where = (ref.name, ref.key) if ref else ()
+    return job.metadata.namespace, job.job_type, job.spec.pool.sql_schema, *where

@@ -16,6 +16,10 @@ NAME_LABEL = "app.kubernetes.io/name"
 DELEGATOR = "stripedjob-delegator"  # its value on the delegator's Deployment and pod
 OWN = {"app.kubernetes.io/managed-by": "stripedjob-operator"}  # on everything that the operator makes
 ECHO_SECONDS_MAX = 120.0  # how long a watch may take to tell of our own write
+KEPT_JOB_METADATA = (
+    *("namespace", "name", "uid", "resourceVersion", "generation"),
+    *("creationTimestamp", "deletionTimestamp", "finalizers"),
+)
 KEPT_METADATA = ("uid", "resourceVersion", "generation", "annotations")  # of a Deployment
 KEPT_STATUS = ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas")
 WAITING_PROBLEMS = {
@@ -58,7 +62,7 @@ class Observed:
     def job_seen(self, raw: Raw, *, written: bool = False) -> bool:
         """Take a StripedJob; False: nothing new. `written`: it is the answer to our own write.
 
-        Its spec is kept as text, which is small, since it is read once a generation.
+        Of its metadata, what is asked for is kept. Its spec and status are kept as text, which is small.
         """
         key, version = key_of(raw), version_of(raw)
         known = self.jobs.get(key)
@@ -69,7 +73,11 @@ class Observed:
                 self._echoes.setdefault(key, (version, time.monotonic()))
         elif key in self._echoes and version >= self._echoes[key][0]:
             del self._echoes[key]
-        kept = {**raw, "metadata": _without_managed_fields(raw), "spec": json.dumps(raw.get("spec", {}))}
+        kept = {
+            "metadata": _kept(raw["metadata"], KEPT_JOB_METADATA),
+            "spec": json.dumps(raw.get("spec", {})),
+            "status": json.dumps(raw.get("status", {})),
+        }
         return _take(self.jobs, key, kept)
 
     def job_gone(self, key: Key, _: Raw) -> None:
@@ -80,7 +88,7 @@ class Observed:
     def deployment_seen(self, key: Key, raw: Raw) -> bool:
         """Take of a Deployment what is asked for; False: nothing new."""
         kept = {
-            "metadata": {name: value for name, value in raw["metadata"].items() if name in KEPT_METADATA},
+            "metadata": _kept(raw["metadata"], KEPT_METADATA),
             "spec": {"replicas": raw["spec"]["replicas"]},
             "status": {name: raw.get("status", {}).get(name, 0) for name in KEPT_STATUS},
         }
@@ -145,8 +153,8 @@ def _take(known: dict[Key, Raw], key: Key, raw: Raw) -> bool:
     return True
 
 
-def _without_managed_fields(raw: Raw) -> Raw:
-    return {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+def _kept(metadata: Raw, names: tuple[str, ...]) -> Raw:
+    return {name: metadata[name] for name in names if name in metadata}
 
 
 def read_pod(raw: Raw) -> Pod:

@@ -1,6 +1,7 @@
 """The operator as a whole: its endpoints, its turn as leader, and the loops that run while it leads."""
 
 import asyncio
+import ctypes
 import signal
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from stripedjob_operator.secrets import Secrets
 from stripedjob_operator.settings import OperatorSettings
 
 LOOKS_AT_ONCE = 12
+TRIM_SECONDS = 10.0
 BEAT_SECONDS = 1.0
 BEAT_SECONDS_MAX = 30.0
 RESYNC_SECONDS = 300.0  # every StripedJob is looked at so often, event or not
@@ -54,6 +56,14 @@ class OperatorHealth:
             await asyncio.sleep(BEAT_SECONDS)
 
 
+async def trim_forever() -> None:
+    """Give memory that was freed back to the system, which glibc does not do by itself: 10 to 20 MB after imports."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    while trim:
+        trim(0)
+        await asyncio.sleep(TRIM_SECONDS)
+
+
 async def run(settings: OperatorSettings) -> bool:
     """Work until told to end; False: the Lease was lost."""
     health = OperatorHealth()
@@ -63,6 +73,7 @@ async def run(settings: OperatorSettings) -> bool:
     with serving(health, settings.port):
         async with Cluster.connect(health.registry) as cluster:
             beating = asyncio.create_task(health.beat_forever())
+            trimming = asyncio.create_task(trim_forever())
             stopped = asyncio.create_task(told.wait())
             leading = asyncio.create_task(
                 lead(
@@ -77,7 +88,7 @@ async def run(settings: OperatorSettings) -> bool:
                 await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 return await leading if leading.done() else True
             finally:
-                for task in (beating, stopped, leading):
+                for task in (beating, trimming, stopped, leading):
                     task.cancel()
 
 

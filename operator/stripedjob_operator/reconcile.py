@@ -8,7 +8,7 @@ from stripedjob.spec.model import StripedJob
 from stripedjob_operator.apply import Applier
 from stripedjob_operator.backlog import Backlog
 from stripedjob_operator.cleanup import Cleanup
-from stripedjob_operator.memory import Memories, Memory
+from stripedjob_operator.memory import Memories, Memory, read
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.pools import Pools, fire, settle
 from stripedjob_operator.reporter import Reporter
@@ -37,10 +37,11 @@ class Reconciler:
         if raw is None:
             self._forget(key)
             return None
-        memory = self.memories.of(key, raw)
+        job, problem = read(raw)
+        memory = self.memories.of(key, raw, job)
         if "deletionTimestamp" in raw["metadata"]:
-            return await self.cleanup.clean_up(raw, memory)
-        job, problem = memory.job, memory.invalid or self.memories.rival(memory)
+            return await self.cleanup.clean_up(raw, job)
+        problem = problem or self.memories.rival(memory)
         if job is None:
             return await self.reporter.report(raw, memory, View(None, memory.generation, invalid=problem))
         await self.cleanup.keep_finalizer(raw, job)
@@ -58,7 +59,7 @@ class Reconciler:
             if is_new and backlog:  # now that its numbers are known
                 again = 0.0
         view = self.reporter.view(
-            memory, backlog, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
+            memory, job, backlog, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
         )
         return _sooner(again, await self.reporter.report(raw, memory, view))
 

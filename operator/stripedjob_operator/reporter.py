@@ -1,9 +1,11 @@
 """The user's part of a look at a StripedJob: its status and Events. Numbers alone are written at a bounded rate."""
 
 import datetime as dt
+import json
 import time
 from dataclasses import dataclass
 
+from stripedjob.spec.model import StripedJob
 from stripedjob_operator import status
 from stripedjob_operator.backlog import Backlog
 from stripedjob_operator.cluster import Cluster
@@ -26,7 +28,7 @@ class Reporter:
 
     async def report(self, raw: Raw, memory: Memory, view: status.View) -> float | None:
         """Write the status, once and only where it has changed; returns when to look again where it was put off."""
-        old = raw.get("status", {})
+        old = json.loads(raw["status"])
         new = status.status(view, old, _now())
         patch = status.patch(new, old)
         if patch is None:
@@ -45,6 +47,7 @@ class Reporter:
     def view(
         self,
         memory: Memory,
+        job: StripedJob,
         backlog: Backlog | None,
         *,
         invalid: Problem | None,
@@ -60,7 +63,7 @@ class Reporter:
         generation = deployment.get("metadata", {}).get("generation", 0)
         followed = state.get("observedGeneration", 0) >= generation and state.get("updatedReplicas", 0) >= replicas
         return status.View(
-            memory.job,
+            job,
             memory.generation,
             invalid=invalid,
             pool=pool,
