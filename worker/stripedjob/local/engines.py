@@ -81,9 +81,7 @@ def _enter(name: EngineName, home: Path, *, temporary: bool) -> tuple[int, str]:
     users = None
     try:
         users = _take(home / USERS_LOCK, f"{name} has been stopping in {home}", shared=True)
-        if not filelock.is_held(home / KEEPER_LOCK):
-            _start_keeper(name, home, temporary=temporary)
-        return users, _await_url(name, home)
+        return users, _find_or_start(name, home, temporary=temporary)
     except BaseException:
         if users is not None:
             os.close(users)
@@ -92,6 +90,16 @@ def _enter(name: EngineName, home: Path, *, temporary: bool) -> tuple[int, str]:
         raise
     finally:
         os.close(start)
+
+
+def _find_or_start(name: EngineName, home: Path, *, temporary: bool) -> str:
+    url = _await_url(home)
+    if url is None:  # there is no keeper, or none any more: the engine of the last one has died
+        _start_keeper(name, home, temporary=temporary)
+        url = _await_url(home)
+    if url is None:
+        raise _failure(name, home)
+    return url
 
 
 def _take(path: Path, what_goes_on: str, *, shared: bool) -> int:
@@ -115,16 +123,22 @@ def _start_keeper(name: EngineName, home: Path, *, temporary: bool) -> None:
         )
 
 
-def _await_url(name: EngineName, home: Path) -> str:
+def _await_url(home: Path) -> str | None:
+    """Wait until the keeper says where its engine takes clients; None where there is no keeper, or it ends before."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while filelock.is_held(home / KEEPER_LOCK) and time.monotonic() < deadline:
         with suppress(FileNotFoundError):
             return (home / URL_FILE).read_text()
         time.sleep(POLL_SECONDS)
-    with suppress(OSError):
+    return None
+
+
+def _failure(name: EngineName, home: Path) -> EngineError:
+    try:
         reason = (home / KEEPER_LOG).read_text(errors="replace").strip()
-        raise EngineError(f"the embedded {name} did not start: {reason or 'its keeper ended without a word'}")
-    raise EngineError(f"the embedded {name} did not start, and its directory {home} has gone")
+    except OSError:
+        return EngineError(f"the embedded {name} did not start, and its directory {home} has gone")
+    return EngineError(f"the embedded {name} did not start: {reason or 'its keeper ended without a word'}")
 
 
 def _await_end(home: Path) -> None:
