@@ -87,9 +87,8 @@ class Database:
     def _work(self, work: Callable[[PoolAdmin], T]) -> T:
         if self._admin is None:
             self._admin = self._stack.enter_context(PoolAdmin.open(self.url, self.schema))
-            applied = (
-                self._admin.migrate()
-            )  # Invariant: before any worker that needs it, since workers start after `apply`
+            # Invariant: before any worker that needs it, since workers start after `apply`.
+            applied = self._admin.migrate()
             if applied:
                 logger.info("migrated", extra={"schema": self.schema, "versions": applied})
         return work(self._admin)

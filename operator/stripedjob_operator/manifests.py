@@ -13,9 +13,8 @@ from stripedjob_operator.observed import DELEGATOR, JOB_LABEL, NAME_LABEL, OWN, 
 CONTAINER = "worker"
 PORT = 8080
 GRACE_SECONDS = 15  # on top of drainSeconds, before a pod is killed
-CHILDREN_ANNOTATION = (
-    "striped.dev/children"  # kind → digest of what was applied, so that a new operator need not apply it again
-)
+# kind → digest of what was applied, so that a new operator need not apply it again
+CHILDREN_ANNOTATION = "striped.dev/children"
 SECRETS_ANNOTATION = "striped.dev/secrets"  # digest of the Secrets' versions: a changed Secret rolls the pods
 OTHER_KINDS = {"ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
 MERGE_KEYS = {  # how Kubernetes itself merges these lists
@@ -183,33 +182,6 @@ def _without(container: Any, names: set[str]) -> Any:
 
 
 def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
-    env: list[dict[str, Any]] = [
-        {"name": "STRIPEDJOB_SPEC", "value": worker_spec(job)},
-        {"name": "STRIPEDJOB_WORKER", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-        {"name": "STRIPEDJOB_PORT", "value": str(PORT)},
-    ]
-    if job.spec.pool.secret_ref:
-        env.append(_from_secret("STRIPEDJOB_POSTGRES_URL", job.spec.pool.secret_ref))
-    if job.spec.lock.secret_ref:
-        env.append(_from_secret("STRIPEDJOB_LOCK_URL", job.spec.lock.secret_ref))
-    worker = {
-        "name": CONTAINER,
-        "image": making.image,
-        "imagePullPolicy": "IfNotPresent",
-        "env": env,
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "startupProbe": _probe("/livez", period=1, failures=120),
-        "livenessProbe": _probe("/livez", period=10, failures=6),
-        "readinessProbe": _probe("/readyz", period=2, failures=3),
-        "terminationMessagePolicy": "FallbackToLogsOnError",  # the error becomes a condition
-        "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -223,15 +195,45 @@ def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
         "terminationGracePeriodSeconds": job.spec.drain_seconds + GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "topologySpreadConstraints": [spread],
-        "containers": [worker],
+        "containers": [_container(job, making)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
-    for least, name in making.priority_classes:
-        if job.spec.importance >= least:
-            spec["priorityClassName"] = name
-            break
+    classes = (name for least, name in making.priority_classes if job.spec.importance >= least)
+    if priority_class := next(classes, None):
+        spec["priorityClassName"] = priority_class
     annotations = {SECRETS_ANNOTATION: making.secrets_version}
     return {"metadata": {"labels": selector(job) | OWN, "annotations": annotations}, "spec": spec}
+
+
+def _container(job: StripedJob, making: Making) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": making.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": _env(job),
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": _probe("/livez", period=1, failures=120),
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, failures=3),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the error becomes a condition
+        "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def _env(job: StripedJob) -> list[dict[str, Any]]:
+    env: list[dict[str, Any]] = [
+        {"name": "STRIPEDJOB_SPEC", "value": worker_spec(job)},
+        {"name": "STRIPEDJOB_WORKER", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+        {"name": "STRIPEDJOB_PORT", "value": str(PORT)},
+    ]
+    urls = {"STRIPEDJOB_POSTGRES_URL": job.spec.pool.secret_ref, "STRIPEDJOB_LOCK_URL": job.spec.lock.secret_ref}
+    return env + [_from_secret(name, ref) for name, ref in urls.items() if ref]
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
