@@ -194,6 +194,8 @@ def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
         # No preStop: SIGTERM is what begins the drain, and nothing is routed to a worker that could come late.
         "terminationGracePeriodSeconds": job.spec.drain_seconds + GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        # The kernel keeps SIGTERM from a process 1 without a handler: a worker ended while it starts would go on.
+        "shareProcessNamespace": True,
         "topologySpreadConstraints": [spread],
         "containers": [_container(job, making)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],

@@ -19,6 +19,7 @@ UNITS, RESOURCES, UNIT_SECONDS = 900, 90, 0.02  # 6 s of work at the least
 CLAIM_SECONDS = 1.5  # in which an idle worker takes what is there
 RECOVERED_SECONDS = 60
 HAND_OVER_SECONDS = 20
+ENDED_SECONDS = 20  # well within the grace period
 KILL_POD = """
 for process in $(grep -ls -e '{uid}' -e '{slice}' /proc/[0-9]*/cgroup | cut -d/ -f3); do
     kill -9 $process || true
@@ -170,3 +171,19 @@ def test_logs_and_metrics_say_what_happened(busy: PodJob) -> None:
 def scrape(site: Site, pod: str) -> str:
     with site.kubectl.forwarded(pod, 8080) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         return str(page.read().decode())
+
+
+def test_a_worker_that_is_told_to_end_while_it_starts_ends(busy: PodJob) -> None:
+    kubectl, crashed = busy.site.kubectl, busy.numbers()["total_crashed"]
+    kubectl("delete", "pod", busy.pods()[0]["metadata"]["name"])
+    started = "{.status.containerStatuses[0].state.running}"
+    (new,) = await_("a new one", lambda: [pod for pod in busy.pods() if not is_ready(pod)], 30)
+    name = new["metadata"]["name"]
+    await_("it has begun", lambda: kubectl("get", "pod", name, "-o", f"jsonpath={started}"), 30)
+    kubectl("delete", "pod", name, "--wait=false")
+    kubectl("wait", "--for=delete", f"pod/{name}", f"--timeout={ENDED_SECONDS}s")
+    assert busy.numbers()["total_crashed"] == crashed
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(one.get("ready") for one in pod["status"].get("containerStatuses", []))

@@ -203,6 +203,7 @@ def test_the_pod_drains_is_probed_and_spread() -> None:
         "liveness": "/livez",
         "readiness": "/readyz",
     }
+    assert spec["shareProcessNamespace"] is True
     (spread,) = spec["topologySpreadConstraints"]
     assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
     assert spread["labelSelector"] == {"matchLabels": LABELS}
