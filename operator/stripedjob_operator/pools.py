@@ -102,7 +102,8 @@ async def fire(memory: Memory, job: StripedJob, database: Database) -> float | N
         units = await database.call(lambda admin: admin.fire(job_id, schedule_key(schedule), due, query))
     except PoolError as error:
         memory.fire_again_at = time.monotonic() + SCHEDULE_RETRY_SECONDS
-        memory.schedule_problem = Problem("ScheduleFailed", f"spec.schedule.enqueue.sql: {error}")
+        if not database.problem:  # else it is not the query's
+            memory.schedule_problem = Problem("ScheduleFailed", f"spec.schedule.enqueue.sql: {error}")
         return SCHEDULE_RETRY_SECONDS
     memory.fired, memory.schedule_problem = due, None
     if units is not None:

@@ -13,6 +13,7 @@ from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
 
+POOL_PENDING = Problem("PoolPending", "the pool has not been read yet")
 RATE_DIGITS = 2
 
 
@@ -112,8 +113,7 @@ def conditions(view: View) -> list[Condition]:
             _set_aside("UnitsDead", view.numbers.dead, f"out of attempts: stripedjob retry, StripedJob {name}"),
         ]
     if view.job.spec.schedule:
-        words = _words(view.schedule) if view.schedule else ("Scheduled", f"by {view.job.spec.schedule.cron}")
-        found.append(Condition("ScheduleWorks", view.schedule is None, *words))
+        found.append(_schedule(view, view.job.spec.schedule.cron))
     return found
 
 
@@ -151,7 +151,7 @@ def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
 def _ready(view: View) -> Condition:
     problem = view.apply or view.pool or view.lock
     if view.numbers is None:
-        problem = problem or Problem("PoolPending", "the pool has not been read yet")
+        problem = problem or POOL_PENDING
     if not view.rolled_out:
         problem = problem or Problem("RollingOut", "the workers are being replaced")
     if view.desired and not view.ready:
@@ -185,7 +185,7 @@ def _pool(view: View) -> Condition:
     if view.pool:
         return Condition("PoolReachable", False, *_words(view.pool))
     if view.numbers is None:
-        return Condition("PoolReachable", None, "PoolPending", "it has not been read yet")
+        return Condition("PoolReachable", None, *_words(POOL_PENDING))
     return Condition("PoolReachable", True, "Reachable", "Postgres answers")
 
 
@@ -195,6 +195,14 @@ def _lock(view: View) -> Condition:
     assert view.job is not None  # noqa: S101 - conditions() has looked
     where = f"{view.job.spec.lock.backend} answers" if view.job.spec.lock.secret_ref else "locks are in the pool"
     return Condition("LockReachable", True, "Reachable", where)
+
+
+def _schedule(view: View, cron: str) -> Condition:
+    if view.schedule:
+        return Condition("ScheduleWorks", False, *_words(view.schedule))
+    if view.numbers is None:  # units are enqueued in the pool
+        return Condition("ScheduleWorks", None, *_words(view.pool or POOL_PENDING))
+    return Condition("ScheduleWorks", True, "Scheduled", f"by {cron}")
 
 
 def _limited(view: View) -> Condition:

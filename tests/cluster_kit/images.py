@@ -32,12 +32,16 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # of this machine: a 
 
 @dataclass(frozen=True)
 class Image:
-    """One image. `inputs`: what of the checkout goes into it. `official`: what kind takes in its place."""
+    """One image. `inputs`: what of the checkout goes into it. `official`: what kind takes in its place.
+
+    `base`: the image, before it in `ALL`, that it is built on.
+    """
 
     name: str
     dockerfile: Path
     inputs: tuple[str, ...] = ()
     official: str = ""
+    base: Image | None = None
 
     @property
     def context(self) -> Path:
@@ -46,7 +50,8 @@ class Image:
     @property
     def digest(self) -> str:
         """Hash what it is built from."""
-        content = hashlib.sha256(repr((self.name, platform.machine(), SUITE, BASE_PACKAGES)).encode())
+        base = self.base.digest if self.base else (platform.machine(), SUITE, BASE_PACKAGES)
+        content = hashlib.sha256(repr((self.name, base)).encode())
         if self.inputs:
             listed = run(
                 ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *self.inputs], cwd=ROOT
@@ -72,11 +77,13 @@ WORKER = Image(f"ghcr.io/stripedjob/worker:{__version__}", ROOT / "Dockerfile.wo
 OPERATOR = Image(
     f"ghcr.io/stripedjob/operator:{__version__}", ROOT / "Dockerfile.operator", ("Dockerfile.operator", *SOURCES)
 )
+DOCKER = KIT / "docker"
 POSTGRES = Image(
-    "stripedjob.test/postgres:1", KIT / "images" / "postgres" / "Dockerfile", official="docker.io/library/postgres:18"
+    "stripedjob.test/postgres:1", DOCKER / "postgres" / "Dockerfile", official="docker.io/library/postgres:18"
 )
-REDIS = Image("stripedjob.test/redis:1", KIT / "images" / "redis" / "Dockerfile", official="docker.io/valkey/valkey:9")
-ALL = (WORKER, OPERATOR, POSTGRES, REDIS)
+REDIS = Image("stripedjob.test/redis:1", DOCKER / "redis" / "Dockerfile", official="docker.io/valkey/valkey:9")
+HANDLERS = Image("stripedjob.test/handlers:1", DOCKER / "handlers" / "Dockerfile", base=WORKER)
+ALL = (WORKER, OPERATOR, POSTGRES, REDIS, HANDLERS)
 
 
 def ensure() -> list[Path]:
@@ -164,7 +171,8 @@ def _base() -> None:
 
 
 def _build(image: Image) -> None:
-    arguments = {"BASE": BASE, "PIP_CERT": str(CERTIFICATES), "SSL_CERT_FILE": str(CERTIFICATES)}
+    base = image.base.name if image.base else BASE
+    arguments = {"BASE": base, "PIP_CERT": str(CERTIFICATES), "SSL_CERT_FILE": str(CERTIFICATES)}
     for name in ("PIP_INDEX_URL", "http_proxy", "https_proxy", "no_proxy"):
         if name in os.environ:
             arguments[name] = os.environ[name]

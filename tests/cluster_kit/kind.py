@@ -87,10 +87,10 @@ class Kind:
                 run(["docker", "pull", image.official], seconds=UP_SECONDS_MAX)
                 run(["docker", "tag", image.official, image.name])
             else:
-                url = os.environ.get("PIP_INDEX_URL")
-                index = [f"--build-arg=PIP_INDEX_URL={url}"] if url else []
+                arguments = {"PIP_INDEX_URL": os.environ.get("PIP_INDEX_URL"), "BASE": image.base and image.base.name}
+                words = [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
                 where = ("--file", image.dockerfile, "--tag", image.name, image.context)
-                run(["docker", "build", *index, *where], seconds=UP_SECONDS_MAX)
+                run(["docker", "build", *words, *where], seconds=UP_SECONDS_MAX)
         names = [image.name for image in images.ALL]
         if load:
             run(["kind", "load", "docker-image", *names, "--name", self._cluster], seconds=UP_SECONDS_MAX)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.cluster_kit.fixtures import await_
 from tests.support.operators import Jobs
 from tests.support.pods import WORK, PodJob, Site, template
+
+from stripedjob import NewUnit, enqueue_many
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Measured
@@ -137,3 +142,27 @@ def test_deletion_does_not_hang_on_a_pool_that_is_away(site: Site, deletion: sub
     assert deletion.returncode == 0, said
     assert "CleanupFailed" in {reason for reason, _ in site.job("doomed").jobs.events()}
     site.kubectl("wait", "--for=delete", "pods", "-l", "striped.dev/job=doomed", "--timeout=30s")
+
+
+@pytest.mark.acceptance("A11")
+def test_teardown_drops_the_pool_and_nothing_else(site: Site, tmp_path: Path) -> None:
+    job = site.job("torn", pool={"secretRef": {"name": site.databases.secret, "key": "postgres"}, "schema": "torn"})
+    job.apply()
+    job.wait("PoolReachable", 30)
+    with site.connect() as conn:
+        enqueue_many(
+            conn, "torn", [NewUnit(resource="torn/r", payload=0)], namespace=site.kubectl.namespace, schema="torn"
+        )
+    await_("its unit is done", job.done, 30)
+    tables = site.one("select count(*) from pg_tables where schemaname = 'striped'")
+    job.delete()
+    site.kubectl("wait", "--for=delete", "pods", "-l", "striped.dev/job=torn", "--timeout=60s")
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(job.jobs.make("torn", **job.spec)))
+    command = [sys.executable, "-m", "stripedjob", "teardown", str(file), "--yes", "--postgres", site.url()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "dropped" in done.stdout
+    assert site.one("select count(*) from pg_namespace where nspname = 'torn'") == 0
+    assert site.one("select count(*) from pg_tables where schemaname = 'striped'") == tables
+    assert job.done() == 1, "what the user has is the user's"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cluster_kit.fixtures import await_
-from tests.support.pods import LEASE_SECONDS, PodJob, Site, template
+from tests.cluster_kit.images import HANDLERS
+from tests.support.pods import LEASE_SECONDS, PodJob, Site
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Measured
@@ -20,10 +22,13 @@ CLAIM_SECONDS = 1.5  # in which an idle worker takes what is there
 RECOVERED_SECONDS = 60
 HAND_OVER_SECONDS = 20
 ENDED_SECONDS = 20  # well within the grace period
-KILL_POD = """
+VANISHED_SECONDS = 30  # until the server knows that a client has vanished
+EACH_PROCESS = """
 for process in $(grep -ls -e '{uid}' -e '{slice}' /proc/[0-9]*/cgroup | cut -d/ -f3); do
-    kill -9 $process || true
+    {act}
 done"""
+KILL = "kill -9 $process || true"
+CUT_OFF = "nsenter --target $process --net ip link set eth0 down"
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +48,10 @@ def start(job: PodJob, prefix: str) -> None:
     await_("work has begun", lambda: job.done(prefix) > UNITS // 10, 60)
 
 
-def kill(site: Site, pod: dict[str, Any]) -> None:
-    """Kill -9 every process of a pod on its node, the one that holds its namespaces too."""
+def on_node(site: Site, act: str, pod: dict[str, Any]) -> None:
+    """Do something to every process of a pod on its node, the one that holds its namespaces too."""
     uid = pod["metadata"]["uid"]
-    site.cluster.on_node(KILL_POD.format(uid=uid, slice=uid.replace("-", "_")))
+    site.cluster.on_node(EACH_PROCESS.format(uid=uid, slice=uid.replace("-", "_"), act=act))
 
 
 def starts(site: Site) -> int:
@@ -56,26 +61,52 @@ def starts(site: Site) -> int:
 @pytest.mark.acceptance("A34")
 def test_a_worker_killed_on_the_node(busy: PodJob, measured: Measured) -> None:
     site, crashed = busy.site, busy.numbers()["total_crashed"]
-    busy.enqueue(1, 1, 3.0, "long")
-    holder = await_("it is worked on", lambda: site.sql(HOLDER, [f"{busy.name}/long%"]), 20)[0][0]
-    (pod,) = [one for one in busy.pods() if one["metadata"]["name"] == holder]
-    kill(site, pod)
-    killed = site.one("select clock_timestamp()")  # it may have renewed its lease until now
+    pod = holder(busy, "killed")
+    on_node(site, KILL, pod)
+    check_worked_on_again(busy, "killed", measured)
+    assert busy.numbers()["total_crashed"] == crashed + 1
+    busy.wait(f"{{.status.workers.ready}}={WORKERS}", 60)
+    (again,) = [one for one in busy.pods() if one["metadata"]["uid"] == pod["metadata"]["uid"]]
+    assert again["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+@pytest.mark.acceptance("A34")
+def test_a_worker_whose_network_is_gone(busy: PodJob, measured: Measured) -> None:
+    """Not a word comes from it, not even the end of a connection: as from a node without power."""
+    site, pod = busy.site, holder(busy, "vanished")
+    address = pod["status"]["podIP"]
+    assert site.one(SESSIONS, [address]) >= 2
+    on_node(site, CUT_OFF, pod)
+    check_worked_on_again(busy, "vanished", measured)
+    began = time.monotonic()
+    await_("its sessions end", lambda: site.one(SESSIONS, [address]) == 0, VANISHED_SECONDS)
+    measured("its sessions ended, and with them their locks, after", time.monotonic() - began)
+    site.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+    busy.wait(f"{{.status.workers.ready}}={WORKERS}", 60)
+
+
+def holder(busy: PodJob, prefix: str) -> dict[str, Any]:
+    """Have a unit that takes a while, and give the pod that works on it."""
+    busy.enqueue(1, 1, 3.0, prefix)
+    name = await_("it is worked on", lambda: busy.site.sql(HOLDER, [f"{busy.name}/{prefix}%"]), 20)[0][0]
+    (pod,) = [one for one in busy.pods() if one["metadata"]["name"] == name]
+    return pod
+
+
+def check_worked_on_again(busy: PodJob, prefix: str, measured: Measured) -> None:
+    gone = busy.site.one("select clock_timestamp()")  # it may have renewed its lease until now
     busy.check(30)
-    began = site.one(
-        "select extract(epoch from began - %s) from effect where resource like %s", [killed, f"{busy.name}/long%"]
+    began = busy.site.one(
+        "select extract(epoch from began - %s) from effect where resource like %s", [gone, f"{busy.name}/{prefix}%"]
     )
     measured("worked on again after", float(began))
     assert 0 < began < LEASE_SECONDS + CLAIM_SECONDS
-    assert busy.numbers()["total_crashed"] == crashed + 1
-    busy.wait(f"{{.status.workers.ready}}={WORKERS}", 60)
-    (again,) = [one for one in busy.pods() if one["metadata"]["name"] == holder]
-    assert again["status"]["containerStatuses"][0]["restartCount"] == 1
 
 
 HOLDER = """
 select w.name from striped.stripe s join striped.worker w on w.id = s.worker_id
 where s.resource like %s and s.state = 'leased'"""
+SESSIONS = "select count(*)::int from pg_stat_activity where client_addr = %s::inet"
 
 
 @pytest.mark.acceptance("A38")
@@ -117,7 +148,7 @@ def test_the_leading_operator_killed(busy: PodJob, measured: Measured) -> None:
     kubectl = busy.site.kubectl
     deployment, pods = busy.jobs.deployment(busy.name), {one["metadata"]["uid"] for one in busy.pods()}
     leader, *_ = busy.site.operators()
-    kill(busy.site, kubectl.json("get", leader))
+    on_node(busy.site, KILL, kubectl.json("get", leader))
     kubectl("delete", leader, "--grace-period=0", "--force")  # the other one takes over, not the same again
     busy.apply(importance=1)
     generation = kubectl("get", "stripedjob", busy.name, "-o", "jsonpath={.metadata.generation}")
@@ -131,13 +162,14 @@ def test_the_leading_operator_killed(busy: PodJob, measured: Measured) -> None:
 
 
 @pytest.mark.acceptance("A47")
-def test_a_roll_out_under_load(busy: PodJob) -> None:
+def test_a_roll_out_of_an_image_under_load(busy: PodJob) -> None:
     crashed, begun = busy.numbers()["total_crashed"], starts(busy.site)
     start(busy, "rolled")
     before = {one["metadata"]["uid"] for one in busy.pods()}
-    busy.apply(template=template(env=[{"name": "ROLLED", "value": "yes"}, *template()["spec"]["containers"][0]["env"]]))
+    busy.apply(template={"spec": {"containers": [{"name": "worker", "image": HANDLERS.name}]}})
     busy.wait("Ready", 90)  # true to its word: not while one of the old ones is there
     assert not before & {one["metadata"]["uid"] for one in busy.pods()}
+    assert {one["spec"]["containers"][0]["image"] for one in busy.pods()} == {HANDLERS.name}
     busy.check(60)
     assert busy.numbers()["total_crashed"] == crashed
     assert starts(busy.site) - begun == UNITS
@@ -173,11 +205,17 @@ def scrape(site: Site, pod: str) -> str:
         return str(page.read().decode())
 
 
-def test_a_worker_that_is_told_to_end_while_it_starts_ends(busy: PodJob) -> None:
-    kubectl, crashed = busy.site.kubectl, busy.numbers()["total_crashed"]
-    kubectl("delete", "pod", busy.pods()[0]["metadata"]["name"])
+@pytest.mark.parametrize("of", ["a worker", "an operator"])
+def test_what_is_told_to_end_while_it_starts_ends(busy: PodJob, of: str) -> None:
+    site, kubectl, crashed = busy.site, busy.site.kubectl, busy.numbers()["total_crashed"]
+
+    def pods() -> list[dict[str, Any]]:
+        return busy.pods() if of == "a worker" else [kubectl.json("get", one) for one in site.operators()]
+
+    last = pods()[-1]  # of operators not the leader
+    kubectl("delete", "pod", last["metadata"]["name"])
     started = "{.status.containerStatuses[0].state.running}"
-    (new,) = await_("a new one", lambda: [pod for pod in busy.pods() if not is_ready(pod)], 30)
+    (new,) = await_("a new one", lambda: [pod for pod in pods() if not is_ready(pod)], 30)
     name = new["metadata"]["name"]
     await_("it has begun", lambda: kubectl("get", "pod", name, "-o", f"jsonpath={started}"), 30)
     kubectl("delete", "pod", name, "--wait=false")

@@ -22,6 +22,7 @@ from tests.cluster_kit.fixtures import Program, RunningCluster, await_
 from tests.cluster_kit.home import ROOT
 
 CRD = ROOT / "deploy" / "crds" / "stripedjobs.yaml"
+LOG_CHARS = 8000
 START_SECONDS_MAX = 60  # on a machine that has other things to do as well
 NOWHERE = {"spec": {"nodeSelector": {"striped.dev/test": "nowhere"}}}  # pods that no node takes
 
@@ -66,6 +67,7 @@ class Operator:
             raise
         finally:
             self.process = None
+            sys.stderr.write(self.log.read_text()[-LOG_CHARS:])  # pytest shows it where the test fails
         return code
 
     def get(self, path: str) -> str:
@@ -153,7 +155,6 @@ def operator(
     crd: None,  # noqa: ARG001
     namespace: str,
     tmp_path: Path,
-    request: pytest.FixtureRequest,
 ) -> Iterator[Operator]:
     """Start an operator that looks after the test's namespace."""
     one = Operator(cluster.kubectl.kubeconfig, namespace, tmp_path / "operator.log")
@@ -163,8 +164,6 @@ def operator(
         yield one
     finally:
         one.stop()
-        if request.session.testsfailed:
-            sys.stderr.write(one.log.read_text()[-4000:])
 
 
 @pytest.fixture

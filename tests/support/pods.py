@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 from tests.cluster_kit.fixtures import PoolInCluster, Program, RunningCluster, await_
-from tests.cluster_kit.home import ROOT
+from tests.cluster_kit.images import DOCKER
 from tests.support.operators import Jobs
 
 from stripedjob import NewUnit, enqueue_many
@@ -101,7 +101,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self._forward = Forward(self.kubectl, "service/postgres", 5432)
-        handlers = {"pod_handlers.py": (ROOT / "tests" / "support" / "pod_handlers.py").read_text()}
+        handlers = {"pod_handlers.py": (DOCKER / "handlers" / "pod_handlers.py").read_text()}
         self.kubectl.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "handlers"}, "data": handlers}
         )
@@ -111,13 +111,16 @@ class Site:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                url = self.databases.postgres.replace("@postgres:5432", f"@127.0.0.1:{self._forward.here()}")
-                return psycopg.connect(url, autocommit=True, connect_timeout=5)
+                return psycopg.connect(self.url(), autocommit=True, connect_timeout=5)
             except (psycopg.OperationalError, OSError):
                 self._forward.close()
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.5)
+
+    def url(self) -> str:
+        """Give the pool's URL as this machine can use it now; raises OSError where there is no pod now."""
+        return self.databases.postgres.replace("@postgres:5432", f"@127.0.0.1:{self._forward.here()}")
 
     def sql(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """Ask the pool's database; asks again where it goes away meanwhile."""
@@ -235,10 +238,10 @@ class Clock:
     began: dt.datetime
 
     @staticmethod
-    def start(site: Site, ticks: int) -> Clock:
-        """Have `ticks` units enqueued every minute from now on."""
-        sql = f"select 'clock/' || n, to_json(0) from generate_series(1, {ticks}) n"  # noqa: S608 - a number
-        job = site.job("clock", schedule={"cron": "* * * * *", "enqueue": {"sql": sql}})
+    def start(site: Site, ticks: int, name: str = "clock", **schedule: str) -> Clock:
+        """Have `ticks` units enqueued every minute from now on, or when `schedule` says."""
+        sql = f"select '{name}/' || n, to_json(0) from generate_series(1, {ticks}) n"  # noqa: S608 - a test's
+        job = site.job(name, schedule={"cron": "* * * * *", "enqueue": {"sql": sql}} | schedule)
         job.apply()
         job.wait("PoolReachable", 30)  # in the look that has given the job its schedule
-        return Clock(job, site.one("select scheduled_at from striped.job where job_type = 'clock'"))
+        return Clock(job, site.one("select scheduled_at from striped.job where job_type = %s", [name]))

@@ -5,91 +5,106 @@ TLS begins at its far end, so that it sees which connections carry a watch.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import threading
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from socket import SHUT_RDWR, create_connection, socket
-from socketserver import BaseRequestHandler, ThreadingTCPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
 CHUNK_BYTES = 65_536
-CONNECT_SECONDS_MAX = 5
+CALL_SECONDS_MAX = 10
 WATCH = b"watch=true"
 LIST = b"limit="  # kopf lists in parts
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class _Line:
     """One connection, to its end."""
 
-    near: socket
-    far: ssl.SSLSocket
+    near: tuple[StreamReader, StreamWriter]
+    far: tuple[StreamReader, StreamWriter]
     wire: Wire
     is_watch: bool = False
     is_silent: bool = False
-    over: threading.Event = field(default_factory=threading.Event)
 
-    def carry(self) -> None:
-        threading.Thread(target=self._forth, daemon=True).start()
-        with suppress(OSError):
-            while chunk := self.far.recv(CHUNK_BYTES):
-                if not self.is_silent:
-                    self.near.sendall(chunk)
-        if not self.is_silent:  # else not even its end is told: the near side is to find out by itself
+    async def carry(self) -> None:
+        """Carry both ways until the near side ends, or the far side does and the near side may hear of it."""
+        back = asyncio.create_task(self._back())
+        try:
+            await self._forth()
+        finally:
+            back.cancel()
             self.cut()
 
     def cut(self) -> None:
-        for end in (self.near, self.far):
-            with suppress(OSError):
-                end.shutdown(SHUT_RDWR)
+        for _, writer in (self.near, self.far):
+            writer.transport.abort()
 
-    def _forth(self) -> None:
+    async def _forth(self) -> None:
         with suppress(OSError):
-            while chunk := self.near.recv(CHUNK_BYTES):
+            while chunk := await self.near[0].read(CHUNK_BYTES):
                 self.is_watch = WATCH in chunk
                 self.is_silent = self.is_silent or (self.wire.is_mute and (self.is_watch or LIST in chunk))
-                self.far.sendall(chunk)
-        self.wire.lines.discard(self)
-        self.cut()
-        self.over.set()
+                self.far[1].write(chunk)
+                await self.far[1].drain()
+
+    async def _back(self) -> None:
+        with suppress(OSError):
+            while chunk := await self.far[0].read(CHUNK_BYTES):
+                if not self.is_silent:
+                    self.near[1].write(chunk)
+                    await self.near[1].drain()
+        if not self.is_silent:  # else not even its end is told: the near side is to find out by itself
+            self.cut()
 
 
-class Wire(ThreadingTCPServer):
-    """Listens while it is used as a context."""
-
-    daemon_threads = True
+class Wire:
+    """Listens while it is used as a context; all that it does happens in one thread, which TLS needs."""
 
     def __init__(self, kubeconfig: str, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        config: dict[str, Any] = yaml.safe_load(Path(kubeconfig).read_text())
-        cluster = config["clusters"][0]["cluster"]
-        self.far = urlsplit(cluster.pop("server"))
-        self.tls = ssl.create_default_context(cafile=cluster.pop("certificate-authority"))
-        cluster["server"] = f"http://127.0.0.1:{self.server_address[1]}"
+        self._config: dict[str, Any] = yaml.safe_load(Path(kubeconfig).read_text())
+        self._cluster = self._config["clusters"][0]["cluster"]
+        self.far = urlsplit(self._cluster.pop("server"))
+        self.tls = ssl.create_default_context(cafile=self._cluster.pop("certificate-authority"))
         self.kubeconfig = str(folder / "wire.kubeconfig")
-        Path(self.kubeconfig).write_text(yaml.safe_dump(config))
         self.lines: set[_Line] = set()
         self.is_away = False
         self.is_mute = False
         self.refused = 0
+        self._listening: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
 
     def __enter__(self) -> Wire:  # noqa: PYI034 - its own
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self._thread.start()
+        self._loop, self._over, port = self._listening.result(CALL_SECONDS_MAX)
+        self._cluster["server"] = f"http://127.0.0.1:{port}"
+        Path(self.kubeconfig).write_text(yaml.safe_dump(self._config))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.cut()
-        self.server_close()
+        self._call(self._over.set)
+        self._thread.join(CALL_SECONDS_MAX)
+
+    async def _listen(self) -> None:
+        over = asyncio.Event()
+        async with await asyncio.start_server(self._carry, "127.0.0.1", 0) as server:
+            self._listening.set_result((asyncio.get_running_loop(), over, server.sockets[0].getsockname()[1]))
+            await over.wait()
+            for line in self.lines:
+                line.cut()
 
     def watches(self) -> list[_Line]:
         """Give the connections that carry a watch and can be heard."""
-        return [line for line in list(self.lines) if line.is_watch and not line.is_silent]
+        return self._call(lambda: [line for line in self.lines if line.is_watch and not line.is_silent])
 
     def silence(self) -> int:
         """Have the watches of now fall silent, and not end; returns how many."""
@@ -100,24 +115,27 @@ class Wire(ThreadingTCPServer):
 
     def cut(self) -> None:
         """End all connections."""
-        for line in list(self.lines):
-            line.cut()
+        for line in self._call(lambda: list(self.lines)):
+            self._loop.call_soon_threadsafe(line.cut)
 
+    def _call(self, function: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        self._loop.call_soon_threadsafe(lambda: future.set_result(function()))
+        return future.result(CALL_SECONDS_MAX)
 
-class _Handler(BaseRequestHandler):
-    def handle(self) -> None:
-        wire = self.server
-        assert isinstance(wire, Wire)
-        if wire.is_away:
-            wire.refused += 1
+    async def _carry(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self.is_away:
+            self.refused += 1
+            writer.transport.abort()
             return
-        host, port = wire.far.hostname, wire.far.port
-        with (
-            create_connection((host, port), CONNECT_SECONDS_MAX) as plain,
-            wire.tls.wrap_socket(plain, server_hostname=host) as far,
-        ):
-            far.settimeout(None)
-            line = _Line(self.request, far, wire)
-            wire.lines.add(line)
-            line.carry()
-            line.over.wait()
+        try:
+            far = await asyncio.open_connection(self.far.hostname, self.far.port, ssl=self.tls)
+        except OSError:
+            writer.transport.abort()
+            return
+        line = _Line((reader, writer), far, self)
+        self.lines.add(line)
+        try:
+            await line.carry()
+        finally:
+            self.lines.discard(line)

@@ -36,6 +36,19 @@ HEALTHY = {
     "UnitsHeld": ("False", "None"),
     "UnitsDead": ("False", "None"),
 }
+UNREAD = {
+    "Ready": ("False", "PoolPending"),
+    "PoolReachable": ("Unknown", "PoolPending"),
+    "UnitsHeld": None,
+    "UnitsDead": None,
+}
+AWAY = {
+    "Ready": ("False", "PoolUnreachable"),
+    "PoolReachable": ("False", "PoolUnreachable"),
+    "Stalled": ("True", "PoolUnreachable"),
+    "UnitsHeld": None,
+    "UnitsDead": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -70,25 +83,8 @@ HEALTHY = {
             {"Ready": ("True", "Working"), "Progressing": ("True", "Scaling"), "Stalled": ("True", "WorkerFails")},
         ),
         (replace(BUSY, pods=(replace(FAILS, ending=True),)), {"Ready": ("True", "Working")}),
-        (
-            replace(WELL, numbers=None),
-            {
-                "Ready": ("False", "PoolPending"),
-                "PoolReachable": ("Unknown", "PoolPending"),
-                "UnitsHeld": None,
-                "UnitsDead": None,
-            },
-        ),
-        (
-            replace(WELL, numbers=None, pool=PROBLEM),
-            {
-                "Ready": ("False", "PoolUnreachable"),
-                "PoolReachable": ("False", "PoolUnreachable"),
-                "Stalled": ("True", "PoolUnreachable"),
-                "UnitsHeld": None,
-                "UnitsDead": None,
-            },
-        ),
+        (replace(WELL, numbers=None), UNREAD),
+        (replace(WELL, numbers=None, pool=PROBLEM), AWAY),
         (
             replace(WELL, lock=LOCK_PENDING),
             {"Ready": ("False", "LockPending"), "LockReachable": ("Unknown", "LockPending")},
@@ -125,6 +121,14 @@ HEALTHY = {
         (
             replace(WELL, job=job(schedule=CRON), schedule=Problem("ScheduleFailed", "no")),
             {"ScheduleWorks": ("False", "ScheduleFailed")},
+        ),
+        (
+            replace(WELL, job=job(schedule=CRON), numbers=None),
+            UNREAD | {"ScheduleWorks": ("Unknown", "PoolPending")},
+        ),
+        (
+            replace(WELL, job=job(schedule=CRON), numbers=None, pool=PROBLEM),
+            AWAY | {"ScheduleWorks": ("Unknown", "PoolUnreachable")},
         ),
     ],
 )

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from stripedjob.pool.connection import CONNECTION, connection_error, foreign_errors
+from stripedjob.pool.connection import connect, foreign_errors
 from stripedjob.pool.errors import PoolError
 from stripedjob.pool.migrate import migrate, teardown
 from stripedjob.pool.types import JobSettings
@@ -70,10 +70,7 @@ class PoolAdmin:
     @contextmanager
     def open(cls, url: str, schema: str = "striped") -> Iterator["PoolAdmin"]:
         """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
-        try:
-            conn = psycopg.connect(url, autocommit=True, **CONNECTION)
-        except psycopg.Error as error:
-            raise connection_error(error) from error
+        conn = connect(url)
         try:
             yield cls(conn, schema)
         finally:

@@ -1,5 +1,10 @@
-"""How every part of the pool connects, and where psycopg's errors become the pool's own. Used by its adapters."""
+"""How every part of the pool connects, and where psycopg's errors become the pool's own. Used by its adapters.
 
+Both ends find out that the other is gone: this one within a lease, and the server before the locks of a transaction
+whose client has vanished keep the next holder of its resource waiting for long.
+"""
+
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +22,10 @@ CONNECTION: dict[str, Any] = {
     "keepalives_count": 2,
     "application_name": "stripedjob",
 }
+SERVER_SIDE = """
+select set_config(name, value, false) from (values
+    ('tcp_user_timeout', '10000'), ('tcp_keepalives_idle', '10'),
+    ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2')) settings (name, value)"""
 WORKER_LOST = "SJ001"  # the SQLSTATE that live_worker() raises
 TRANSIENT = (
     "starting up",
@@ -28,7 +37,30 @@ TRANSIENT = (
 )
 
 
-def connection_error(error: psycopg.Error) -> PoolError:
+def connect(url: str) -> psycopg.Connection:
+    """Connect, in autocommit mode; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
+    try:
+        conn = psycopg.connect(url, autocommit=True, **CONNECTION)
+        conn.execute(SERVER_SIDE)
+    except psycopg.Error as error:
+        raise _connection_error(error) from error
+    return conn
+
+
+async def connect_async(url: str) -> psycopg.AsyncConnection:
+    """Connect as `connect` does."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS_MAX):
+            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
+            await conn.execute(SERVER_SIDE)
+    except psycopg.Error as error:
+        raise _connection_error(error) from error
+    except TimeoutError as error:
+        raise PoolUnreachableError(f"Postgres did not answer within {CALL_SECONDS_MAX:g} s") from error
+    return conn
+
+
+def _connection_error(error: psycopg.Error) -> PoolError:
     """Tell a server that is away from one that refuses: libpq gives no code for either, only the server's words."""
     words = " ".join(str(error).split())
     if not isinstance(error, psycopg.OperationalError):

@@ -13,7 +13,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from stripedjob.pool.connection import CALL_SECONDS_MAX, CONNECTION, connection_error, foreign_errors
+from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
 
 
 class PoolSession:
@@ -29,10 +29,7 @@ class PoolSession:
     @asynccontextmanager
     async def open(cls, url: str, schema: str = "striped") -> AsyncIterator[Self]:
         """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
-        try:
-            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
-        except psycopg.Error as error:
-            raise connection_error(error) from error
+        conn = await connect_async(url)
         try:
             yield cls(conn, schema)
         finally:

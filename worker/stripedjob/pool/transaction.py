@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import sql
 
-from stripedjob.pool.connection import CONNECTION, connection_error
+from stripedjob.pool.connection import connect, connect_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import psycopg
 
     from stripedjob.runtime.work import Unit
 
@@ -35,10 +36,7 @@ class Transactional:
     def __call__(self, work: Unit | list[Unit]) -> None:
         """Run the handler in a transaction that also completes its units."""
         if self._conn is None or self._conn.closed:
-            try:
-                self._conn = psycopg.connect(self._url, autocommit=True, **CONNECTION)
-            except psycopg.Error as error:
-                raise connection_error(error) from error
+            self._conn = connect(self._url)
         with self._conn.transaction():
             self._function(work, self._conn)
             if self._conn.execute(self._complete.query, self._complete.values(work)).fetchone() != (True,):
@@ -58,10 +56,7 @@ class AsyncTransactional:
     async def __call__(self, work: Unit | list[Unit]) -> None:
         """Run the handler in a transaction that also completes its units."""
         if self._conn is None or self._conn.closed:
-            try:
-                self._conn = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **CONNECTION)
-            except psycopg.Error as error:
-                raise connection_error(error) from error
+            self._conn = await connect_async(self._url)
         async with self._conn.transaction():
             await self._function(work, self._conn)
             cursor = await self._conn.execute(self._complete.query, self._complete.values(work))
