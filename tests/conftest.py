@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.cluster_kit.fixtures",
     "tests.support.fixtures",
     "tests.support.operators",
+    "tests.support.scenes",
 ]
 TIERS = ("unit", "sim", "integration", "cluster", "e2e")
 HERE = Path(__file__).parent
