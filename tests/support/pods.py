@@ -22,7 +22,8 @@ LEASE_SECONDS = 5
 TABLES = """
 create sequence starts;
 create table effect (
-    unit bigint primary key, resource text, fence bigint, pod text, began timestamptz, ended timestamptz)"""
+    unit bigint, resource text, fence bigint, pod text, began timestamptz, ended timestamptz,
+    primary key (resource, unit))"""  # ids are those of a pool, and there may be two
 OF_JOB = "(select * from effect where resource like %s)"
 CALLS = "(select distinct pod, began, ended from effect where resource like %s)"  # of the handler
 OVERLAPS = f"""
