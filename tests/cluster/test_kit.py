@@ -18,7 +18,7 @@ from tests.cluster_kit import build
 from tests.cluster_kit.bare import Bare
 from tests.cluster_kit.fixtures import UNAVAILABLE, await_
 from tests.cluster_kit.home import BINARIES, ROOT, UnavailableError
-from tests.cluster_kit.images import ALL
+from tests.cluster_kit.images import ALL, HANDLERS, OPERATOR, WORKER
 from tests.cluster_kit.kind import Kind
 from tests.cluster_kit.provider import choose
 from tests.support.stand_ins import StandIns
@@ -57,6 +57,9 @@ class Site:
         return done.stdout
 
 
+BUILT = [WORKER.name, OPERATOR.name, HANDLERS.name]
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path, StandIns(tmp_path / "stand-ins"))
@@ -82,7 +85,9 @@ def test_with_docker_and_kind_the_cluster_is_kinds(site: Site) -> None:
     names = [image.name for image in ALL]
     assert site.kit("images").split() == names
     asked = site.stand_ins.asked()
-    assert len([line for line in asked if line.startswith("docker build ")]) == 2
+    built = [line for line in asked if line.startswith("docker build ")]
+    assert [f"--tag {name} " in line for name, line in zip(BUILT, built, strict=True)] == [True] * len(BUILT)
+    assert f"--build-arg=BASE={WORKER.name}" in built[-1]
     assert len([line for line in asked if line.startswith("docker pull ")]) == 2
     assert f"kind load docker-image {' '.join(names)} --name stripedjob" in asked
     site.kit("down")
