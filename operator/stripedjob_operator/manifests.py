@@ -12,6 +12,7 @@ from stripedjob_operator.observed import DELEGATOR, JOB_LABEL, NAME_LABEL, OWN, 
 
 CONTAINER = "worker"
 PORT = 8080
+PID_FILE = "/tmp/stripedjob.pid"
 GRACE_SECONDS = 15  # on top of drainSeconds, before a pod is killed
 # kind → digest of what was applied, so that a new operator need not apply it again
 CHILDREN_ANNOTATION = "striped.dev/children"
@@ -191,7 +192,6 @@ def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
     spec = {
         "serviceAccountName": child_name(job),
         "automountServiceAccountToken": False,
-        # No preStop: SIGTERM is what begins the drain, and nothing is routed to a worker that could come late.
         "terminationGracePeriodSeconds": job.spec.drain_seconds + GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         # The kernel keeps SIGTERM from a process 1 without a handler: a worker ended while it starts would go on.
@@ -214,6 +214,8 @@ def _container(job: StripedJob, making: Making) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "env": _env(job),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        # SIGTERM reaches the container's first process alone: a shell that starts the worker may keep it to itself.
+        "lifecycle": {"preStop": {"exec": {"command": ["stripedjob", "drain"]}}},
         "startupProbe": _probe("/livez", period=1, failures=120),
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=3),
@@ -233,6 +235,7 @@ def _env(job: StripedJob) -> list[dict[str, Any]]:
         {"name": "STRIPEDJOB_SPEC", "value": worker_spec(job)},
         {"name": "STRIPEDJOB_WORKER", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
         {"name": "STRIPEDJOB_PORT", "value": str(PORT)},
+        {"name": "STRIPEDJOB_PID_FILE", "value": PID_FILE},
     ]
     urls = {"STRIPEDJOB_POSTGRES_URL": job.spec.pool.secret_ref, "STRIPEDJOB_LOCK_URL": job.spec.lock.secret_ref}
     return env + [_from_secret(name, ref) for name, ref in urls.items() if ref]

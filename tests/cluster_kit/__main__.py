@@ -16,7 +16,7 @@ from tests.cluster_kit.kind import Kind
 from tests.cluster_kit.provider import LEVELS, Cluster, Level, choose
 from tests.cluster_kit.traces import difference, traces
 
-from stripedjob.local import filelock
+from stripedjob import filelock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

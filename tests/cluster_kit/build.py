@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.cluster_kit import debian
 from tests.cluster_kit.home import BINARIES, CACHE, KIT, ClusterError, UnavailableError, run, say, tail
 
-from stripedjob.local import filelock
+from stripedjob import filelock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,8 +18,7 @@ from pathlib import Path
 from tests.cluster_kit import build, debian, machine
 from tests.cluster_kit.home import ARCHIVES, KIT, ROOT, ClusterError, run, say
 
-from stripedjob import __version__
-from stripedjob.local import filelock
+from stripedjob import __version__, filelock
 
 PAUSE = "stripedjob.test/pause:1"
 BASE = "stripedjob.test/base:1"

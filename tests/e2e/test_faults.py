@@ -161,12 +161,17 @@ def test_the_leading_operator_killed(busy: PodJob, measured: Measured) -> None:
     assert after["metadata"]["generation"] == deployment["metadata"]["generation"]
 
 
+OWN_IMAGE = {"name": "worker", "image": HANDLERS.name}
+BEHIND_A_SHELL = OWN_IMAGE | {"command": ["sh", "-c", "stripedjob worker; echo ended"]}
+
+
 @pytest.mark.acceptance("A47")
-def test_a_roll_out_of_an_image_under_load(busy: PodJob) -> None:
+@pytest.mark.parametrize("container", [BEHIND_A_SHELL, OWN_IMAGE], ids=["to a shell's", "from a shell's"])
+def test_a_roll_out_of_an_image_under_load(busy: PodJob, container: dict[str, Any]) -> None:
     crashed, begun = busy.numbers()["total_crashed"], starts(busy.site)
-    start(busy, "rolled")
+    start(busy, f"rolled{len(container)}x")
     before = {one["metadata"]["uid"] for one in busy.pods()}
-    busy.apply(template={"spec": {"containers": [{"name": "worker", "image": HANDLERS.name}]}})
+    busy.apply(template={"spec": {"containers": [container]}})
     busy.wait("Ready", 90)  # true to its word: not while one of the old ones is there
     assert not before & {one["metadata"]["uid"] for one in busy.pods()}
     assert {one["spec"]["containers"][0]["image"] for one in busy.pods()} == {HANDLERS.name}

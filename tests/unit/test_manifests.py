@@ -25,7 +25,7 @@ from stripedjob_operator.observed import DELEGATOR, JOB_LABEL, NAME_LABEL, OWN
 
 LABELS = {"app.kubernetes.io/name": "stripedjob-worker", "striped.dev/job": "listing"}
 OURS = [
-    *("STRIPEDJOB_SPEC", "STRIPEDJOB_WORKER", "STRIPEDJOB_PORT"),
+    *("STRIPEDJOB_SPEC", "STRIPEDJOB_WORKER", "STRIPEDJOB_PORT", "STRIPEDJOB_PID_FILE"),
     *("STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL"),
 ]
 
@@ -197,7 +197,7 @@ def test_the_pod_is_restricted() -> None:
 def test_the_pod_drains_is_probed_and_spread() -> None:
     spec, container = pod(drainSeconds=100), worker()
     assert spec["terminationGracePeriodSeconds"] == 115
-    assert "lifecycle" not in container  # why there is no preStop: docs/adr/0008
+    assert container["lifecycle"] == {"preStop": {"exec": {"command": ["stripedjob", "drain"]}}}
     assert {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")} == {
         "startup": "/livez",
         "liveness": "/livez",

@@ -21,6 +21,7 @@ COMMANDS = {
     "crd": "stripedjob.cli.setup:crd",
     "worker": "stripedjob.cli.worker:worker",
     "delegator": "stripedjob.cli.worker:delegator",
+    "drain": "stripedjob.cli.worker:drain",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands that pods run: one worker, or the delegator, with their settings from the environment."""
+"""The commands that pods run: a worker or the delegator, with their settings from the environment, and their end."""
 
 import asyncio
 from pathlib import Path
@@ -21,6 +21,9 @@ POSTGRES = click.option(
 )
 NAME = click.option("--name", envvar="STRIPEDJOB_WORKER", default="", help="How it registers.  [default: host:pid]")
 PORT = click.option("--port", type=int, envvar="STRIPEDJOB_PORT", help="Serve /livez, /readyz and /metrics here.")
+PID_FILE = click.option(
+    "--pid-file", type=click.Path(path_type=Path), envvar="STRIPEDJOB_PID_FILE", help="Held while it works: see drain."
+)
 PARENT = click.option(
     "--parent", type=int, envvar="STRIPEDJOB_PARENT", hidden=True, help="End when this process has gone."
 )
@@ -32,15 +35,23 @@ PARENT = click.option(
 @click.option("--lock", metavar="URL", envvar="STRIPEDJOB_LOCK_URL", help="The lock backend.  [default: the pool]")
 @NAME
 @PORT
+@PID_FILE
 @PARENT
 @click.option("--path", envvar="STRIPEDJOB_PATH", default="", help="Where Python handlers are.  [default: here]")
 def worker(
-    spec: str, postgres: str, lock: str | None, name: str, port: int | None, parent: int | None, path: str
+    spec: str,
+    postgres: str,
+    lock: str | None,
+    name: str,
+    port: int | None,
+    pid_file: Path | None,
+    parent: int | None,
+    path: str,
 ) -> None:
     """Work on one job until SIGTERM, then drain; settings from the environment, as in a pod.
 
     Logs are JSON lines on stderr. Each option has an environment variable: STRIPEDJOB_SPEC, STRIPEDJOB_POSTGRES_URL,
-    STRIPEDJOB_LOCK_URL, STRIPEDJOB_WORKER, STRIPEDJOB_PORT, STRIPEDJOB_PATH.
+    STRIPEDJOB_LOCK_URL, STRIPEDJOB_WORKER, STRIPEDJOB_PORT, STRIPEDJOB_PID_FILE, STRIPEDJOB_PATH.
 
     Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob worker --postgres postgres://… --lock redis://…
     """
@@ -49,7 +60,9 @@ def worker(
 
     _run(
         serve,
-        lambda: ServiceSettings(parse(spec), postgres, lock or postgres, path or str(Path.cwd()), name, port, parent),
+        lambda: ServiceSettings(
+            parse(spec), postgres, lock or postgres, path or str(Path.cwd()), name, port, parent, pid_file
+        ),
     )
 
 
@@ -58,8 +71,9 @@ def worker(
 @POSTGRES
 @NAME
 @PORT
+@PID_FILE
 @PARENT
-def delegator(spec: str, postgres: str, name: str, port: int | None, parent: int | None) -> None:
+def delegator(spec: str, postgres: str, name: str, port: int | None, pid_file: Path | None, parent: int | None) -> None:
     """Assign one job's resources to its workers until SIGTERM: for the strategies Delegator and Throttled.
 
     Of several that are started, one is active. Settings from the environment, as of `stripedjob worker`.
@@ -69,7 +83,21 @@ def delegator(spec: str, postgres: str, name: str, port: int | None, parent: int
     from stripedjob.runtime.service import ServiceSettings, serve_delegator
     from stripedjob.spec.load import parse
 
-    _run(serve_delegator, lambda: ServiceSettings(parse(spec), postgres, "", "", name, port, parent))
+    _run(serve_delegator, lambda: ServiceSettings(parse(spec), postgres, "", "", name, port, parent, pid_file))
+
+
+@click.command()
+@click.option("--pid-file", type=click.Path(path_type=Path), envvar="STRIPEDJOB_PID_FILE", required=True)
+def drain(pid_file: Path) -> None:
+    """Have the worker with this --pid-file drain, and wait until it has; a pod's preStop hook.
+
+    Where no worker has it there is nothing to do, and that is no error.
+
+    Example: stripedjob drain --pid-file /tmp/stripedjob.pid
+    """
+    from stripedjob.runtime import pidfile
+
+    pidfile.drain(pid_file)
 
 
 def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stripedjob.local import filelock
+from stripedjob import filelock
 from stripedjob.local.keeper import KEEPER_LOCK, TEMPORARY, URL_FILE, USERS_LOCK
 from stripedjob.local.server import START_SECONDS_MAX, STOP_SECONDS_MAX, EngineError, packaged
 

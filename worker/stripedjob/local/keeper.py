@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from stripedjob.local import filelock
+from stripedjob import filelock
 from stripedjob.local.server import EngineError, Server
 from stripedjob.local.servers import PostgresServer, ValkeyServer
 

@@ -12,12 +12,14 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from stripedjob.locks import open_lock
 from stripedjob.pool.delegator import DelegatorPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.worker import WorkerPool
+from stripedjob.runtime import pidfile
 from stripedjob.runtime.delegator import Delegator
 from stripedjob.runtime.health import serving
 from stripedjob.runtime.host import Host
@@ -34,7 +36,10 @@ PARENT_SECONDS = 1.0  # between two looks whether the supervisor is still there
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Which job, where, and how it shows itself. `health_port` None: no endpoints; `path`: first on sys.path."""
+    """Which job, where, and how it shows itself. `health_port` None: no endpoints; `path`: first on sys.path.
+
+    `parent_pid`: end when this process has gone. `pid_file`: held meanwhile, see pidfile.py.
+    """
 
     job: StripedJob
     postgres_url: str
@@ -42,7 +47,8 @@ class ServiceSettings:
     path: str
     name: str = ""
     health_port: int | None = None
-    parent_pid: int | None = None  # end when this process has gone
+    parent_pid: int | None = None
+    pid_file: Path | None = None
 
 
 class Loop(Protocol):
@@ -78,7 +84,7 @@ class _Process:
 
 
 async def serve(settings: ServiceSettings) -> None:
-    """Be one worker. Raises HandlerError, PoolError, LockConfigError; OSError where the port is taken."""
+    """Be one worker. Raises HandlerError, PoolError, LockConfigError; OSError where port or file is taken."""
     job = settings.job
     async with _process(settings) as process:
         lock = open_lock(lock_settings(job, settings.lock_url))
@@ -95,7 +101,7 @@ async def serve(settings: ServiceSettings) -> None:
 
 
 async def serve_delegator(settings: ServiceSettings) -> None:
-    """Be the delegator, or wait to be it. Raises PoolError; OSError where the port is taken."""
+    """Be the delegator, or wait to be it. Raises PoolError; OSError where port or file is taken."""
     schema = settings.job.spec.pool.sql_schema
     async with _process(settings) as process:
         delegator = Delegator(
@@ -112,6 +118,8 @@ async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with contextlib.ExitStack() as stack:
+        if settings.pid_file is not None:
+            stack.enter_context(pidfile.holding(settings.pid_file))
         if settings.health_port is not None:
             stack.enter_context(serving(observer, settings.health_port))
         if settings.parent_pid is not None:

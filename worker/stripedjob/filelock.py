@@ -1,6 +1,6 @@
 """Advisory file locks (flock) that the kernel gives back when their process ends, however it ends.
 
-Called by engines.py (users) and keeper.py (the process that holds an engine).
+Called by local/ (engines and their keepers) and runtime/pidfile.py.
 A lock belongs to the open file: close the descriptor to give it back.
 """
 
