@@ -31,6 +31,13 @@ class Applier:
     secrets: Secrets
     settings: OperatorSettings
 
+    async def look(self, memory: Memory, job: StripedJob) -> None:
+        """Read the Deployment where no watch has told of it yet: of a new operator's watches any may come last."""
+        if memory.key not in self.observed.deployments:
+            found = await self.cluster.get("Deployment", (memory.key[0], manifests.child_name(job)))
+            if found is not None and _is_owned(found, memory):
+                self.observed.deployment_seen(memory.key, found)
+
     async def apply(self, memory: Memory, job: StripedJob, database: Database | None) -> Problem | None:
         """Make the objects so; returns why that was refused."""
         making = self._making(memory, job)
@@ -91,8 +98,7 @@ class Applier:
             raise ApiError(GONE, "the StripedJob is gone")
         name = deployment["metadata"]["name"]
         found = await self.cluster.get("Deployment", (memory.key[0], name))
-        owners = found["metadata"].get("ownerReferences", []) if found else []
-        if found is not None and all(owner["uid"] != memory.uid for owner in owners):
+        if found is not None and not _is_owned(found, memory):
             raise NameTakenError(f'a Deployment "{name}" is there that is not ours')
 
     async def _apply_children(
@@ -122,6 +128,10 @@ class Applier:
             cost = "0" if name in working else IDLE_COST
             if not pod.ending and pod.deletion_cost != cost:
                 await self.cluster.annotate_pod((key[0], name), {DELETION_COST: cost})
+
+
+def _is_owned(found: Raw, memory: Memory) -> bool:
+    return any(owner["uid"] == memory.uid for owner in found["metadata"].get("ownerReferences", []))
 
 
 def _is_so(memory: Memory, deployment: Raw, known: Raw | None) -> bool:

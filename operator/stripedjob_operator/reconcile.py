@@ -48,6 +48,8 @@ class Reconciler:
         database, pool_problem = await self.pools.find(key, job)
         lock_problem = await self.pools.check_lock(key, job)
         backlog = database.jobs.get(key) if database else None
+        if memory.scale is None:
+            await self.applier.look(memory, job)
         again = self._decide(memory, job, backlog, blocked=problem is not None)
         apply_problem = await self.applier.apply(memory, job, database)
         if apply_problem:

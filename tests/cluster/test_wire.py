@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.cluster_kit.fixtures import Program, await_
 from tests.support.operators import START_SECONDS_MAX, Jobs, Operator
-from tests.support.wire import Wire
+from tests.support.wire import LIST, WATCH, Wire
 
 import stripedjob
 from stripedjob import NewUnit
@@ -63,14 +63,14 @@ def test_a_watch_that_falls_silent_is_replaced(far_operator: Operator, jobs: Job
 def test_liveness_follows_the_watch(
     far_operator: Operator, jobs: Jobs, wire: Wire, namespace: str, fresh_database: str
 ) -> None:
-    wire.is_mute = True
+    wire.muted = (WATCH, LIST)
     assert wire.silence() == WATCHES
     with psycopg.connect(fresh_database) as conn:
         stripedjob.enqueue(conn, "job", NewUnit(resource="r"), namespace=namespace)
     await_("it works on", lambda: jobs.status()["pool"]["pending"] == 1, SOON_SECONDS)
     assert is_live(far_operator), "a watch may be late"
     await_("it says so", lambda: not is_live(far_operator), ECHO_SECONDS_MAX + SOON_SECONDS)
-    wire.is_mute = False
+    wire.muted = ()
     await_("the watch is heard again", lambda: is_live(far_operator), INACTIVE_SECONDS + SOON_SECONDS)
 
 
@@ -82,3 +82,29 @@ def test_an_api_server_that_was_away(far_operator: Operator, jobs: Jobs, wire: W
     wire.is_away = False
     await_("the edit is seen", lambda: jobs.replicas() == 2, INACTIVE_SECONDS + SOON_SECONDS)
     assert is_live(far_operator)
+
+
+def test_a_new_operator_whose_watch_of_deployments_comes_last(
+    operator: Operator, jobs: Jobs, wire: Wire, namespace: str, tmp_path: Path
+) -> None:
+    jobs.apply(minWorkers=2)
+    await_("two workers", lambda: jobs.replicas() == 2 and len(pods(jobs)) == 2)
+    jobs.until("Progressing", "Scaling")
+    assert operator.stop() == 0
+    before = pods(jobs)
+    wire.muted = (b"/deployments?",)
+    new = Operator(wire.kubeconfig, namespace, tmp_path / "new.log").start()
+    try:
+        jobs.apply(minWorkers=2, networkPolicy=True)
+        kubectl = jobs.kubectl
+        await_("the edit is followed", lambda: kubectl("get", "networkpolicy", "-o", "name"), START_SECONDS_MAX)
+        wire.muted = ()
+        jobs.until("PoolReachable", "Reachable")
+        assert jobs.replicas() == 2
+        assert pods(jobs) == before, "no worker was replaced"
+    finally:
+        new.stop()
+
+
+def pods(jobs: Jobs) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in jobs.kubectl.json("get", "pods")["items"]}

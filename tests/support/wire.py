@@ -53,7 +53,7 @@ class _Line:
         with suppress(OSError):
             while chunk := await self.near[0].read(CHUNK_BYTES):
                 self.is_watch = WATCH in chunk
-                self.is_silent = self.is_silent or (self.wire.is_mute and (self.is_watch or LIST in chunk))
+                self.is_silent = self.is_silent or any(words in chunk for words in self.wire.muted)
                 self.far[1].write(chunk)
                 await self.far[1].drain()
 
@@ -78,7 +78,7 @@ class Wire:
         self.kubeconfig = str(folder / "wire.kubeconfig")
         self.lines: set[_Line] = set()
         self.is_away = False
-        self.is_mute = False
+        self.muted: tuple[bytes, ...] = ()  # a request with one of these is not answered
         self.refused = 0
         self._listening: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
