@@ -32,7 +32,7 @@ ROUNDS = 5
 SEED = (10_000, 1_000)
 BUSY = (100_000, 20)
 FREE = (100_000, 100_000)
-BUSY_ROUNDS = 3
+BUSY_ROUNDS = 5
 LEASE_BUSY = """
 with holder as (
     insert into striped.worker (job_id, name, expires_at) values (%(job)s, 'holder', 'infinity') returning id)
