@@ -17,9 +17,10 @@ from urllib.parse import unquote
 import pytest
 from tests.support.leases import lease, run
 
-from stripedjob.runtime.executor import Config
+from stripedjob.runtime.clock import now
 from stripedjob.runtime.handlers import HandlerSettings
 from stripedjob.runtime.host import HandlerError, Host
+from stripedjob.runtime.messages import Config
 from stripedjob.runtime.work import Fault, Verdict
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def test_a_large_payload_to_a_command_that_does_not_read_is_no_trouble() -> None
 def test_commands_end_with_their_worker(tmp_path: Path) -> None:
     async def scene() -> int:
         async with Host(command(f"echo $$ > {tmp_path}/pid; exec sleep 600")) as host, asyncio.timeout(30):
-            host.board.deadline = time.monotonic() + 3600
+            host.board.deadline = now() + 3600
             host.submit([(0, lease("a", 1))])
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
                 await asyncio.sleep(0.02)

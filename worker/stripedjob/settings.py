@@ -5,9 +5,9 @@ import json
 from stripedjob.locks import LockSettings
 from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.executor import Config
 from stripedjob.runtime.handlers import Database, HandlerSettings
 from stripedjob.runtime.loop import WorkerSettings
+from stripedjob.runtime.messages import Config
 from stripedjob.spec.model import StripedJob
 
 WORKER_FIELDS = {

@@ -37,21 +37,26 @@ TRANSIENT = (
 )
 
 
-def connect(url: str) -> psycopg.Connection:
-    """Connect, in autocommit mode; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
+def connect(url: str, name: str = "stripedjob") -> psycopg.Connection:
+    """Connect, in autocommit mode; raises PoolUnreachableError or PoolRefusedError with the server's own words.
+
+    `name` is what Postgres shows of the session.
+    """
     try:
-        conn = psycopg.connect(url, autocommit=True, **CONNECTION)
+        conn = psycopg.connect(url, autocommit=True, **CONNECTION | {"application_name": name})
         conn.execute(SERVER_SIDE)
     except psycopg.Error as error:
         raise _connection_error(error) from error
     return conn
 
 
-async def connect_async(url: str) -> psycopg.AsyncConnection:
+async def connect_async(url: str, name: str = "stripedjob") -> psycopg.AsyncConnection:
     """Connect as `connect` does."""
     try:
         async with asyncio.timeout(CALL_SECONDS_MAX):
-            conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
+            conn = await psycopg.AsyncConnection.connect(
+                url, autocommit=True, **CONNECTION | {"application_name": name}
+            )
             await conn.execute(SERVER_SIDE)
     except psycopg.Error as error:
         raise _connection_error(error) from error

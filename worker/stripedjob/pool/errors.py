@@ -23,3 +23,7 @@ class WorkerLostError(PoolError):
 
 class PoolRefusedError(PoolError):
     """Postgres refused: a wrong password, a missing database, or no permission. Trying again does not help."""
+
+
+class TryLostError(PoolError):
+    """The pool could not be reached around a handler's transaction; that was no try of its units."""

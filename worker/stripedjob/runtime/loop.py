@@ -9,7 +9,6 @@ release in the lock backend.
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from stripedjob.locks import LockBackend
 from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
 from stripedjob.pool.types import Batch, Lease, Settlement, Then
 from stripedjob.pool.worker import WorkerPool
+from stripedjob.runtime import clock
 from stripedjob.runtime.ahead import SETTLE_SECONDS, Ahead
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError, Host
@@ -60,7 +60,7 @@ class Worker:
         """Take what it works with; the caller opens and closes lock and host."""
         self._settings, self._open_pool, self._host = settings, open_pool, host
         self._observer = observer
-        self._clock = time.monotonic
+        self._clock = clock.now
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
@@ -151,7 +151,10 @@ class Worker:
         self._observer.settled(self._batch, refused)
         self._batch = None
         if refused and any(lease.resource in refused for lease in self._ahead.held()):
-            await self._host.kill()  # somebody cleared the pool under it: nothing of it is ours any more
+            for lease in self._ahead.held():  # somebody cleared the pool under it: nothing of it is ours any more
+                self._ahead.end(Settlement(lease, Then.READY), self._clock())
+            self._ahead.forget()
+            await self._host.kill()
 
     def _may_claim(self) -> bool:
         may = self._drain_end is None and self._claimable and not self._ahead.alone
@@ -258,4 +261,4 @@ class Worker:
     def _set_deadline(self) -> None:
         """Invariant: no unit starts, and none goes on, when the lease may have ended."""
         self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
-        self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
+        self._host.board.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
