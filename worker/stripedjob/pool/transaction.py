@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONFLICTS_MAX = 5  # times in a row that a unit's transaction is run again without that being a try
 CONFLICT_SECONDS = 0.02  # at most before the first repetition; doubled each time
 CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock timeout
+ENDED = {"57P01", "57P02"}  # the server ended the session: it shuts down, or another session made it crash
 AWAY = ("08", "53", "57P")  # SQLSTATEs of a server that is not there, or has no room
 READ_ONLY = ("in_hot_standby", "default_transaction_read_only")  # what Postgres tells without being asked
 STATE = ("row_factory", "cursor_factory", "server_cursor_factory", "prepare_threshold")  # of psycopg's connection
@@ -146,8 +147,9 @@ class _Try:
     """One run of the transaction. What its failure means depends on how far it came.
 
     Before the handler was called, it is nobody's try: with a new connection it is begun again, then the units go back.
-    What the handler raises is its own, but for conflicts with other transactions. After it has returned, a connection
-    that is lost leaves open whether the units were recorded: they go back too, and the database judges.
+    What the handler raises is its own, but for conflicts with other transactions, and the server's going away. After it
+    has returned, a connection that is lost leaves open whether the units were recorded: they go back too, and the
+    database judges.
     """
 
     def __init__(self, conn: psycopg.Connection | psycopg.AsyncConnection, *, is_used: bool) -> None:
@@ -191,6 +193,8 @@ class _Try:
                 return _AgainError(error)
             return _lost(error) if isinstance(error, psycopg.Error) else error
         if sqlstate in CONFLICTS and (self._failed_here or self._has_returned):
+            return _AgainError(error)
+        if sqlstate in ENDED and self._conn.broken and not self._has_returned:
             return _AgainError(error)
         is_lost = isinstance(error, psycopg.OperationalError) and (self._conn.closed or sqlstate.startswith(AWAY))
         return _lost(error) if self._has_returned and is_lost else error

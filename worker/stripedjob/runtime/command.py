@@ -10,14 +10,17 @@ import contextlib
 import os
 import shutil
 import signal
-from asyncio.subprocess import PIPE
-from typing import cast
+import subprocess
+import threading
+from collections.abc import Callable
+from functools import partial
+from subprocess import PIPE
 
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.handlers import as_json
 from stripedjob.runtime.work import Dead, Retry, Unit
 
-REASON_BYTES_MAX = 2_000  # the end of stderr
+REASON_BYTES_MAX = 1_900  # of the end of stderr: with the words before it, what a reason may have
 REST_SECONDS_MAX = 0.5  # for what is left of stderr after the exit, where somebody outside of the group holds it open
 KILLED_SECONDS_MAX = 5.0  # for a killed command to be gone
 
@@ -30,26 +33,51 @@ def find(target: tuple[str, ...]) -> tuple[str, ...]:
     return (path, *target[1:])
 
 
-class Talk(asyncio.SubprocessProtocol):
-    """What is heard of one command. Its exit and the end of its stderr are two things: children may hold that open."""
+class Talk(asyncio.Protocol):
+    """One command that runs. Its exit and the end of its stderr are two things: children may hold that open."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
+    def __init__(self, argv: tuple[str, ...], announce: Callable[[int], None]) -> None:
+        """Start it, and announce its process group at once: by that it is ended, should this process be."""
+        self._process = subprocess.Popen(argv, stdin=PIPE, stderr=PIPE, start_new_session=True)  # noqa: S603
+        announce(self._process.pid)
         self.words = b""
-        self.silent, self.exited = asyncio.Event(), asyncio.Event()
+        self._silent, self._exited = asyncio.Event(), asyncio.Event()
+        self._pipes: list[asyncio.BaseTransport] = []
+        threading.Thread(target=self._wait, args=(asyncio.get_running_loop(),), daemon=True).start()
 
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:  # noqa: ARG002
+    def data_received(self, data: bytes) -> None:
         """Keep the end of stderr."""
-        self.words = (self.words + cast("bytes", data))[-REASON_BYTES_MAX:]
+        self.words = (self.words + data)[-REASON_BYTES_MAX:]
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
-        """Note the end of stderr; that of stdin is no matter: it need not read."""
-        if fd == 2:  # noqa: PLR2004 - stderr
-            self.silent.set()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Note the end of stderr."""
+        self._silent.set()
 
-    def process_exited(self) -> None:
-        """Note the exit."""
-        self.exited.set()
+    async def exit_code(self, message: bytes) -> int:
+        """Write to its stdin, as far as it reads that, while its stderr is read, and wait for its exit."""
+        loop = asyncio.get_running_loop()
+        stderr, _ = await loop.connect_read_pipe(lambda: self, self._process.stderr)
+        stdin, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
+        self._pipes += [stderr, stdin]
+        stdin.write(message)
+        stdin.write_eof()
+        await self._exited.wait()
+        return int(self._process.returncode)
+
+    async def end(self) -> None:
+        """End it with all that it left behind in its group, and hear the rest. No wait is without a bound."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exited.wait(), KILLED_SECONDS_MAX)
+            await asyncio.wait_for(self._silent.wait(), REST_SECONDS_MAX)
+        for pipe in self._pipes:
+            pipe.close()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
+            loop.call_soon_threadsafe(self._exited.set)
 
 
 class Command:
@@ -57,38 +85,22 @@ class Command:
 
     def __init__(self, argv: tuple[str, ...], timeout_seconds: float, board: Board, slot: int) -> None:
         """Take what to run, and where to say which process group it is."""
-        self._argv, self._timeout_seconds, self._board, self._slot = argv, timeout_seconds, board, slot
+        self._argv, self._timeout_seconds = argv, timeout_seconds
+        self._announce = partial(board.set_group, slot)
 
     async def __call__(self, unit: Unit) -> None:
         """Run it; raises Retry or Dead as its exit code says."""
-        transport, talk = await asyncio.get_running_loop().subprocess_exec(
-            Talk, *self._argv, stdin=PIPE, stdout=None, stderr=PIPE, start_new_session=True
-        )
-        self._board.set_group(self._slot, transport.get_pid())
+        talk = Talk(self._argv, self._announce)
         try:
-            stdin = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
-            stdin.write(as_json(unit))  # in the background, while stderr is read
-            stdin.write_eof()
             async with asyncio.timeout(self._timeout_seconds):
-                await talk.exited.wait()
+                code = await talk.exit_code(as_json(unit))
         except TimeoutError:
             raise Retry(f"it ran over its {self._timeout_seconds:g} s and was stopped") from None
         finally:
-            await _end(transport, talk)
-            self._board.set_group(self._slot, 0)
-        code = transport.get_returncode()
+            await talk.end()
+            self._announce(0)
         if code:
             raise _error(code, talk.words.decode(errors="replace").strip())
-
-
-async def _end(transport: asyncio.SubprocessTransport, talk: Talk) -> None:
-    """End the command with all that it left behind in its group, and hear the rest. No wait is without a bound."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(transport.get_pid(), signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(talk.exited.wait(), KILLED_SECONDS_MAX)
-        await asyncio.wait_for(talk.silent.wait(), REST_SECONDS_MAX)
-    transport.close()
 
 
 def _error(code: int, words: str) -> Retry | Dead:
