@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.leases import run as run_with
 
@@ -129,3 +130,30 @@ def test_an_executor_ends_with_a_worker_that_left_what_it_said_unread() -> None:
             assert process.wait(PATIENCE_SECONDS) == 0
         finally:
             process.kill()
+
+
+HOSTILE = "tests.support.hostile"
+
+
+@pytest.mark.parametrize("function", ["raises", "raises_async"])
+def test_whatever_a_handler_raises_is_an_outcome_and_the_executor_goes_on(function: str) -> None:
+    raised = [
+        *hostile.EXCEPTIONS,
+        *(["no retry", name] for name in hostile.NO_DELAYS),
+        *(["badly", name] for name in hostile.NO_DELAYS),
+        *(["retry", name] for name in hostile.DELAYS),
+        ["bare"],
+        ["moody"],
+        *([verdict, words] for verdict in ("hold", "dead") for words in ("a\0b", "x" * 1_000_000, "")),
+    ]
+    outcome = run([lease("a", *raised, 7)], calling(f"{HOSTILE}:{function}"))[0]
+    assert outcome.tried == len(raised) + 1
+    assert [fault.index for fault in outcome.faults] == list(range(len(raised)))
+    assert [type(text) for fault in outcome.faults for text in (fault.reason, fault.trace)] == [str] * 2 * len(raised)
+
+
+def test_a_failed_batch_has_one_trace() -> None:
+    ended = run([lease("a", "", "error", "")], calling("act_batch", per_resource=True))
+    first, *rest = ended[0].faults
+    assert first.trace.endswith("ValueError: broken")
+    assert {(fault.reason, fault.trace) for fault in rest} == {(first.reason, "")}

@@ -203,17 +203,13 @@ def test_an_endpoint_gets_its_unit_and_its_idempotency_key() -> None:
     assert (headers["Stripedjob-Fence"], headers["Stripedjob-Unit"]) == ("1", "1")
 
 
-REDIRECTS = (300, 301, 302, 303, 307, 308)
+NOT_FOLLOWED = "and redirects are not followed"
 LOCATIONS = (
     ("/other?token=secret#secret", "/other"),
     ("http://user:secret@127.0.0.1/other", "http://127.0.0.1/other"),
     ("http://[secret", "what is no URL"),
     ("/" + "x" * 3_000, "/" + "x" * 199),
 )
-
-
-def redirect(status: int, shown: str) -> Fault:
-    return Fault(0, Verdict.RETRY, f"HTTP {status}: it points to {shown}, and redirects are not followed")
 
 
 RETRY_AFTER: list[tuple[str, float | None]] = [
@@ -234,23 +230,31 @@ RETRY_AFTER: list[tuple[str, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "fault"),
-    [
-        (429, {"Retry-After": "17"}, Fault(0, Verdict.RETRY, "HTTP 429: words", 17)),
-        (503, {}, Fault(0, Verdict.RETRY, "HTTP 503: words")),
-        (503, {"Retry-After": "soon"}, Fault(0, Verdict.RETRY, "HTTP 503: words")),
-        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, Fault(0, Verdict.RETRY, "HTTP 429: words", 0)),
-        (404, {}, Fault(0, Verdict.DEAD, "HTTP 404: words")),
-        (500, {}, Fault(0, Verdict.RETRY, "HTTP 500: words")),
-        (300, {}, Fault(0, Verdict.RETRY, "HTTP 300: words")),
-        *((status, {"Location": where}, redirect(status, shown)) for status in REDIRECTS for where, shown in LOCATIONS),
-        *((503, {"Retry-After": after}, Fault(0, Verdict.RETRY, "HTTP 503: words", s)) for after, s in RETRY_AFTER),
-    ],
-)
-def test_a_status_says_what_follows(status: int, headers: dict[str, str], fault: Fault) -> None:
-    with endpoint() as (url, _):
-        assert run([lease("a", [status, headers])], Config(HandlerSettings("http", (url,))))[0].faults == (fault,)
+STATUSES: list[tuple[int, dict[str, str], tuple[Verdict, str, float | None]]] = [
+    (429, {"Retry-After": "17"}, (Verdict.RETRY, "HTTP 429: words", 17)),
+    (503, {}, (Verdict.RETRY, "HTTP 503: words", None)),
+    (503, {"Retry-After": "soon"}, (Verdict.RETRY, "HTTP 503: words", None)),
+    (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, (Verdict.RETRY, "HTTP 429: words", 0)),
+    (404, {}, (Verdict.DEAD, "HTTP 404: words", None)),
+    (500, {}, (Verdict.RETRY, "HTTP 500: words", None)),
+    (300, {}, (Verdict.RETRY, "HTTP 300: words", None)),
+    *(
+        (status, {"Location": where}, (Verdict.RETRY, f"HTTP {status}: it points to {shown}, {NOT_FOLLOWED}", None))
+        for status in (300, 301, 302, 303, 307, 308)
+        for where, shown in LOCATIONS
+    ),
+    *((503, {"Retry-After": after}, (Verdict.RETRY, "HTTP 503: words", seconds)) for after, seconds in RETRY_AFTER),
+]
+
+
+def test_a_status_says_what_follows() -> None:
+    payloads = [[status, headers] for status, headers, _ in STATUSES]
+    with endpoint() as (url, got):
+        faults = run([lease("a", *payloads)], Config(HandlerSettings("http", (url,))))[0].faults
+    assert len(got) == len(STATUSES)
+    assert list(faults) == [
+        Fault(i, verdict, reason, seconds) for i, (_, _, (verdict, reason, seconds)) in enumerate(STATUSES)
+    ]
 
 
 def test_an_endpoint_that_hangs_or_is_away_is_tried_again() -> None:
@@ -269,32 +273,35 @@ def head(status: int, *lines: str) -> str:
 BOMB = gzip.compress(b"x" * 10_000_000).decode("latin-1")
 
 
-@pytest.mark.parametrize(
-    ("answer", "verdict", "reason"),
-    [
-        ([head(200, "Content-Length: 1000000000") + "begun", "stall"], None, ""),
-        ([head(500, "Content-Length: 1000000000") + "begun", "stall"], Verdict.RETRY, "HTTP 500: begun"),
-        ([head(404) + "x" * 1_000_000], Verdict.DEAD, "HTTP 404: " + "x" * 500),
-        ([head(500, "Content-Length: 50") + "cut"], Verdict.RETRY, "HTTP 500: cut"),
-        ([head(200, "Content-Length: 50") + "cut"], None, ""),
-        ([head(500, "Transfer-Encoding: chunked") + "zz\r\nx"], Verdict.RETRY, ""),
-        ([head(500, "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}") + BOMB], Verdict.RETRY, "HTTP 500: "),
-        ([head(101, "Upgrade: x", "Connection: upgrade")], Verdict.RETRY, ""),
-        ([head(200, "X: " + "y" * 1_000_000)], Verdict.RETRY, ""),
-        ([head(999)], Verdict.RETRY, "HTTP 999"),
-        (["no HTTP at all\r\n\r\n"], Verdict.RETRY, ""),
-        ([""], Verdict.RETRY, "ServerDisconnectedError"),
-    ],
-)
-def test_any_answer_is_heard_within_bounds(answer: list[str], verdict: Verdict | None, reason: str) -> None:
+ANSWERS: list[tuple[list[str], Verdict | None, str]] = [
+    ([head(200, "Content-Length: 1000000000") + "begun", "stall"], None, ""),
+    ([head(500, "Content-Length: 1000000000") + "begun", "stall"], Verdict.RETRY, "HTTP 500: begun"),
+    ([head(404) + "x" * 1_000_000], Verdict.DEAD, "HTTP 404: " + "x" * 500),
+    ([head(500, "Content-Length: 50") + "cut"], Verdict.RETRY, "HTTP 500: cut"),
+    ([head(200, "Content-Length: 50") + "cut"], None, ""),
+    ([head(500, "Transfer-Encoding: chunked") + "zz\r\nx"], Verdict.RETRY, ""),
+    ([head(500, "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}") + BOMB], Verdict.RETRY, "HTTP 500: "),
+    ([head(101, "Upgrade: x", "Connection: upgrade")], Verdict.RETRY, ""),
+    ([head(200, "X: " + "y" * 1_000_000)], Verdict.RETRY, ""),
+    ([head(999)], Verdict.RETRY, "HTTP 999"),
+    (["no HTTP at all\r\n\r\n"], Verdict.RETRY, ""),
+    ([""], Verdict.RETRY, "ServerDisconnectedError"),
+]
+
+
+def test_any_answer_is_heard_within_bounds() -> None:
+    payloads = [[0, {}, *answer] for answer, _, _ in ANSWERS]
     with endpoint() as (url, _):
         config = Config(HandlerSettings("http", (url.replace("//", "//user:secret@"),), timeout_seconds=10))
-        faults = run([lease("a", [0, {}, *answer])], config)[0].faults
-    assert [fault.verdict for fault in faults] == ([] if verdict is None else [verdict])
-    for fault in faults:
-        assert fault.reason.startswith(reason)
-        assert len(storable(fault.reason)) < 1_000
-        assert "secret" not in fault.reason
+        outcome = run([lease("a", *payloads)], config)[0]
+    assert outcome.tried == len(ANSWERS)
+    faults = {fault.index: fault for fault in outcome.faults}
+    for i, (_, verdict, reason) in enumerate(ANSWERS):
+        fault = faults.get(i)
+        assert (fault and fault.verdict) == verdict
+        assert fault is None or fault.reason.startswith(reason)
+        assert fault is None or len(storable(fault.reason)) < 1_000
+        assert fault is None or "secret" not in fault.reason
 
 
 def test_a_cookie_of_one_unit_is_not_sent_with_the_next() -> None:
