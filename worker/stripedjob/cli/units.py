@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stripedjob.cli.exits import DataError
-from stripedjob.cli.site import Place, Site, takes_place
+from stripedjob.cli.site import Place, Site, migration_shown, takes_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,8 @@ def prepared(site: Site) -> None:
     from stripedjob.settings import job_settings
 
     with PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
-        pool.migrate()
+        with migration_shown():
+            pool.migrate()
         pool.apply(job_settings(site.job))
 
 

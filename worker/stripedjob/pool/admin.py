@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 
 from stripedjob.pool.connection import connect, foreign_errors
 from stripedjob.pool.errors import PoolError
-from stripedjob.pool.migrate import migrate, teardown
+from stripedjob.pool.migrate import migrate
+from stripedjob.pool.teardown import Torn, teardown
 from stripedjob.pool.types import JobSettings
 
 NO_SUCH_JOB = "P0002"  # no_data_found, as job_id() in SQL raises it
@@ -81,8 +82,8 @@ class PoolAdmin:
         with foreign_errors():
             return migrate(self.conn, self.schema)
 
-    def teardown(self) -> bool:
-        """Drop the schema with everything in it; False where there was none."""
+    def teardown(self) -> Torn | None:
+        """Drop what is the pool's; None where there was none. Raises PoolRefusedError where others depend on it."""
         with foreign_errors():
             return teardown(self.conn, self.schema)
 
