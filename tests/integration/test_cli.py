@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -83,6 +84,20 @@ def test_bad_lines_can_be_left_out(job: Job) -> None:
     done = stripedjob("enqueue", job.file, *job.where, "--from", "-", "--skip-bad", stdin=lines)
     assert (done.returncode, f"left out: {len(BAD)} bad lines" in done.stderr) == (0, True)
     assert job.sql("select resource from striped.unit") == [("odd €\n\t'\" name",)]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_payloads_go_in_as_they_are_written_and_are_of_any_length(job: Job, tmp_path: Path, suffix: str) -> None:
+    texts = ["12345678901234567890.12", "1e400", '{"b": 1, "a": 1,"b":2}', f'"{"x" * 2_000_000}"']
+    file = tmp_path / f"units.{suffix}"
+    with file.open("w", newline="") as out:
+        if suffix == "csv":
+            csv.writer(out).writerows([["resource", "payload"], *(["a", text] for text in texts), ["bad", "NaN"]])
+        else:
+            out.writelines(f'{{"resource": "a", "payload": {text}}}\n' for text in [*texts, "NaN"])
+    assert "NaN" in refused(job, "enqueue", "--from", str(file))[1]
+    assert job.do("enqueue", "--from", str(file), "--skip-bad").startswith("4 units enqueued")
+    assert [row[0] for row in job.sql("select payload::text from striped.unit order by id")] == texts
 
 
 @pytest.mark.acceptance("A43")

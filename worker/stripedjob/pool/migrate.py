@@ -130,16 +130,18 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
             return []
         missing = _missing(conn, schema, to_version)
         there, granted = objects.listed(conn, schema), grants.granted(conn, schema)
-        known = objects.recorded(conn, schema) if version(conn, schema) else _create(conn, schema)
+        is_new = version(conn, schema) == 0
+        known = _create(conn, schema) if is_new else objects.recorded(conn, schema)
+        say = logging.DEBUG if is_new else logging.INFO  # what takes no time is no news
         for migration in missing:
-            logger.info("schema %s: version %d, %s", schema, migration.version, migration.name)
+            logger.log(say, "schema %s: version %d, %s", schema, migration.version, migration.name)
             conn.execute(for_schema(migration.text, schema))
             query = sql.SQL("insert into {} (version, name) values (%s, %s)")
             values = [migration.version, migration.name]
             conn.execute(query.format(sql.Identifier(schema, "migration")), values)
         whole = not missing or missing[-1].version == migrations()[-1].version
         if whole:
-            logger.info("schema %s: functions, triggers and views", schema)
+            logger.log(say, "schema %s: functions, triggers and views", schema)
             _install(conn, schema)
         _record(conn, schema, {one.oid for one in there}, known, whole=whole)
         ours = {one.oid for one in objects.listed(conn, schema) if one.touched}
