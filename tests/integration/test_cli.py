@@ -117,6 +117,22 @@ def test_held_and_dead_units_are_seen_and_released(job: Job) -> None:
     assert "has nothing to do" in job.do("explain", "nobody")
 
 
+def test_what_waits_for_ever_and_what_a_vanished_worker_holds_are_explained(job: Job) -> None:
+    for resource, due_at in (("never", "infinity"), ("late", "9999-12-31 23:59-12"), ("bad\x1b]0;x", "infinity")):
+        job.do("migrate")
+        job.sql("select striped.enqueue('seed', %s, due_at => %s)", [resource, due_at])
+    assert "are due never" in job.do("explain", "never")
+    assert "before 10000-01-01T" in job.do("explain", "late")
+    assert job.do("explain", "bad\x1b]0;x").startswith(r"bad\x1b]0;x has nothing to do")
+    job.sql("select striped.enqueue('seed', 'lost')")
+    job.sql(
+        "insert into striped.stripe (job_id, resource, state, rank, worker_id, fence, leased_at)"
+        " select id, 'lost', 'leased', now(), 77, 1, now() from striped.job"
+    )
+    assert "to a worker that is gone" in job.do("explain", "lost")
+    assert json.loads(job.do("explain", "lost", "--json"))["worker"] is None
+
+
 @pytest.mark.acceptance("A02")
 @pytest.mark.acceptance("A03")
 @pytest.mark.acceptance("A11")

@@ -7,6 +7,7 @@ import click
 
 from stripedjob.cli.exits import Failure
 from stripedjob.cli.site import Place, migration_shown, takes_place
+from stripedjob.cli.text import printable
 
 if TYPE_CHECKING:
     from stripedjob.pool.teardown import Torn
@@ -84,5 +85,5 @@ def _what_became(torn: "Torn | None") -> str:
         return "was not there"
     if torn.dropped:
         return "dropped"
-    left = f", which is not empty: {', '.join(torn.left)}" if torn.left else ""
+    left = f", which is not empty: {printable(', '.join(torn.left))}" if torn.left else ""
     return f"the pool was dropped; the schema is kept{left}"
