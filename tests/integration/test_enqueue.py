@@ -197,7 +197,7 @@ def test_a_role_that_may_make_nothing_can_put_units_in(db: psycopg.Connection, f
     db.execute(sql.SQL(grants).format(*names))
     try:
         before = db.execute("select count(*) from pg_attribute").fetchone()
-        with psycopg.connect(fresh_database, user=role) as conn:
+        with psycopg.connect(fresh_database, options=f"-c role={role}") as conn:
             assert (one(conn), many(conn)) == (1, 2)
             assert stripedjob.enqueue_many(conn, "sync", [NewUnit(resource="a", dedup_id="x")] * 2) == 1
         assert db.execute("select count(*) from pg_attribute").fetchone() == before

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
 
 from stripedjob.pool import grants, objects
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
@@ -50,10 +51,12 @@ logger = logging.getLogger("stripedjob.migrate")
 def migrate(conn: psycopg.Connection[Any], schema: str = "striped", *, to_version: int | None = None) -> list[int]:
     """Apply what is missing, in one transaction, and return the versions applied: [] when there was none.
 
-    `conn` is in autocommit mode and in no transaction. Raises PoolSchemaError where the database has a newer schema
-    than known here; PoolRefusedError where objects of others are in the way; PoolError where others kept a lock.
+    `conn` is in no transaction. Raises PoolSchemaError where the database has a newer schema than known here;
+    PoolRefusedError where objects of others are in the way; PoolError where others kept a lock.
     """
     check_schema_name(schema)
+    if conn.info.transaction_status != TransactionStatus.IDLE:
+        raise PoolError("a migration is a transaction of its own: end the one that this connection is in")
     with conn.transaction():
         _set_up(conn)
         if not _is_behind(conn, schema, to_version):

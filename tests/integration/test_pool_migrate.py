@@ -293,11 +293,17 @@ def test_a_pool_that_is_up_to_date_needs_no_lock(conn: psycopg.Connection, fresh
     assert GRANTS
     migrate(conn)
     run(conn, GRANTS[0].replace(" to app;", f" to {role};"))
-    theirs = psycopg.conninfo.make_conninfo(fresh_database, user=role)
+    theirs = psycopg.conninfo.make_conninfo(fresh_database, options=f"-c role={role}")
     with psycopg.connect(fresh_database) as blocker, psycopg.connect(theirs, autocommit=True) as app:
         blocker.execute("lock table striped.unit, striped.job, striped.stripe")
         blocker.execute("select pg_advisory_xact_lock(%s)", [module.MIGRATION_LOCK])
         assert migrate(app) == []
+
+
+def test_a_migration_is_a_transaction_of_its_own(conn: psycopg.Connection) -> None:
+    with conn.transaction(), pytest.raises(PoolError, match="of its own"):
+        migrate(conn)
+    assert version(conn) == 0
 
 
 # Routines
