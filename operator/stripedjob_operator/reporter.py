@@ -1,4 +1,4 @@
-"""The user's part of a look at a StripedJob: its status and Events. Numbers alone are written at a bounded rate."""
+"""The user's part of a reconcile: its status and Events. Numbers alone are written at a bounded rate."""
 
 import datetime as dt
 import json
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator import status
-from stripedjob_operator.backlog import Backlog
 from stripedjob_operator.cluster import Cluster
+from stripedjob_operator.databases import Backlog
+from stripedjob_operator.longcalls import Clock
 from stripedjob_operator.memory import Memory
 from stripedjob_operator.observed import Observed, Problem, Raw
 
@@ -27,7 +28,7 @@ class Reporter:
     _at: float = 0.0
 
     async def report(self, raw: Raw, memory: Memory, view: status.View) -> float | None:
-        """Write the status, once and only where it has changed; returns when to look again where it was put off."""
+        """Write the status, once and only where it has changed; returns when to try again where it was put off."""
         old = json.loads(raw["status"])
         new = status.status(view, old, _now())
         patch = status.patch(new, old)
@@ -49,6 +50,7 @@ class Reporter:
         memory: Memory,
         job: StripedJob,
         backlog: Backlog | None,
+        clock: Clock | None,
         *,
         invalid: Problem | None,
         pool: Problem | None,
@@ -68,7 +70,7 @@ class Reporter:
             invalid=invalid,
             pool=pool,
             lock=lock,
-            schedule=memory.schedule_problem,
+            schedule=clock.problem if clock else None,
             apply=apply,
             numbers=backlog.status if backlog and not pool else None,
             rate=backlog.rate if backlog else 0.0,
@@ -78,7 +80,7 @@ class Reporter:
             rolled_out=followed or not (replicas or desired),  # no pod is there, and none is to come
             delegating=delegator.get("status", {}).get("readyReplicas", 0) > 0,
             pods=tuple(self.observed.pods.get(memory.key, {}).values()),
-            scheduled_at=memory.scheduled_at,
+            scheduled_at=clock.scheduled_at if clock else None,
         )
 
     def _may_write_numbers(self, memory: Memory) -> bool:

@@ -13,7 +13,7 @@ from stripedjob.spec.model import SecretRef, StripedJob
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.observed import Key, Problem
 
-REFRESH_SECONDS = 10.0  # between two looks at one Secret
+REFRESH_SECONDS = 10.0  # between two reads of one Secret
 FORBIDDEN = 403
 READS_PER_SECOND_MAX = 5.0  # of all of them
 GUESS_COST = 2**10  # of scrypt: 1 MiB and some milliseconds
