@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from stripedjob.pool.admin import JobStatus, PoolAdmin
 from stripedjob.pool.bounded import BoundedPool
-from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError, PoolUnreachableError
+from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.log import logger
 from stripedjob_operator.longcalls import LongCalls
@@ -189,10 +189,10 @@ class Database:
     async def _apply(self, pool: BoundedPool, key: Key, settings: JobSettings) -> None:
         try:
             status = await pool.call(lambda admin: admin.status(admin.apply(settings)), CALL_SECONDS_MAX)
-        except (PoolUnreachableError, PoolRefusedError, PoolSchemaError):
-            raise
-        except PoolError as error:  # this job's alone
-            if key not in self._wanted:
+        except PoolError as error:
+            if isinstance(error, PoolRefusedError | PoolSchemaError) or not pool.is_usable:
+                raise
+            if key not in self._wanted:  # else it is this job's alone: its row is locked, or its content refused
                 return
             self._refused[key] = pool_problem(error, self.where)
             self._open[key] = time.monotonic() + RETRY_SECONDS

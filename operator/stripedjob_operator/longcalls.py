@@ -43,6 +43,7 @@ class Clock(_Timed):
     schedule: Schedule
     job_id: int
     fired: dt.datetime | None = None  # the last period that was served
+    doubted: tuple[dt.datetime, float] | None = None  # one that another may be at, and since when it is
     scheduled_at: str | None = None  # when it enqueued last, RFC 3339
 
 
@@ -112,7 +113,7 @@ class LongCalls:
         now, today = time.monotonic(), dt.datetime.now(dt.UTC)
         for clock in self.clocks.values():
             if clock.at <= now and clock.fired == latest_due(clock.schedule, today):
-                clock.at = now + 60.0 - today.timestamp() % 60.0 + 0.05  # the next minute, the unit of cron
+                clock.at = _next_minute()
         tasks: tuple[tuple[Key, _Timed], ...] = (*self._clearings_open().items(), *self.clocks.items())
         return [key for key, one in tasks if one.at <= now]
 
@@ -148,12 +149,22 @@ class LongCalls:
             clock.at = time.monotonic() + SCHEDULE_RETRY_SECONDS
             self._tell(key, clock, schedule_problem(error, SCHEDULE_SECONDS_MAX, self.url))
             return
-        clock.fired = due
+        self._served(clock, due, is_ours=units is not None)
         if units is not None:
             clock.scheduled_at = due.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
             logger.info("scheduled", extra={"job": "/".join(key), "units": units, "due": clock.scheduled_at})
             self.changed(key)
         self._tell(key, clock, None)
+
+    def _served(self, clock: Clock, due: dt.datetime, *, is_ours: bool) -> None:
+        """Take a period for served: at once if by us, else when nobody can be at it any more, who might yet fail."""
+        now = time.monotonic()
+        if clock.doubted is None or clock.doubted[0] != due:
+            clock.doubted = (due, now)
+        if is_ours or now - clock.doubted[1] >= SCHEDULE_SECONDS_MAX:
+            clock.fired = due
+        else:
+            clock.at = _next_minute()
 
     def _tell(self, key: Key, clock: Clock, problem: Problem | None) -> None:
         if problem != clock.problem:
@@ -170,3 +181,8 @@ class LongCalls:
         else:
             clearing.is_done, clearing.problem = True, None
         self.changed(key)
+
+
+def _next_minute() -> float:
+    """Give when the next minute begins, the unit of cron, on the monotonic clock."""
+    return time.monotonic() + 60.0 - time.time() % 60.0 + 0.05

@@ -130,7 +130,7 @@ async def reconcile_all(
             Memories(queue.add),
             pools,
             Applier(cluster, observed, secrets, settings),
-            Reporter(cluster, observed),
+            Reporter(cluster, observed, secrets),
             Cleanup(cluster, observed, pools),
         )
         metrics = _Metrics(registry, queue, observed)

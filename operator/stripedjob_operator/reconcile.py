@@ -57,7 +57,9 @@ class Reconciler:
         backlog = database.jobs.get(key) if database else None
         if memory.scale is None:
             await self.applier.read_deployment(memory, job)
-        again = self._decide(memory, job, backlog, is_away=pool_problem is not None, blocked=problem is not None)
+        again = self._decide(
+            memory, job, backlog, is_away=bool(database and database.problem), blocked=problem is not None
+        )
         apply_problem = await self.applier.apply(memory, job, database)
         if apply_problem:
             again = _sooner(again, REFUSED_RETRY_SECONDS)

@@ -3,7 +3,9 @@
 Whoever may write a Secret and a StripedJob chooses what the operator connects to; the files of its pod are not theirs.
 """
 
-from urllib.parse import parse_qsl, urlsplit
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from stripedjob.pool.conninfo import parts
 from stripedjob.pool.conninfo import where as postgres_where
@@ -30,6 +32,10 @@ REDIS_FORM = (
     " user and password, such as @ : / ? # % and spaces"
 )
 REFUSED = "its option {} is not for the operator, which has files and settings of its own: see docs/operator.md, URLs"
+
+
+SECRET_CHARS_MIN = 4  # what is shorter is a piece of many a word
+HIDDEN = "…"
 
 
 class UrlError(Exception):
@@ -67,3 +73,14 @@ def check_redis(url: str) -> str:
     if names - REDIS_OPTIONS:
         raise UrlError(REDIS_FORM)
     return "a unix socket" if split.scheme == "unix" else ", ".join(named)
+
+
+def without_secrets(text: str, urls: Iterable[str]) -> str:
+    """Hide in somebody else's words what is secret in these URLs, in whole and in pieces, as parsers cut it."""
+    for url in urls:
+        user = url.rpartition("@")[0].rpartition("://")[2]
+        found = re.split(r"[:/?#&@=\s'\"]+", user.partition(":")[2]) + re.findall(r"password=([^&\s]+)", url)
+        for secret in sorted({*found, *map(unquote, found)}, key=len, reverse=True):
+            if len(secret) >= SECRET_CHARS_MIN:
+                text = text.replace(secret, HIDDEN)
+    return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from stripedjob.locks import LockConfigError, LockError
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError, PoolUnreachableError
 from stripedjob_operator.observed import Problem
+from stripedjob_operator.urls import without_secrets
 
 ROLE = 'grant it to the role of the URL, or run `stripedjob migrate` as one that has it: see "The database"'
 # By SQLSTATE, else by the words of libpq and of a server that speaks English; the first that fits is said.
@@ -49,6 +50,7 @@ LOCK_TROUBLES = {  # by the class of the error, or of one that it came from
     "InvalidResponse": "what listens there does not speak Redis' protocol",
     "TimeoutError": "it did not answer in time",
 }
+MESSAGE_CHARS_MAX = 300  # of what Postgres says of a query
 NETWORK = "is it up, the URL right, and does a NetworkPolicy let the operator's namespace reach it?"
 
 
@@ -70,18 +72,17 @@ def pool_problem(error: Exception, where: str) -> Problem:
     return Problem("PoolRefused", f"Postgres at {where} answers otherwise than a pool does")
 
 
-def schedule_problem(error: Exception, seconds: float, secret: str) -> Problem:
+def schedule_problem(error: Exception, seconds: float, url: str) -> Problem:
     """Say why a schedule's query failed: what Postgres says first of it, which its author needs, and no detail.
 
-    `seconds`: how long it may take. `secret`: the URL; where a piece of it is repeated, the SQLSTATE alone is told.
+    `seconds`: how long it may take. `url`: whose password is hidden.
     """
     code = _code(error)
     if code == "57014" or (code == "" and "did not answer within" in str(error)):
         words = f"it took longer than {seconds:g} s"
     elif code:
         told = next((str(link.diag.message_primary) for link in _chain(error) if hasattr(link, "diag")), "it failed")
-        pieces = [piece for piece in re.split(r"[:/@?&=\s]+", secret) if len(piece) > 3]  # noqa: PLR2004 - no word
-        words = ("it failed" if any(piece in told for piece in pieces) else told[:300]) + _coded(code)
+        words = without_secrets(told, [url])[:MESSAGE_CHARS_MAX] + _coded(code)
     else:
         words = "the connection was lost while it ran"
     return Problem("ScheduleFailed", f"spec.schedule.enqueue.sql: {words}")

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -224,6 +225,45 @@ async def test_a_schedule_beyond_its_deadline_is_ended_and_said_and_lets_others_
         await until(lambda: sessions(fresh_database, "active") == 0)
         await until(lambda: pending(database, "good") == 2)
         assert database.problem is None
+
+
+async def test_a_locked_row_of_one_job_keeps_no_other_from_its_pool(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases_module, "CALL_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(databases_module, "RETRY_SECONDS", 0.2)
+    async with asked() as site:
+        database = await site.ready("locked", fresh_database)
+        with psycopg.connect(fresh_database) as conn:
+            conn.execute("select from striped.job for update")
+            site.want("locked", fresh_database, scheduleLimit=7)
+            await until(lambda: database.problem_of(("shop", "locked")))
+            await site.ready("other", fresh_database)
+            assert database.problem is None
+        await until(lambda: database.jobs["shop", "locked"].settings.schedule_limit == 7)
+        assert database.problem_of(("shop", "locked")) is None
+
+
+async def test_a_period_that_another_may_be_at_is_asked_for_until_that_has_ended(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes: list[float] = []
+
+    def next_minute() -> float:
+        minutes.append(time.monotonic() + 0.2)
+        return minutes[-1]
+
+    monkeypatch.setattr(longcalls, "SCHEDULE_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(longcalls, "_next_minute", next_minute)
+    async with asked() as site:
+        database = await site.ready("job", fresh_database)
+        follow(database, "job", "select 'r', null")  # which is new: it begins, and nobody is to enqueue this period
+        clock = database.long.clocks["shop", "job"]
+        await until(lambda: clock.doubted)
+        assert clock.fired is None
+        await until(lambda: clock.fired)
+        assert len(minutes) > 2
+        assert pending(database, "job") == 0
 
 
 async def test_a_job_is_cleared_beside_a_slow_schedule_of_its_database(fresh_database: str) -> None:

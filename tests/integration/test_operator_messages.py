@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 from tests.support.hostile import banner, listening, message
@@ -156,6 +157,19 @@ async def test_the_lock_backend_postgres_is_checked_as_a_pool_is(log: list[str])
         assert (
             f"the lock backend at {DEAD}: nothing listens there" in site.condition("dead", "LockReachable")["message"]
         )
+        check(site, log)
+
+
+async def test_a_worker_s_last_words_lose_the_password(fresh_database: str, log: list[str]) -> None:
+    async with Reconciling().running() as site:
+        url = psycopg.conninfo.make_conninfo(fresh_database, password=HEAD)
+        site.apply("job", {"postgres": url}, minWorkers=1)
+        ended = {"exitCode": 77, "message": f"it is wrong: {url}"}
+        waiting = {"name": "worker", "lastState": {"terminated": ended}}
+        pod = {"metadata": {"name": "one"}, "status": {"containerStatuses": [waiting]}}
+        site.observed.pod_seen(("shop", "job"), pod)
+        await until(lambda: site.condition("job", "Stalled")["reason"] == "WorkerFails")
+        assert "password=…" in site.condition("job", "Stalled")["message"]
         check(site, log)
 
 

@@ -65,6 +65,14 @@ async def stop_in_the_middle(reader: StreamReader, writer: StreamWriter) -> None
     await forever()
 
 
+async def answer_at_first(reader: StreamReader, writer: StreamWriter) -> None:
+    """Answer simple queries, such as those that set a session up, and nothing that has parameters."""
+    await log_in(reader, writer)
+    while (await reader.read(CHUNK_BYTES)).startswith(b"Q"):
+        writer.write(message(b"C", b"SELECT 0\0") + message(b"Z", b"I"))
+    await forever()
+
+
 async def say_a_byte_a_second(reader: StreamReader, writer: StreamWriter) -> None:
     await log_in(reader, writer)
     for byte in message(b"S", b"name\0" + b"x" * 20_000):
@@ -85,6 +93,7 @@ def banner(text: bytes) -> Talk:
 SILENCES: dict[str, Talk] = {
     "says nothing": say_nothing,
     "takes the login": log_in_and_say_nothing,
+    "answers at first": answer_at_first,
     "stops in the middle": stop_in_the_middle,
     "a byte a second": say_a_byte_a_second,
 }

@@ -5,7 +5,7 @@ import pytest
 
 from stripedjob.locks import LockConfigError, LockUnavailable
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError, PoolUnreachableError
-from stripedjob_operator.urls import UrlError, check_postgres, check_redis
+from stripedjob_operator.urls import UrlError, check_postgres, check_redis, without_secrets
 from stripedjob_operator.words import lock_problem, origin, pool_problem, schedule_problem
 
 AT = "h:5432"
@@ -64,6 +64,8 @@ def test_a_lock_backend_s_problem_is_told_in_our_words(error: Exception, words: 
 def test_a_schedule_s_problem_has_no_piece_of_the_url() -> None:
     query = caused(PoolError("theirs"), psycopg.errors.QueryCanceled())
     assert schedule_problem(query, 60, "").message == "spec.schedule.enqueue.sql: it took longer than 60 s"
+    told = without_secrets('no "hunter2"', ["postgresql://app:hunter2@h/db"])
+    assert told == 'no "…"'
     lost = PoolUnreachableError("the server closed the connection")
     assert schedule_problem(lost, 60, "").message == "spec.schedule.enqueue.sql: the connection was lost while it ran"
 
@@ -110,3 +112,20 @@ def test_what_is_no_url_is_refused_without_a_word_of_it(check: object, url: str)
     with pytest.raises(UrlError) as caught:
         check(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:hunter2@h/db",
+        "postgresql+asyncpg://app:hunter2@h/db",
+        '"postgres//app:hunter2@h/db"',
+        "postgresql:///db?host=h&password=hunter2",
+        "host=h password=hunter2 user=app",
+        "redis://:hunt%65r2@h",
+        "redis://:any/hunter2@h",
+        "redis://:hunter2?any@h",
+    ],
+)
+def test_somebody_else_s_words_lose_the_password(url: str) -> None:
+    assert without_secrets("app: port 'hunter2' of h", [url]) == "app: port '…' of h"

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from stripedjob.pool.admin import PoolAdmin
-from stripedjob.pool.connection import connect_async, foreign_errors
+from stripedjob.pool.connection import CONNECTION, SERVER_SIDE, _connection_error, foreign_errors
 from stripedjob.pool.errors import PoolUnreachableError
 
 CONNECT_SECONDS_MAX = 10.0  # names, all hosts and addresses, TLS and login together
@@ -46,11 +46,14 @@ class BoundedPool:
         """Connect; raises PoolUnreachableError, PoolRefusedError."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                conn = await connect_async(url)
+                conn = await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECTION)
         except TimeoutError as error:
             raise PoolUnreachableError(f"Postgres did not answer within {CONNECT_SECONDS_MAX:g} s") from error
+        except psycopg.Error as error:
+            raise _connection_error(error) from error
         pool = cls(conn, schema)
         try:
+            await pool.call(_set_up, CONNECT_SECONDS_MAX)
             yield pool
         finally:
             await pool._close()
@@ -94,3 +97,8 @@ class BoundedPool:
         self._thread.shutdown(wait=False)
         await asyncio.wait({closing}, timeout=GRACE_SECONDS)
         self._socket.close()
+
+
+def _set_up(admin: PoolAdmin) -> None:
+    with foreign_errors():
+        admin.conn.execute(SERVER_SIDE)
