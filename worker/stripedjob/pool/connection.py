@@ -136,7 +136,9 @@ def check_url(url: str) -> None:
 
 def _conninfo(url: str, name: str) -> str:
     """Check the URL and add what every connection has; raises PoolConfigError in words that quote nothing of it."""
-    mistake = mistake_in(url) if "://" in url or "=" not in url else None  # else libpq's other form: host=… user=…
+    mistake = (
+        mistake_in(url, encoded=True) if "://" in url or "=" not in url else None
+    )  # else libpq's other form: host=… user=…
     scheme = url.partition("://")[0]
     if not mistake and "://" in url and scheme not in ("postgresql", "postgres"):
         mistake = "it begins with " + ("SQLAlchemy's" if "+" in scheme else "another") + " scheme, not postgresql://"
