@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.faults.history import History, Outcome, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.faults.history import Change, Effect, Enqueued, Pause
 
@@ -21,6 +22,16 @@ NEVER = float("inf")
 def check(history: History) -> list[Violation]:
     """Give every violation of every rule."""
     return [found for rule in RULES for found in rule(history)]
+
+
+def recovered(effects: Sequence[Effect], healed_at: float, *, settled: int, until: int) -> int:
+    """Give the seconds from the last fault to full speed, `until` where it never came.
+
+    Full speed: in one second, half as many effects as in the median second from `settled` to `until`.
+    """
+    rates = Counter(int(one.at - healed_at) for one in effects if one.at >= healed_at)
+    full = statistics.median(rates[second] for second in range(settled, until))
+    return next((second for second in range(until) if full and rates[second] >= full / 2), until)
 
 
 def lost(history: History) -> Iterator[Violation]:

@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -15,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.checker import check
-from tests.faults.nemesis import KINDS, Bag, Nemesis
+from tests.faults.bag import Bag
+from tests.faults.checker import check, recovered
+from tests.faults.nemesis import KINDS, Nemesis
 from tests.faults.proxy import Network
 from tests.faults.servers import Servers
 from tests.faults.world import LEASE_SECONDS, Plan, World
@@ -24,11 +24,11 @@ from tests.faults.world import LEASE_SECONDS, Plan, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.faults.history import Effect, Violation
+    from tests.faults.history import Violation
 
 STRATEGIES = ("Mutex", "FIFO", "Delegator", "Throttled")
 RECOVERY_SECONDS_MAX = LEASE_SECONDS + 5  # after the last fault: full speed again
-AFTER_SECONDS = 20.0  # for which the applications go on after the last fault of a run of LONG_MINUTES
+AFTER_SECONDS = 20  # for which the applications go on after the last fault of a run of LONG_MINUTES
 LONG_MINUTES = 4.0  # a shorter run does not judge how long it takes to recover
 WARM_SECONDS = 3.0
 OVERHEAD_SECONDS = 8.0  # of a world: to start and to drain
@@ -50,13 +50,13 @@ class Result:
     leases: int = 0
     away_at_start: int = 0
     drain_seconds: float = 0.0
-    recovered_seconds: float | None = None
+    recovered_seconds: int | None = None
     violations: list[Violation] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
         """Whether everything that is promised was kept."""
-        return not self.violations and (self.recovered_seconds or 0.0) <= RECOVERY_SECONDS_MAX
+        return not self.violations and (self.recovered_seconds or 0) <= RECOVERY_SECONDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +96,11 @@ def run(plan: Plan, course: Course, bag: Bag, servers: Servers, network: Network
             result.leases += sum(one.after == "leased" for one in history.changes)
             result.violations += check(history)
             if history.effects and course.is_long:
-                result.recovered_seconds = recovered(history.effects, world.last_healed_at)
+                result.recovered_seconds = recovered(
+                    history.effects, world.last_healed_at, settled=RECOVERY_SECONDS_MAX, until=AFTER_SECONDS
+                )
             _say(f"{plan.strategy} {name}: {len(history.recorded)} units")
     return result
-
-
-def recovered(effects: Sequence[Effect], healed_at: float) -> float:
-    """Give the seconds from the last fault to full speed, AFTER_SECONDS where it never came.
-
-    Full speed: in one second, half as many effects as in the median second of the time after the recovery.
-    """
-    rates = Counter(int(one.at - healed_at) for one in effects if one.at >= healed_at)
-    seconds = range(int(AFTER_SECONDS))
-    full = statistics.median(rates[second] for second in seconds[RECOVERY_SECONDS_MAX:])
-    return next((float(second) for second in seconds if full and rates[second] >= full / 2), AFTER_SECONDS)
 
 
 def _wait(world: World, seconds: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.checker import check
+from tests.faults.bag import Bag
+from tests.faults.checker import check, recovered
 from tests.faults.history import (
     Change,
     Effect,
@@ -224,3 +226,24 @@ def test_an_answer_that_was_lost_leaves_both_open() -> None:
     assert check(history) == []
     lose(history)
     assert check(history) == []
+
+
+def test_full_speed_is_half_of_what_comes_after() -> None:
+    healed_at = 100.0
+    after = [Effect(n, "a", 1, healed_at + 3 + n / 10) for n in range(170)]  # ten a second, from the third second on
+    before = [Effect(n, "a", 1, healed_at - 10 + n / 100) for n in range(1000)]
+    assert recovered([*before, *after], healed_at, settled=8, until=20) == 3
+    assert recovered(before, healed_at, settled=8, until=20) == 20
+
+
+def test_every_kind_of_fault_comes_before_one_comes_again() -> None:
+    bag = Bag("abc", random.Random(1))
+    came: list[str] = []
+    for _ in range(6):
+        kind = bag.next(lambda kind: kind != "c" or len(came) > 1)
+        assert kind is not None
+        bag.take_out(kind)
+        came.append(kind)
+    assert sorted(came[:3]) == sorted(came[3:]) == ["a", "b", "c"]
+    bag.leave_out("ab")
+    assert {bag.next(lambda _: True) for _ in range(5)} == {"c"}
