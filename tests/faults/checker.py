@@ -192,6 +192,8 @@ def ended(history: History) -> Iterator[Violation]:
     for name, count in history.left.items():
         if count:
             yield Violation("left", f"{count} {name}")
+    for words in history.stuck:
+        yield Violation("left", words)
 
 
 RULES = (

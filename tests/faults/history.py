@@ -120,7 +120,10 @@ class Promises:
 
 @dataclass(slots=True)
 class History:
-    """All of one job. `left`: what the pool still held at the end, by name; `total_done`: what the pool counted."""
+    """All of one job. `left`: what the pool still held at the end, by name; `total_done`: what the pool counted.
+
+    `stuck`: why resources with work left are not worked on, in the pool's own words.
+    """
 
     promises: Promises
     enqueued: list[Enqueued] = field(default_factory=list)
@@ -131,6 +134,7 @@ class History:
     pauses: list[Pause] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
+    stuck: list[str] = field(default_factory=list)
     total_done: int = 0
 
 

@@ -33,7 +33,7 @@ LONG_MINUTES = 4.0  # a shorter run does not judge how long it takes to recover
 WARM_SECONDS = 3.0
 OVERHEAD_SECONDS = 8.0  # of a world: to start and to drain
 FAULT_SECONDS = 3.0  # between two faults, unless the run is so short that not every kind would come
-SHOWN_MAX = 20
+SHOWN_MAX = 5  # of each rule
 
 
 @dataclass
@@ -123,8 +123,8 @@ def _show(result: Result) -> None:
     )
     for rule, count in Counter(one.rule for one in result.violations).items():
         print(f"  violated: {rule}: {count}")
-    for one in result.violations[:SHOWN_MAX]:
-        print(f"    {one.rule}: {one.what}")
+        for one in [found for found in result.violations if found.rule == rule][:SHOWN_MAX]:
+            print(f"    {one.what}")
 
 
 def _say(words: str) -> None:

@@ -26,6 +26,11 @@ LEFT = """
 select pending, delayed, held, dead, ready_resources + leased_resources + waiting_resources as resources, total_done
 from striped.job_status where id = %(job)s"""
 
+STUCK = """
+select striped.explain(job_id, resource) from (
+    select job_id, resource from striped.stripe where job_id = %(job)s union
+    select job_id, resource from striped.wake where job_id = %(job)s limit 3) some_of_them"""
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -70,6 +75,10 @@ class Reader:
         cursor = self._conn.execute(LEFT.encode(), {"job": self._job_id})
         names = [column.name for column in cursor.description or ()]
         return dict(zip(names, map(int, cursor.fetchone() or ()), strict=True))
+
+    def stuck(self) -> list[str]:
+        """Give what explain() says of some resources that are still there."""
+        return [str(row[0]) for row in self._rows(STUCK)]
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         shift = "{monotonic} + extract(epoch from {column} - to_timestamp({wall}))::float8"

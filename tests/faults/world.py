@@ -155,6 +155,7 @@ class World:
                 history.executions = [one for one in executions if one.unit in units]
                 history.pauses = self.pauses
                 history.left = reader.left()
+                history.stuck = reader.stuck()
                 history.total_done = history.left.pop("total_done")
                 history.exits = [one for host in self.hosts for one in host.exits] if name == EFFECTS else []
                 yield name, history

@@ -137,8 +137,8 @@ DEAD = (
     Mutation(
         "a worker that leaves keeps its leases",
         SETTLE,
-        "where s.worker_id = p_worker and s.state in ('assigned', 'leased') and",
-        "where s.worker_id = p_worker and s.state in ('assigned') and",
+        "where worker_id = p_worker and state = 'leased' order by resource for update));\n    perform",
+        "where false order by resource for update));\n    perform",
         f"{LEASES}::test_leaving_gives_everything_back_and_counts_no_crash",
     ),
     Mutation(
@@ -232,7 +232,7 @@ WOKEN = (
     Mutation(
         "a wait ends at once",
         UPKEEP,
-        "where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp()\n        order",
+        "where job_id = p_job and state = 'waiting' and next_at <= this_moment\n        order",
         "where job_id = p_job and state = 'waiting'\n        order",
         f"{FIFO}::test_a_group_waits_for_the_retry_of_its_unit",
     ),
