@@ -59,7 +59,8 @@ CALLS: dict[str, str] = {
     "renew": "select striped.renew(1, '{1,2,3}')",
     "resume": "select striped.resume(1, '{1,2,3}')",
     "settle": """select striped.settle(1, 1, 9, array_agg(resource), array_agg(fence), array_agg(0),
-        array_agg('ready'::text), array_agg(null::float8), '{}', null, 0, 0, 0) from striped.stripe where worker_id = 1 and state = 'leased'""",
+        array_agg('ready'::text), array_agg(null::float8), '{}', null, 0, 0, 0)
+        from striped.stripe where worker_id = 1 and state = 'leased'""",
     "clean": "select striped.clean(1)",
     "delegate": "select striped.delegate(2, 7)",
     "clean of areas": "select striped.clean(2)",

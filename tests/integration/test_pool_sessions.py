@@ -171,7 +171,8 @@ def test_a_schedules_query_keeps_nobody_waiting(db: psycopg.Connection, fresh_da
         with psycopg.connect(fresh_database, autocommit=True) as conn:
             query = "select r, p from (select count(*) from public.gate) g, (values ('s', '{}')) v(r, p); -- all of it;"
             row = conn.execute("select striped.fire(1, 'cron', now(), %s)", [query]).fetchone()
-            found.append(row and row[0])
+            assert row is not None
+            found.append(row[0])
 
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a")

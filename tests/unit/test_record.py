@@ -30,7 +30,7 @@ def test_a_batch_is_sent_lease_by_lease_under_new_numbers_and_its_counts_once() 
 def test_a_single_lease_is_sent_in_words_that_any_database_stores() -> None:
     (instead,) = plainer(Batch(7, 3, (settlement("b", odd(attempts=99_999)),), Tally()), count(4), "22P05 \udce9\0")
     (failure,) = instead.ended[0].failed
-    assert (failure.to, failure.attempts, failure.trace) == (Fate.DELAYED, 32_767, None)
+    assert (failure.to, failure.attempts, failure.trace) == (Fate.DELAYED, 32_767, "")
     assert failure.reason.isascii()
     assert "\0" not in failure.reason
     assert failure.after_seconds <= 86_400

@@ -125,5 +125,7 @@ def _duration(seconds: float) -> str:
 
 
 def _line(said: Said) -> str:
-    shown: dict[str, Any] = {k: v for k, v in said.record.items() if k not in {"event", "level", "timestamp", "job"}}
+    shown: dict[str, Any] = {
+        k: v for k, v in said.record.items() if k not in {"event", "level", "logger", "timestamp", "job"}
+    }
     return " ".join([str(said.record.get("event")), *(f"{name}={value}" for name, value in shown.items())])

@@ -79,6 +79,11 @@ async def connect_async_for_handler(url: str, name: str) -> psycopg.AsyncConnect
     return await _opened_async(url, name, ANY_SESSION)
 
 
+def handler_settings() -> sql.Composed:
+    """Give the statement that sets what `connect_for_handler` sets, after something has reset it."""
+    return _settings(ANY_SESSION)
+
+
 def _pool_session(statement_seconds: float) -> dict[str, str]:
     return POOL_SESSION | {"statement_timeout": str(int(statement_seconds * 1000))}
 

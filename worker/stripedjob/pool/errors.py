@@ -37,6 +37,10 @@ class PoolConfigError(PoolError):
     """The Postgres URL cannot be used."""
 
 
+class TryLostError(PoolError):
+    """The pool could not be reached around a handler's transaction; that was no try of its units."""
+
+
 class WorkerLostError(PoolError):
     """The worker's lease ran out and it was considered dead; it must stop its work and register again."""
 
