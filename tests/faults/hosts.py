@@ -157,6 +157,8 @@ class Host:
             self._note(words)
 
     def _note(self, words: str) -> None:
+        if (self.folder / "log" / "ballast").exists():
+            words = f"with a full log volume, {words}"
         self.exits.append(Exit(self.name, words[:LAST_WORDS]))
 
     def _hear(self) -> None:

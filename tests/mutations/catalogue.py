@@ -9,6 +9,7 @@ GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/t
 FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
 LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
 SCHEMA, DEDUPLICATION = "tests/integration/test_pool_schema.py", "tests/integration/test_deduplication.py"
+ENDS, TRANSACTIONS = "tests/integration/test_executor_ends.py", "tests/integration/test_transactions.py"
 COMPLETED = f"{GUARDS}::test_units_are_completed_under_the_newest_fence_alone_and_by_its_worker_alone"
 FOLDED = f"{GUARDS}::test_a_wake_that_is_folded_while_its_resource_is_leased_is_not_forgotten"
 PASSED = f"{MEETINGS}::test_upkeep_goes_past_a_worker_that_is_at_a_call_and_past_another_upkeep"
@@ -45,8 +46,8 @@ FENCED = (
     Mutation(
         "the answer of complete is not looked at",
         "pool/transaction.py",
-        "            if self._conn.execute(self._complete.query, self._complete.values(work)).fetchone() != (True,):\n",
-        "            if self._conn.execute(self._complete.query, self._complete.values(work)).fetchone() is None:\n",
+        'if result is None or result.get_value(0, 0) != b"t":',
+        "if result is None:",
         f"{WORKER}::test_a_lost_lease_rolls_its_transaction_back",
     ),
     Mutation(
@@ -56,12 +57,42 @@ FENCED = (
         "    return '{}';",
         f"{GUARDS}::test_a_renewal_names_the_leases_that_are_lost",
     ),
+)
+HANDLED = (
     Mutation(
         "a unit starts after the deadline",
-        "runtime/executor.py",
-        "if now >= self._board.deadline:",
-        "if now < 0:",
+        "runtime/progress.py",
+        "if moment >= self._board.deadline:",
+        "if moment < 0:",
         "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
+    ),
+    Mutation(
+        "an executor goes on when its main process has stopped",
+        "runtime/executor.py",
+        "if left <= 0 and self._board.running():",
+        "if left <= -3600 and self._board.running():",
+        f"{ENDS}::test_an_executor_ends_itself_where_its_main_process_does_not[pauses]",
+    ),
+    Mutation(
+        "what a lost lease brought starts all the same",
+        "runtime/host.py",
+        "        self._given.clear()\n        waiting",
+        "        waiting",
+        f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",
+    ),
+    Mutation(
+        "a connection that is lost after the handler is a try",
+        "pool/transaction.py",
+        "return _lost(error) if self._has_returned and is_lost else error",
+        "return error",
+        f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
+    ),
+    Mutation(
+        "a handler is called on a stand-by",
+        "pool/transaction.py",
+        'if self._conn.info.parameter_status(STANDBY) == "on":',
+        'if self._conn.info.parameter_status(STANDBY) == "none":',
+        f"{TRANSACTIONS}::test_a_handler_is_not_called_on_a_stand_by",
     ),
 )
 MET = (
@@ -313,4 +344,4 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)
+MUTATIONS = (*FENCED, *HANDLED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)
