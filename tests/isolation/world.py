@@ -1,0 +1,201 @@
+"""One job in the pool, made anew for every order, with what its workers know; its methods are what sessions do.
+
+Every method takes the connection that it is to use: a session's, or `world.conn` to set the scene.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from tests.isolation import calls, judge
+
+from stripedjob.pool.types import JobSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.isolation.calls import Leased, Worker
+
+MUTEX = JobSettings("default", "mutex", schedule_limit=2, crash_threshold=100)
+FIFO = replace(MUTEX, job_type="fifo", on_failure="Block")
+DELEGATED = replace(MUTEX, job_type="delegated", delegated=True)
+THROTTLED = replace(
+    DELEGATED, job_type="throttled", outstanding_max=100, starts_max=1000, period_seconds=1, area_label="shop"
+)
+FAR = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
+numbers = itertools.count(1)
+
+
+@dataclass
+class World:
+    """A job, and what its workers know: which leases each was told of and has not ended."""
+
+    conn: psycopg.Connection
+    job: JobSettings
+    cap: int  # the highest schedule_limit that was ever in force
+    id: int = 0
+    workers: dict[str, Worker] = field(default_factory=dict)
+    first: dict[str, Worker] = field(default_factory=dict)  # as they were before a new session took over
+    known: dict[str, dict[str, Leased]] = field(default_factory=dict)
+    told: dict[tuple[str, str], Leased] = field(default_factory=dict)  # by worker and resource, the last one
+    handed_out: list[Leased] = field(default_factory=list)
+    batches: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    batch: dict[str, tuple[int, list[tuple[Leased, str, str | None]]]] = field(default_factory=dict)
+    terms: dict[str, int] = field(default_factory=dict)
+    periods: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @classmethod
+    def of(cls, conn: psycopg.Connection, job: JobSettings) -> World:
+        """Make the job under a name of its own."""
+        world = cls(conn, replace(job, job_type=f"{job.job_type}-{next(numbers)}"), job.schedule_limit)
+        world.id = calls.apply_job(conn, world.job)
+        return world
+
+    def watch(self) -> list[str]:
+        return judge.watch(self)
+
+    def judge(self) -> list[str]:
+        return judge.judge(self)
+
+    # Workers
+
+    def register(self, conn: psycopg.Connection, name: str) -> None:
+        self.workers[name] = self.first[name] = calls.register(conn, self.id, name)
+        self.known[name] = {}
+
+    def claim(self, conn: psycopg.Connection, name: str, resources: int = 10, units: int = 10) -> str:
+        self.batch.pop(name, None)
+        with self._lost(name):
+            leased = calls.claim(conn, self.workers[name], resources, units)
+        self.known[name] |= {one.resource: one for one in leased}
+        self.told |= {(name, one.resource): one for one in leased}
+        return self._handed_out(leased)
+
+    def claim_unheard(self, conn: psycopg.Connection, name: str) -> str:
+        """Claim in the worker's first session, where the answer is lost on its way: the worker never learns of it."""
+        return self._handed_out(calls.claim(conn, self.first[name], 10, 10))
+
+    def settle(self, conn: psycopg.Connection, name: str, then: str = "", to: str | None = None) -> list[str]:
+        """Settle what the worker knows of: its units done, or `to`; again, if it is called again before a claim."""
+        refused = self.settle_unheard(conn, name, then, to)
+        for one, what, _ in self.batch[name][1]:
+            if what != "keep" or one.resource in refused:
+                self.known[name].pop(one.resource, None)
+        return refused
+
+    def settle_unheard(self, conn: psycopg.Connection, name: str, then: str = "", to: str | None = None) -> list[str]:
+        """Settle where the answer is lost on its way."""
+        if name not in self.batch:
+            known = self.known[name].values()
+            ended = [(one, then or ("ready" if one.more else "idle"), to) for one in known]
+            self.batch[name] = (next(self.batches), ended)
+        number, ended = self.batch[name]
+        return calls.settle(conn, self.id, self.workers[name], number, ended)
+
+    def complete(self, conn: psycopg.Connection, name: str, resource: str) -> bool:
+        """Record the units of a lease as done in the caller's transaction, which is to be undone where it is refused."""
+        done = calls.complete(conn, self.id, self.workers[name], self.told[name, resource])
+        if not done:
+            conn.execute("rollback")
+        return done
+
+    def resume(self, conn: psycopg.Connection, name: str) -> None:
+        with self._lost(name):
+            fences = [one.fence for one in self.known[name].values()]
+            calls.resume(conn, self.workers[name], fences)
+
+    def renew(self, conn: psycopg.Connection, name: str) -> bool:
+        alive = calls.renew(conn, self.workers[name], [one.fence for one in self.known[name].values()])
+        if not alive:
+            self.known[name] = {}
+        return alive
+
+    def poll(self, conn: psycopg.Connection, name: str) -> bool:
+        with self._lost(name):
+            return calls.poll(conn, self.workers[name])
+
+    def leave(self, conn: psycopg.Connection, name: str) -> None:
+        calls.leave(conn, self.workers[name])
+        self.known[name] = {}
+
+    def expire(self, conn: psycopg.Connection, name: str) -> None:
+        """Let a worker's lease run out."""
+        past = "update striped.worker set expires_at = clock_timestamp() - interval '1 s' where id = %s"
+        conn.execute(past, [self.workers[name].id])
+
+    # What keeps the pool up
+
+    def upkeep(self, conn: psycopg.Connection) -> None:
+        calls.upkeep(conn, self.id)
+
+    def clean(self, conn: psycopg.Connection) -> None:
+        calls.clean(conn, self.id)
+
+    def tend(self, conn: psycopg.Connection) -> None:
+        calls.tend(conn, self.id)
+
+    def lead(self, conn: psycopg.Connection, name: str) -> int | None:
+        term = calls.lead(conn, self.id, name)
+        if term is not None:
+            self.terms[name] = term
+        return term
+
+    def delegate(self, conn: psycopg.Connection, name: str) -> int:
+        return calls.delegate(conn, self.id, self.terms[name])
+
+    def end_term(self, conn: psycopg.Connection, name: str) -> None:
+        """Let a delegator's lease run out."""
+        past = "update striped.delegator set expires_at = '-infinity' where job_id = %s and term = %s"
+        conn.execute(past, [self.id, self.terms[name]])
+
+    def resign(self, conn: psycopg.Connection, name: str) -> None:
+        calls.resign(conn, self.id, self.terms[name])
+
+    # What comes in, and what people do
+
+    def enqueue(
+        self, conn: psycopg.Connection, resource: str, due_in: float | None = None, dedup_id: str | None = None
+    ) -> int:
+        return calls.enqueue(conn, self.job.job_type, resource, due_in, dedup_id)
+
+    def enqueue_staged(self, conn: psycopg.Connection, *resources: str) -> int:
+        return calls.enqueue_staged(conn, self.job.job_type, resources)
+
+    def fire(self, conn: psycopg.Connection, query: str | None = None) -> int | None:
+        """Serve a period of the job's schedule that nobody has served."""
+        return calls.fire(conn, self.id, FAR + dt.timedelta(days=next(self.periods)), query)
+
+    def apply(self, conn: psycopg.Connection, job: JobSettings) -> None:
+        """Change the job's settings: those of `job` under this one's name."""
+        self.job = replace(job, job_type=self.job.job_type, generation=self.job.generation + 1)
+        self.cap = max(self.cap, job.schedule_limit)
+        assert calls.apply_job(conn, self.job) == self.id
+
+    def revive(self, conn: psycopg.Connection, state: str) -> int:
+        return calls.revive(conn, self.id, state)
+
+    def purge(self, conn: psycopg.Connection, state: str) -> int:
+        return calls.purge(conn, self.id, state)
+
+    def clear(self, conn: psycopg.Connection) -> int:
+        return calls.clear(conn, self.id)
+
+    def _handed_out(self, leased: list[Leased]) -> str:
+        self.handed_out += leased
+        return ", ".join(map(str, leased)) or "nothing"
+
+    @contextmanager
+    def _lost(self, name: str) -> Iterator[None]:
+        """A worker that learns that it was taken for dead knows of no lease any more."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if error.sqlstate == calls.LOST:
+                self.known[name] = {}
+            raise
+
