@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stripedjob.pool.types import JobSettings
 
 LOST = "SJ001"  # the worker has no row any more
-DEADLOCK = "40P01"
+OUTLIVED = "SJ002"  # the worker has a newer session
 
 
 @dataclass(frozen=True)

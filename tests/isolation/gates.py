@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 GATE_LOCK = 7357  # first key of the advisory lock that a session waits for at a gate; the second is its process id
 GATE = "if public.gate() then end if; "
 BODY = re.compile(r"(?<=\nbegin\n).*?(?=\nend\n\$\$;)", re.DOTALL)
-# A statement begins a line, after a line that ends one or opens a block; within SQL no line ends like that.
-STATEMENT = re.compile(r"(?:(?<=;\n)|(?<=\bthen\n)|(?<=\bloop\n)|(?<=\belse\n)|\A)( *)(?!\s|end\b|else\b|elsif\b|--|get\b)")
+# A statement begins a line, after a line that ends one or opens a block; within SQL no line ends like that. Only those
+# that look at a table, or call a routine that does, matter to others.
+STATEMENT = re.compile(
+    r"(?:(?<=;\n)|(?<=\bthen\n)|(?<=\bloop\n)|(?<=\belse\n)|\A)( *)"
+    r"(?=(?:select|perform|insert|update|delete|with|for|execute|return query)\b|[^\n]*@extschema@\.)(?!--|raise\b)"
+)
 FUNCTION = f"""
 create or replace function public.gate() returns boolean language plpgsql as $$
 declare

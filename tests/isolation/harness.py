@@ -7,6 +7,7 @@ always ends in the same way, and nothing is awaited by the clock.
 
 from __future__ import annotations
 
+import itertools
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from tests.isolation.gates import GATE_LOCK
+from tests.isolation.gates import GATE_LOCK, stop_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,12 +173,12 @@ class Stage:
     def take_step(self, spec: Spec[W], world: W, trace: Trace, name: str, step: Step[W]) -> None:
         """Begin a step of an idle session, and rest."""
         self.session(name).start(step, world)
-        self.rest(spec, world, trace)
+        self.rest(spec, world, trace, name)
 
-    def rest(self, spec: Spec[W], world: W, trace: Trace) -> None:
-        """Wait until every session has answered, or is seen to wait; note what has come to pass."""
+    def rest(self, spec: Spec[W], world: W, trace: Trace, mover: str) -> None:
+        """Wait until every session has answered, or is seen to wait; note what has come to pass, the mover first."""
         waits = self._await_rest([self.session(name) for name in spec.sessions])
-        for name in spec.sessions:
+        for name in sorted(spec.sessions, key=lambda name: name != mover):
             session = self.session(name)
             if session.answered:
                 self._note(spec, trace, session)
@@ -234,14 +235,34 @@ class Stage:
                 continue
         if session.conn.info.transaction_status != TransactionStatus.IDLE:
             session.conn.execute("rollback")
-        session.conn.execute("select pg_advisory_unlock_all()")
+        session.conn.execute("select pg_advisory_unlock_all(), set_config('gate.steps', '', false)")
 
-    def hold_gate(self, session: Session) -> None:
-        """Let the session wait at its gate, once it is told to stop at one."""
+    def preempt(self, spec: Spec[W], gate: int) -> tuple[Trace, bool]:
+        """Stop the first session at its n-th gate, let the second do all it has to, and the first the rest.
+
+        Its last gate is before its second step. Returns the trace, and whether there was a gate of this number.
+        """
+        world, trace = spec.world(self.observer), Trace()
+        (first, (step, *rest)), (second, others) = spec.sessions.items()
+        session = self.session(first)
         self.observer.execute("select pg_advisory_lock(%s, %s)", [GATE_LOCK, session.pid])
-
-    def open_gate(self, session: Session) -> None:
-        self.observer.execute("select pg_advisory_unlock(%s, %s)", [GATE_LOCK, session.pid])
+        try:
+            stop_at(session.conn, gate)
+            self.take_step(spec, world, trace, first, step)
+            stopped = session.busy
+            for other in others:
+                if not self.session(second).busy:
+                    self.take_step(spec, world, trace, second, other)
+            self.observer.execute("select pg_advisory_unlock(%s, %s)", [GATE_LOCK, session.pid])
+            self.rest(spec, world, trace, first)
+            for later in rest:
+                self.take_step(spec, world, trace, first, later)
+            self.end(spec, world, trace)
+        finally:
+            self.observer.execute("select pg_advisory_unlock_all()")
+            for name in spec.sessions:
+                self._end(self.session(name))
+        return trace, stopped
 
 
 def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) -> Iterator[Order]:
@@ -267,4 +288,16 @@ def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[O
             assert only is None, f"{error} waits"
             infeasible.add(error.prefix)
     assert played, "no order of the spec can be had"
+    return played
+
+
+def preempt_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[Order, Trace]:
+    """Preempt the first of the spec's two sessions at each of its gates, or at one alone."""
+    first, second = spec.sessions
+    played: dict[Order, Trace] = {}
+    for gate in itertools.count(int(only[0].partition("@")[2]) if only else 1):
+        trace, stopped = stage.preempt(spec, gate)
+        played[f"{first}@{gate}", second] = trace
+        if only or not stopped:
+            break
     return played

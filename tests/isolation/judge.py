@@ -6,6 +6,7 @@ of each.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tests.isolation.world import World
 
 ROUNDS_MAX = 50
+IDLE_ROUNDS_MAX = 5
 JOURNAL = """
 create table public.journal (n bigint generated always as identity, job_id int, unit_id bigint, what text);
 create index on public.journal (job_id, unit_id);
@@ -42,6 +44,7 @@ from striped.job j where j.id = %s"""
 ORPHANS = """
 select resource from striped.stripe s where job_id = %s and worker_id is not null
     and not exists (select from striped.worker w where w.id = s.worker_id)"""
+IS_ITS = "select from striped.stripe where job_id = %s and resource = %s and fence = %s and state = 'leased'"
 UNIT_STATES = """
 select unit_id, array_agg(what order by what) filter (where what <> 'in') from public.journal where job_id = %s
 group by unit_id having count(*) filter (where what <> 'in') <> 1 or count(*) filter (where what = 'in') <> 1"""
@@ -70,6 +73,16 @@ def watch(world: World) -> list[str]:
         if drawn != sorted(set(drawn)):
             faults.append(f"the fences of {resource} do not grow: {drawn}")
     return faults
+
+
+def knowledge(world: World) -> list[tuple[str, str, bool]]:
+    """Say which leases workers know of, and whether those are theirs; what the pool's rows do not show."""
+    return [
+        (name, leased.resource, is_its)
+        for name, leases in world.known.items()
+        for leased in leases.values()
+        for is_its in [bool(world.conn.execute(IS_ITS, [world.id, leased.resource, leased.fence]).fetchone())]
+    ]
 
 
 def judge(world: World) -> list[str]:
@@ -105,63 +118,62 @@ def _unknown_leases(world: World) -> list[str]:
 
 
 def _work_off(world: World) -> list[str]:
-    """Let everybody who is alive, and a new worker, go on until nothing is left; then a person revives what was held."""
-    conn, faults = world.conn, list[str]()
-    world.register(conn, "new")
+    """Let whoever is alive end what it has, go on once and leave; a new worker does the rest, then what was held."""
+    conn, before = world.conn, len(world.handed_out)
     if world.job.schedule_limit == 0:
-        world.apply(conn, world.job.__class__(**{**_fields(world), "schedule_limit": 1}))
-    for name in world.workers:
-        _go_on(world, name, then="ready", to="ready")
-    faults += _rounds(world)
-    for state in ("held", "dead"):
-        world.revive(conn, state)
-    faults += _rounds(world)
-    for name in world.workers:
-        world.leave(conn, name)
-    return faults
-
-
-def _fields(world: World) -> dict[str, object]:
-    return dict(zip(type(world.job).__dataclass_fields__, world.job.as_values(), strict=True))
-
-
-def _rounds(world: World) -> list[str]:
-    conn, idle, order = world.conn, 0, dict[str, list[int]]()
+        world.apply(conn, replace(world.job, schedule_limit=1))
     if world.job.delegated:
         conn.execute("update striped.delegator set expires_at = '-infinity' where job_id = %s", [world.id])
         world.lead(conn, "judge")
+        world.delegate(conn, "judge")
+    for name in world.workers:
+        _go_on_once(world, name)
+    world.register(conn, "new")
+    _rounds(world)
+    if sum([world.revive(conn, state) for state in ("held", "dead")]):
+        before = len(world.handed_out)
+        _rounds(world)
+    world.leave(conn, "new")
+    if world.job.on_failure != "Block":
+        return []
+    order = dict[str, list[int]]()
+    for leased in world.handed_out[before:]:
+        order.setdefault(leased.resource, []).extend(leased.ids)
+    return [f"{name} was handed out in the order {ids}" for name, ids in order.items() if ids != sorted(ids)]
+
+
+def _go_on_once(world: World, name: str) -> None:
+    try:
+        if world.known[name]:
+            world.batch.pop(name, None)
+            world.settle(world.conn, name, "ready", "ready")
+        _claim_and_settle(world, name)
+        world.leave(world.conn, name)
+    except psycopg.Error as error:
+        if error.sqlstate != calls.LOST:
+            raise
+
+
+def _claim_and_settle(world: World, name: str) -> bool:
+    world.claim(world.conn, name)
+    found = bool(world.known[name])
+    if found:
+        world.settle(world.conn, name)
+    return found
+
+
+def _rounds(world: World) -> None:
+    """Let the new worker, and the delegator, go on until nothing is left, or nothing comes any more."""
+    conn, idle = world.conn, 0
     for _ in range(ROUNDS_MAX):
         if world.job.delegated:
             world.delegate(conn, "judge")
         world.upkeep(conn)
-        before = len(world.handed_out)
-        for name in world.workers:
-            _go_on(world, name)
-        for leased in world.handed_out[before:]:
-            order.setdefault(leased.resource, []).extend(leased.ids)
-        idle = 0 if any(leased.ids for leased in world.handed_out[before:]) else idle + 1
-        if idle > 1 and (calls.is_empty(conn, world.id) or idle > ROUNDS_MAX // 8):
-            break
+        idle = 0 if _claim_and_settle(world, "new") else idle + 1
+        if idle and (idle == IDLE_ROUNDS_MAX or calls.is_empty(conn, world.id)):
+            return
         if idle:
             conn.execute(TIME_PASSES, {"job": world.id})
-    if world.job.on_failure != "Block":
-        return []
-    return [f"{name} was handed out in the order {ids}" for name, ids in order.items() if ids != sorted(ids)]
-
-
-def _go_on(world: World, name: str, then: str = "", to: str | None = None) -> None:
-    """End what the worker knows of, and claim and end what it gets; one that was taken for dead is left out."""
-    try:
-        if world.known[name]:
-            world.batch.pop(name, None)
-            world.settle(world.conn, name, then, to)
-        if not to:
-            world.claim(world.conn, name)
-            if world.known[name]:
-                world.settle(world.conn, name)
-    except psycopg.Error as error:
-        if error.sqlstate != calls.LOST:
-            raise
 
 
 def _counts(world: World) -> list[str]:

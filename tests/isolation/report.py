@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 from tests.isolation.harness import play_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tests.isolation.harness import Order, Spec, Stage, Trace
 
 SHOWN_MAX = 3
 
 
-def check(stage: Stage, spec: Spec[Any], order: str | None) -> None:
+def check(
+    stage: Stage, spec: Spec[Any], order: str | None, play: Callable[..., Mapping[Order, Trace]] = play_all
+) -> None:
     """Fail with the first orders in which something is wrong; `order` alone, where it is given."""
-    played = play_all(stage, spec, tuple(order.split()) if order else None)
+    played = play(stage, spec, tuple(order.split()) if order else None)
     failed = {taken: trace for taken, trace in played.items() if trace.faults}
     assert not failed, report(spec.name, len(played), failed)
 
@@ -25,5 +27,5 @@ def report(name: str, played: int, failed: Mapping[Order, Trace]) -> str:
     """Put failed orders in words."""
     lines = [f"{name}: {len(failed)} of {played} orders fail"]
     for order, trace in list(failed.items())[:SHOWN_MAX]:
-        lines += [f"scripts/test isolation -k '{name}' --order '{' '.join(order)}'", str(trace)]
+        lines += [f"scripts/test isolation -k '[{name}]' --order '{' '.join(order)}'", str(trace)]
     return "\n".join(lines)

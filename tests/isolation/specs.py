@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -36,7 +37,11 @@ def execute(query: str) -> Step[World]:
 
 
 class Specs(list[Spec[World]]):
-    """The specs of a test module."""
+    """The specs of a test module. A scene that several have is made once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scenes: dict[tuple[JobSettings, Callable[[World], None]], World] = {}
 
     def add(
         self,
@@ -51,8 +56,9 @@ class Specs(list[Spec[World]]):
         """Add one; `prompt` names sessions that never wait."""
 
         def world(conn: psycopg.Connection) -> World:
-            made = World.of(conn, job)
-            scene(made)
-            return made
+            if (job, scene) not in self.scenes:
+                self.scenes[job, scene] = World.of(conn, job, scene)
+            return self.scenes[job, scene].again()
 
-        self.append(Spec(name, world, sessions, errors=errors, prompt=frozenset(prompt.split())))
+        slug = re.sub(r"\W+", "-", name.replace("'s", "s"))  # so that -k takes it
+        self.append(Spec(slug, world, sessions, errors=errors, prompt=frozenset(prompt.split())))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from tests.isolation.calls import LOST, OUTLIVED
 from tests.isolation.harness import Spec, Stage, transaction
 from tests.isolation.report import check
 from tests.isolation.scenes import holder, put
@@ -49,7 +50,7 @@ for leases in ((), ("a",), ("a", "b")):
             lambda world, leases=leases: (holder(world, "w1", *leases), put(world, "r")),
             old=alone(World.claim_unheard, "w1"),
             new=[do(World.resume, "w1"), do(World.claim, "w1")],
-            errors=frozenset({"SJ001", "SJ002"}),
+            errors=frozenset({LOST, OUTLIVED}),
         )
 SPECS.add(
     "a claim that waits for the job, and its worker's new session",
@@ -58,7 +59,7 @@ SPECS.add(
     user=alone(World.apply, replace(MUTEX, importance=3)),
     old=[do(World.claim_unheard, "w1")],
     new=alone(World.resume, "w1"),
-    errors=frozenset({"SJ001", "SJ002"}),
+    errors=frozenset({LOST, OUTLIVED}),
 )
 SPECS.add(
     "a settlement whose answer is lost, and is sent again",

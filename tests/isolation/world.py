@@ -8,20 +8,22 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import psycopg
 from tests.isolation import calls, judge
+from tests.isolation.snapshot import Snapshot
 
 from stripedjob.pool.types import JobSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.isolation.calls import Leased, Worker
 
-MUTEX = JobSettings("default", "mutex", schedule_limit=2, crash_threshold=100)
+MUTEX = JobSettings("default", "mutex", schedule_limit=2, lease_seconds=3600, crash_threshold=100)
 FIFO = replace(MUTEX, job_type="fifo", on_failure="Block")
 DELEGATED = replace(MUTEX, job_type="delegated", delegated=True)
 THROTTLED = replace(
@@ -37,6 +39,8 @@ class World:
 
     conn: psycopg.Connection
     job: JobSettings
+    snapshot: Snapshot | None
+    verdicts: dict[str, list[str]]  # of the states that orders of this scene ended in
     cap: int  # the highest schedule_limit that was ever in force
     id: int = 0
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -44,23 +48,39 @@ class World:
     known: dict[str, dict[str, Leased]] = field(default_factory=dict)
     told: dict[tuple[str, str], Leased] = field(default_factory=dict)  # by worker and resource, the last one
     handed_out: list[Leased] = field(default_factory=list)
-    batches: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    batches: int = 0
     batch: dict[str, tuple[int, list[tuple[Leased, str, str | None]]]] = field(default_factory=dict)
     terms: dict[str, int] = field(default_factory=dict)
-    periods: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    periods: int = 0
 
     @classmethod
-    def of(cls, conn: psycopg.Connection, job: JobSettings) -> World:
-        """Make the job under a name of its own."""
-        world = cls(conn, replace(job, job_type=f"{job.job_type}-{next(numbers)}"), job.schedule_limit)
+    def of(cls, conn: psycopg.Connection, job: JobSettings, scene: Callable[[World], None]) -> World:
+        """Make the job under a name of its own, and the scene in it."""
+        world = cls(conn, replace(job, job_type=f"{job.job_type}-{next(numbers)}"), None, {}, job.schedule_limit)
         world.id = calls.apply_job(conn, world.job)
+        scene(world)
+        world.snapshot = Snapshot(conn, world.id)
         return world
+
+    def again(self) -> World:
+        """Put the scene back, for another order."""
+        shared = ("conn", "snapshot", "verdicts")
+        kept = {field.name: copy(getattr(self, field.name)) for field in fields(self) if field.name not in shared}
+        assert self.snapshot is not None
+        self.snapshot.restore()
+        kept["known"] = {name: dict(leases) for name, leases in self.known.items()}
+        return World(conn=self.conn, snapshot=self.snapshot, verdicts=self.verdicts, **kept)
 
     def watch(self) -> list[str]:
         return judge.watch(self)
 
     def judge(self) -> list[str]:
-        return judge.judge(self)
+        """A state that was judged before need not be judged again."""
+        assert self.snapshot is not None
+        state = f"{self.job}\n{judge.knowledge(self)}\n{self.snapshot.state()}"
+        if state not in self.verdicts:
+            self.verdicts[state] = judge.judge(self)
+        return self.verdicts[state]
 
     # Workers
 
@@ -93,7 +113,8 @@ class World:
         if name not in self.batch:
             known = self.known[name].values()
             ended = [(one, then or ("ready" if one.more else "idle"), to) for one in known]
-            self.batch[name] = (next(self.batches), ended)
+            self.batches += 1
+            self.batch[name] = (self.batches, ended)
         number, ended = self.batch[name]
         return calls.settle(conn, self.id, self.workers[name], number, ended)
 
@@ -168,7 +189,8 @@ class World:
 
     def fire(self, conn: psycopg.Connection, query: str | None = None) -> int | None:
         """Serve a period of the job's schedule that nobody has served."""
-        return calls.fire(conn, self.id, FAR + dt.timedelta(days=next(self.periods)), query)
+        self.periods += 1
+        return calls.fire(conn, self.id, FAR + dt.timedelta(days=self.periods), query)
 
     def apply(self, conn: psycopg.Connection, job: JobSettings) -> None:
         """Change the job's settings: those of `job` under this one's name."""
