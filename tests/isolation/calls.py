@@ -60,9 +60,9 @@ def claim(conn: psycopg.Connection, worker: Worker, resources: int, units: int) 
 
 
 def settle(
-    conn: psycopg.Connection, job_id: int, worker: Worker, batch: int, ended: Sequence[tuple[Leased, str, str | None]]
+    conn: psycopg.Connection, job_id: int, worker: Worker, batch: int, ended: Sequence[tuple[Leased, str, str]]
 ) -> list[str]:
-    """Settle leases, each with what follows and where its units go: None, they are done. Returns what was refused."""
+    """Settle leases, each with what follows and where its units go: '', they are done. Returns what was refused."""
     failed = [
         {"id": unit, "to": to, "attempts": 1, "crashes": 0, "after": 0, "reason": "it failed"}
         for leased, _, to in ended
@@ -164,10 +164,11 @@ def enqueue(conn: psycopg.Connection, job_type: str, resource: str, due_in: floa
 
 
 def enqueue_staged(conn: psycopg.Connection, job_type: str, resources: Sequence[str]) -> int:
-    """Put in one unit of each resource in the manner of enqueue_many; the caller is in a transaction."""
-    conn.execute("select striped.stage()")
-    conn.execute("insert into striped_staged (resource) select unnest(%s::text[])", [list(resources)])
-    return int(value(conn, "select striped.enqueue_staged('default', %s)", job_type))
+    """Put in one unit of each resource in the manner of enqueue_many."""
+    with conn.transaction():
+        conn.execute("select striped.stage()")
+        conn.execute("insert into striped_staged (resource) select unnest(%s::text[])", [list(resources)])
+        return int(value(conn, "select striped.enqueue_staged('default', %s)", job_type))
 
 
 def revive(conn: psycopg.Connection, job_id: int, state: str) -> int:

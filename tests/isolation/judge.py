@@ -146,7 +146,7 @@ def _go_on_once(world: World, name: str) -> None:
     try:
         if world.known[name]:
             world.batch.pop(name, None)
-            world.settle(world.conn, name, "ready", "ready")
+            world.settle(world.conn, name, then="ready", to="ready")
         _claim_and_settle(world, name)
         world.leave(world.conn, name)
     except psycopg.Error as error:

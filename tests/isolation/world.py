@@ -49,7 +49,7 @@ class World:
     told: dict[tuple[str, str], Leased] = field(default_factory=dict)  # by worker and resource, the last one
     handed_out: list[Leased] = field(default_factory=list)
     batches: int = 0
-    batch: dict[str, tuple[int, list[tuple[Leased, str, str | None]]]] = field(default_factory=dict)
+    batch: dict[str, tuple[int, list[tuple[Leased, str, str]]]] = field(default_factory=dict)
     terms: dict[str, int] = field(default_factory=dict)
     periods: int = 0
 
@@ -100,29 +100,31 @@ class World:
         """Claim in the worker's first session, where the answer is lost on its way: the worker never learns of it."""
         return self._handed_out(calls.claim(conn, self.first[name], 10, 10))
 
-    def settle(self, conn: psycopg.Connection, name: str, then: str = "", to: str | None = None) -> list[str]:
-        """Settle what the worker knows of: its units done, or `to`; again, if it is called again before a claim."""
-        refused = self.settle_unheard(conn, name, then, to)
+    def settle(self, conn: psycopg.Connection, name: str, only: str = "", then: str = "", to: str = "") -> list[str]:
+        """Settle what the worker knows of, or one lease: its units done, or `to`; again, if nothing was claimed since."""
+        refused = self.settle_unheard(conn, name, only, then, to)
         for one, what, _ in self.batch[name][1]:
             if what != "keep" or one.resource in refused:
                 self.known[name].pop(one.resource, None)
         return refused
 
-    def settle_unheard(self, conn: psycopg.Connection, name: str, then: str = "", to: str | None = None) -> list[str]:
+    def settle_unheard(
+        self, conn: psycopg.Connection, name: str, only: str = "", then: str = "", to: str = ""
+    ) -> list[str]:
         """Settle where the answer is lost on its way."""
         if name not in self.batch:
-            known = self.known[name].values()
-            ended = [(one, then or ("ready" if one.more else "idle"), to) for one in known]
+            known = [one for one in self.known[name].values() if not only or one.resource == only]
             self.batches += 1
-            self.batch[name] = (self.batches, ended)
+            self.batch[name] = (self.batches, [(one, then or ("ready" if one.more else "idle"), to) for one in known])
         number, ended = self.batch[name]
         return calls.settle(conn, self.id, self.workers[name], number, ended)
 
     def complete(self, conn: psycopg.Connection, name: str, resource: str) -> bool:
-        """Record the units of a lease as done in the caller's transaction, which is to be undone where it is refused."""
-        done = calls.complete(conn, self.id, self.workers[name], self.told[name, resource])
-        if not done:
-            conn.execute("rollback")
+        """Record the units of a lease as done, in a transaction that is undone where it is refused."""
+        with conn.transaction() as recording:
+            done = calls.complete(conn, self.id, self.workers[name], self.told[name, resource])
+            if not done:
+                raise psycopg.Rollback(recording)
         return done
 
     def resume(self, conn: psycopg.Connection, name: str) -> None:
