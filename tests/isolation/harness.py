@@ -211,7 +211,7 @@ class Stage:
             )
             waits: dict[int, list[int]] = dict(rows.fetchall())
             ours = {self.observer.info.backend_pid, *(session.pid for session in self._sessions.values())}
-            if all(waits.values()) and all(ours.issuperset(pids) for pids in waits.values()):
+            if ours.issuperset(itertools.chain(*waits.values())) and _all_held(waits):
                 return waits
         return {}
 
@@ -263,6 +263,14 @@ class Stage:
             for name in spec.sessions:
                 self._end(self.session(name))
         return trace, stopped
+
+
+def _all_held(waits: Mapping[int, Sequence[int]]) -> bool:
+    """Say whether everybody waits for somebody who is at rest, at the end; those who wait in a circle are not."""
+    held = {pid for pid, others in waits.items() if set(others) - set(waits)}
+    while more := {pid for pid, others in waits.items() if held.intersection(others)} - held:
+        held |= more
+    return len(held) == len(waits)
 
 
 def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) -> Iterator[Order]:

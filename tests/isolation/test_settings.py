@@ -35,7 +35,7 @@ OTHERS: dict[str, Step[World]] = {
     "poll": do(World.poll, "w3"),
     "enqueue": do(World.enqueue, "c"),
     "enqueue of new": do(World.enqueue, "n"),
-    "enqueue of later": do(World.enqueue, "c", 3600),
+    "enqueue of later": do(World.enqueue_behind_later, "n"),
     "enqueue of many": do(World.enqueue_staged, "a", "c", "n"),
     "revive": do(World.revive, "held"),
     "purge": do(World.purge, "held"),

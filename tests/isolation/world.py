@@ -30,6 +30,7 @@ THROTTLED = replace(
     DELEGATED, job_type="throttled", outstanding_max=100, starts_max=1000, period_seconds=1, area_label="shop"
 )
 FAR = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
+Batch = tuple[int, list[tuple["Leased", str, str]]]  # its number; leases, what follows, where their units go
 numbers = itertools.count(1)
 
 
@@ -49,7 +50,7 @@ class World:
     told: dict[tuple[str, str], Leased] = field(default_factory=dict)  # by worker and resource, the last one
     handed_out: list[Leased] = field(default_factory=list)
     batches: int = 0
-    batch: dict[str, tuple[int, list[tuple[Leased, str, str]]]] = field(default_factory=dict)
+    batch: dict[str, Batch] = field(default_factory=dict)
     terms: dict[str, int] = field(default_factory=dict)
     periods: int = 0
 
@@ -102,22 +103,23 @@ class World:
 
     def settle(self, conn: psycopg.Connection, name: str, only: str = "", then: str = "", to: str = "") -> list[str]:
         """Settle what the worker knows of, or one lease: its units done, or `to`; again, if nothing was claimed since."""
-        refused = self.settle_unheard(conn, name, only, then, to)
-        for one, what, _ in self.batch[name][1]:
+        number, ended = self._batch(name, only, then, to)
+        refused = calls.settle(conn, self.id, self.workers[name], number, ended)
+        for one, what, _ in ended:
             if what != "keep" or one.resource in refused:
                 self.known[name].pop(one.resource, None)
         return refused
 
-    def settle_unheard(
-        self, conn: psycopg.Connection, name: str, only: str = "", then: str = "", to: str = ""
-    ) -> list[str]:
+    def settle_unheard(self, conn: psycopg.Connection, name: str) -> list[str]:
         """Settle where the answer is lost on its way."""
+        return calls.settle(conn, self.id, self.workers[name], *self._batch(name, "", "", ""))
+
+    def _batch(self, name: str, only: str, then: str, to: str) -> Batch:
         if name not in self.batch:
             known = [one for one in self.known[name].values() if not only or one.resource == only]
             self.batches += 1
             self.batch[name] = (self.batches, [(one, then or ("ready" if one.more else "idle"), to) for one in known])
-        number, ended = self.batch[name]
-        return calls.settle(conn, self.id, self.workers[name], number, ended)
+        return self.batch[name]
 
     def complete(self, conn: psycopg.Connection, name: str, resource: str) -> bool:
         """Record the units of a lease as done, in a transaction that is undone where it is refused."""
@@ -185,6 +187,11 @@ class World:
         self, conn: psycopg.Connection, resource: str, due_in: float | None = None, dedup_id: str | None = None
     ) -> int:
         return calls.enqueue(conn, self.job.job_type, resource, due_in, dedup_id)
+
+    def enqueue_behind_later(self, conn: psycopg.Connection, resource: str) -> int:
+        """Put in a unit that is due in an hour, and one after it."""
+        self.enqueue(conn, resource, 3600)
+        return self.enqueue(conn, resource)
 
     def enqueue_staged(self, conn: psycopg.Connection, *resources: str) -> int:
         return calls.enqueue_staged(conn, self.job.job_type, resources)
