@@ -100,7 +100,7 @@ def test_the_same_content_within_5_minutes_is_delivered_once(by_content: Queue, 
     else:
         put(by_content, "a", {"of": [], "price": 1})
         put(by_content, "a", {"of": [], "price": 2})
-    rows = by_content.db.execute("select payload ->> 'price' from striped.unit order by id").fetchall()
+    rows = by_content.db.execute("select payload::json ->> 'price' from striped.unit order by id").fetchall()
     assert rows == [("1",), ("2",)]
 
 
@@ -123,7 +123,7 @@ def test_what_a_schedule_brings_each_period_is_no_duplicate(by_content: Queue) -
     fire = "select striped.fire(%s, 's', to_timestamp(%s), %s)"
     query = "select 'a', '1' from generate_series(1, 2)"
     by_content.one(fire, [by_content.job_id, 0, query])
-    by_content.db.execute("update striped.job set scheduled_at = to_timestamp(0)")
+    by_content.db.execute("update striped.turn set at = to_timestamp(0) where kind = 'schedule'")
     assert by_content.one(fire, [by_content.job_id, 60, query]) == 2
     assert by_content.one(fire, [by_content.job_id, 120, query]) == 2
     assert by_content.one(fire, [by_content.job_id, 180, None]) == 1

@@ -22,7 +22,7 @@ THROTTLED = replace(JOB, lease_seconds=60, outstanding_max=3, starts_max=100, pe
 STARTS = """
 create table start (resource text, area text, at timestamptz default clock_timestamp(), outstanding int);
 create function note_start() returns trigger language plpgsql as $$ begin
-    insert into start (resource, area, outstanding) select new.resource, new.area, count(*) from striped.stripe
+    insert into public.start (resource, area, outstanding) select new.resource, new.area, count(*) from striped.stripe
         where job_id = new.job_id and area is not distinct from new.area and state in ('assigned', 'leased');
     return null; end $$;
 create trigger note_start after update of state on striped.stripe for each row
@@ -277,6 +277,7 @@ def test_a_job_changes_its_strategy_while_it_runs(play: Callable[..., None]) -> 
         leases = await pool.claim(worker, 64, 10)
         assert leases
         await pool.apply_job(replace(THROTTLED, area_label=None))
+        await pool.upkeep(site.job_id)
         areas = site.db.execute("select distinct area from striped.stripe").fetchall()
         assert areas == [("",)]
         await end(pool, site, worker, leases)

@@ -25,7 +25,9 @@ def db(fresh_database: str) -> Iterator[psycopg.Connection]:
 
 
 def rows(db: psycopg.Connection) -> list[tuple[object, ...]]:
-    return db.execute("select resource, payload, importance, state::text from striped.unit order by id").fetchall()
+    return db.execute(
+        "select resource, payload::json, importance, state::text from striped.unit order by id"
+    ).fetchall()
 
 
 def test_one_unit_is_put_in_with_the_callers_transaction(db: psycopg.Connection) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from stripedjob.pool.worker import WorkerPool
 
+COMPLETE = "select striped.complete(%s, %s, 'a', %s, %s)"
+
 
 def test_a_lease_is_exclusive_and_its_fence_grows(db: psycopg.Connection, fresh_database: str) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
@@ -65,10 +67,10 @@ def test_what_a_transaction_recorded_is_counted_though_its_worker_died(
         doomed, other = await pool.register(job_id, "doomed"), await pool.register(job_id, "other")
         (lease,) = await claimed(pool, job_id, doomed)
         done = list(lease.ids[:1])
-        assert db.execute("select striped.complete(%s, 'a', %s, %s)", [job_id, lease.fence, done]).fetchone() == (True,)
+        assert db.execute(COMPLETE, [job_id, doomed, lease.fence, done]).fetchone() == (True,)
         db.execute("update striped.worker set expires_at = now() - interval '1 s' where id = %s", [doomed])
         if then == "clear":
-            db.execute("select striped.clear(%s)", [job_id])
+            db.execute("select striped.clear(%s, 1000)", [job_id])
         else:
             (lease,) = await claimed(pool, job_id, other)
             assert len(lease.ids) == units - 1

@@ -63,7 +63,7 @@ def test_a43_what_was_set_aside_is_seen_and_released(db: psycopg.Connection, fre
         held, dead = db.execute("select held, dead from striped.job_status").fetchall()[0]
         assert {"held": held, "dead": dead}[state] == held + dead == 1
         revived = db.execute(
-            "select striped.revive(%s, %s::striped.unit_state, null, null)", [job_id, state]
+            "select striped.revive(%s, %s::striped.unit_state, null, null, 100)", [job_id, state]
         ).fetchone()
         assert revived == (1,)
         (again,) = await claimed(pool, job_id, worker)
@@ -111,8 +111,8 @@ def test_a46_retention_removes_all_that_is_expired_in_one_pass(db: psycopg.Conne
             " select %s, 'a', 'done', now() - make_interval(secs => 100 * (n %% 2)) from generate_series(1, 400) n",
             [job_id],
         )
-        db.execute("update striped.job set cleaned_at = '-infinity'")
-        await pool.upkeep(job_id)
+        db.execute("update striped.turn set at = '-infinity'")
+        assert not await pool.clean(job_id)
 
     play(fresh_database, scene, replace(JOB, completed_seconds=50))
     assert count(db, "select count(*) from striped.unit") == 200
@@ -124,12 +124,12 @@ def test_retention_keeps_up_where_more_expires_than_one_pass_removes(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         db.execute(
             "insert into striped.unit (job_id, resource, state, finished_at)"
-            " select %s, 'a', 'done', now() - interval '100 s' from generate_series(1, 10001) n",
+            " select %s, 'a', 'done', now() - interval '100 s' from generate_series(1, 2001) n",
             [job_id],
         )
-        db.execute("update striped.job set cleaned_at = '-infinity'")
+        db.execute("update striped.turn set at = '-infinity'")
         for left in (1, 0):
-            await pool.upkeep(job_id)
+            assert await pool.clean(job_id) == bool(left)
             assert count(db, "select count(*) from striped.unit") == left
 
     play(fresh_database, scene, replace(JOB, completed_seconds=50))
@@ -141,7 +141,7 @@ def test_a10_clear_removes_units_and_leases_and_the_workers_go_on(db: psycopg.Co
         enqueue(db, "a", units=5)
         worker = await pool.register(job_id, "w")
         (lease,) = await claimed(pool, job_id, worker)
-        assert count(db, f"select striped.clear({job_id})") == 5
+        assert count(db, f"select striped.clear({job_id}, 1000)") == 5
         assert await settle(pool, job_id, worker, [all_done(lease)]) == ["a"]
         (unit,) = enqueue(db, "b")
         (fresh,) = await claimed(pool, job_id, worker)

@@ -245,4 +245,6 @@ class Clock:
         job = site.job(name, schedule={"cron": "* * * * *", "enqueue": {"sql": sql}} | schedule)
         job.apply()
         job.wait("PoolReachable", 30)  # in the look that has given the job its schedule
-        return Clock(job, site.one("select scheduled_at from striped.job where job_type = %s", [name]))
+        query = """select at from striped.turn t join striped.job j on j.id = job_id
+            where kind = 'schedule' and job_type = %s"""
+        return Clock(job, site.one(query, [name]))

@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 
 from stripedjob.locks import LockConfigError, LockError, LockSettings, LockUnavailable, open_lock
-from stripedjob.locks.backend import check_batch, without_credentials
+from stripedjob.locks.backend import check_batch
 from stripedjob.locks.redis import hash_tag
 from stripedjob.locks.redis_errors import translated
 
@@ -52,19 +52,19 @@ def test_no_two_jobs_have_the_same_hash_tag() -> None:
     ("url", "reason"),
     [
         ("", "url is empty"),
-        ("localhost:6379", "unknown scheme"),
+        ("localhost:6379", "does not begin with a scheme"),
         ("http://h", "unknown scheme"),
         ("redis://", "it needs a host"),
         ("redis://h/zero", "number of a database"),
         ("redis://h:port", "cannot be used"),
-        ("redis://h?nonsense=1", "nonsense"),
+        ("redis://h?nonsense=1", "an option that is unknown"),
         ("redis+sentinel://h", "name the primary"),
         ("redis+sentinel://h/main/x", "name the primary"),
         ("redis+sentinel://h/main/0/1", "name the primary"),
         ("redis+sentinel://h,/main", "a host is missing"),
-        ("redis+sentinel://h/main?nonsense=1", "nonsense"),
+        ("redis+sentinel://h/main?nonsense=1", "an option that is unknown"),
         ("redis+cluster://h/0", "no databases"),
-        ("redis+cluster://h?nonsense=1", "nonsense"),
+        ("redis+cluster://h?nonsense=1", "an option that is unknown"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_at_once(url: str, reason: str) -> None:
@@ -80,8 +80,6 @@ def test_an_empty_name_is_refused(name: str) -> None:
 
 def test_passwords_stay_out_of_what_is_shown() -> None:
     url = "redis+sentinel://user:secret@h1:1,h2:2/main/0?sentinel_password=secret"
-    assert without_credentials(url) == "redis+sentinel://h1:1,h2:2/main/0"
-    assert without_credentials("host=h password=secret") == "(a URL without a scheme)"
     assert "secret" not in repr(settings(url))
     with pytest.raises(LockConfigError) as caught:
         open_lock(settings("redis://user:secret@h/zero"))

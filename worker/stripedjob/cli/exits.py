@@ -41,7 +41,7 @@ def code_of(error: BaseException) -> int | None:
         ((DataError,), os.EX_DATAERR),
         ((errors.PoolUnreachableError, LockUnavailable), os.EX_UNAVAILABLE),
         ((errors.PoolRefusedError,), os.EX_NOPERM),
-        ((SpecError, errors.PoolSchemaError, LockConfigError, HandlerError), os.EX_CONFIG),
+        ((SpecError, errors.PoolSchemaError, errors.PoolConfigError, LockConfigError, HandlerError), os.EX_CONFIG),
         ((errors.PoolError,), 1),
     )
     found = next((code for kinds, code in codes if isinstance(error, kinds)), None)

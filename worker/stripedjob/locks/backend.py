@@ -104,12 +104,3 @@ def check_batch(resources: Sequence[str], tokens: Sequence[str], ttl_ms: int = 1
         raise ValueError(f"{len(resources)} resources in one call: at most {RESOURCES_PER_CALL_MAX}")
     if ttl_ms < 1:
         raise ValueError(f"ttl_ms is {ttl_ms}: a lock lasts at least 1 ms")
-
-
-def without_credentials(url: str) -> str:
-    """Show a URL in an error or a log: scheme, hosts and path, but neither user, password nor options."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return "(a URL without a scheme)"
-    authority, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

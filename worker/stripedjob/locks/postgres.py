@@ -12,29 +12,23 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from stripedjob.locks.backend import (
-    CALL_SECONDS_MAX,
-    CONNECT_SECONDS_MAX,
-    LockBackend,
-    LockSettings,
-    check_batch,
-    without_credentials,
-)
+from stripedjob.locks.backend import CALL_SECONDS_MAX, LockBackend, LockSettings, check_batch
 from stripedjob.locks.errors import LockConfigError, LockError, LockUnavailable
+from stripedjob.pool.connection import check_url, connect_async, foreign_errors
+from stripedjob.pool.errors import (
+    PoolConfigError,
+    PoolDataError,
+    PoolError,
+    PoolRefusedError,
+    PoolSchemaError,
+    PoolUnreachableError,
+)
+from stripedjob.urls import shown
 
 FLUSH_KEYS_PER_CALL = 1_000
 FLUSH_CALLS_MAX = 100_000
 SCHEMA_TOKEN = "@extschema@"  # noqa: S105 - not a secret: what the .sql files say for the schema
-# libpq gives no SQLSTATE for a connection that the server refuses; these are its messages.
-REFUSALS = (
-    "authentication failed",
-    "no pg_hba.conf entry",
-    "does not exist",
-    "certificate",
-    "does not support SSL",
-)
 
 
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -46,11 +40,11 @@ class PostgresLock(LockBackend):
     def __init__(self, settings: LockSettings) -> None:
         """Take the settings; the first call connects."""
         self._settings = settings
-        self._where = without_credentials(settings.url)
         try:
-            conninfo_to_dict(settings.url)
-        except psycopg.ProgrammingError as error:
-            raise LockConfigError(f"the lock URL {self._where} cannot be used: {error}") from error
+            check_url(settings.url)
+        except PoolConfigError as error:
+            raise LockConfigError(f"the lock URL: {error}") from None
+        self._where = shown(settings.url)
         self._job = {"namespace": settings.namespace, "job_type": settings.job_type}
         schema = settings.schema.replace("%", "%%")  # these statements take parameters
         self._acquire, self._release, self._flush = (load_sql(name, schema) for name in ("acquire", "release", "flush"))
@@ -103,23 +97,19 @@ class PostgresLock(LockBackend):
             async with asyncio.timeout(CALL_SECONDS_MAX), self._turn:
                 try:
                     return await self._execute(statement, arguments)
-                except psycopg.OperationalError:  # tokens make the repetition harmless
+                except PoolUnreachableError:  # tokens make the repetition harmless
                     return await self._execute(statement, arguments)
         except TimeoutError as error:
             raise LockUnavailable(f"{self._where}: no answer in {CALL_SECONDS_MAX:.0f} s: is it overloaded?") from error
-        except psycopg.Error as error:
+        except PoolError as error:
             raise translated(error, self._where) from error
 
     async def _execute(self, statement: bytes, arguments: Mapping[str, Any]) -> Cursor:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._settings.url,
-                autocommit=True,
-                connect_timeout=int(CONNECT_SECONDS_MAX),
-                application_name="stripedjob-lock",
-                prepare_threshold=None,  # a transaction pooler may give each call another session
-            )
-        return await self._connection.execute(statement, {**self._job, **arguments})
+            self._connection = await connect_async(self._settings.url)
+            self._connection.prepare_threshold = None  # a transaction pooler may give each call another session
+        with foreign_errors():
+            return await self._connection.execute(statement, {**self._job, **arguments})
 
 
 def load_sql(name: str, schema: str) -> bytes:
@@ -128,15 +118,18 @@ def load_sql(name: str, schema: str) -> bytes:
     return text.replace(SCHEMA_TOKEN, sql.Identifier(schema).as_string()).encode()
 
 
-def translated(error: psycopg.Error, where: str) -> LockError:
-    """Return our error for psycopg's: one that passes by itself, or one that needs a person."""
-    cause = str(error).strip() or type(error).__name__
-    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
-        return LockConfigError(f"{where}: {cause}: create the tables with `stripedjob migrate`")
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return LockConfigError(f"{where}: {cause}: grant the worker's role select, insert, update and delete on it")
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return LockUnavailable(f"{where}: {cause}: it is a standby, as after a fail-over; name the primary")
-    if error.sqlstate is None and any(refusal in cause for refusal in REFUSALS):
-        return LockConfigError(f"{where}: {cause}: check user, password, database and TLS in the lock's URL")
-    return LockUnavailable(f"{where}: {cause}: check that Postgres runs and that this machine may reach it")
+def translated(error: PoolError, where: str) -> LockError:
+    """Return our error for the pool's: one that passes by itself, or one that needs a person."""
+    match error:
+        case PoolSchemaError():
+            return LockConfigError(f"{where}: the table `lock` is missing: create it with `stripedjob migrate`")
+        case PoolRefusedError() | PoolConfigError():
+            return LockConfigError(
+                f"{error}: check user, password, database and TLS in the lock's URL, and grant the worker's role"
+                " select, insert, update and delete on the table `lock`"
+            )
+        case PoolDataError():
+            return LockConfigError(
+                f"{where}: {error}: the name of the namespace, job type or resource cannot be stored"
+            )
+    return LockUnavailable(f"{where}: {error}: check that Postgres runs and that this machine may reach it")

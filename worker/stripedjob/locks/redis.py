@@ -29,11 +29,11 @@ from stripedjob.locks.backend import (
     LockBackend,
     LockSettings,
     check_batch,
-    without_credentials,
 )
 from stripedjob.locks.errors import LockConfigError, LockUnavailable
 from stripedjob.locks.redis_client import CALLS_AT_ONCE_MAX, connect
 from stripedjob.locks.redis_errors import NOT_WRITABLE, OTHERWISE, translated
+from stripedjob.urls import shown
 
 VERSION_MIN = (6, 2)
 FLUSH_SECONDS_MAX = 300.0
@@ -69,7 +69,7 @@ class RedisLock(LockBackend):
     def __init__(self, settings: LockSettings) -> None:
         """Take the settings; the first call connects."""
         self._key = f"{hash_tag(settings.prefix, settings.namespace, settings.job_type)}:"
-        self._where = without_credentials(settings.url)
+        self._where = shown(settings.url)
         self._client, self._sentinels = connect(settings.url)
         self._calls = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
 

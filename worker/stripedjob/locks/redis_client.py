@@ -24,8 +24,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
 
-from stripedjob.locks.backend import CONNECT_SECONDS_MAX, without_credentials
+from stripedjob.locks.backend import CONNECT_SECONDS_MAX
 from stripedjob.locks.errors import LockConfigError
+from stripedjob.urls import mistake_in, shown
 
 COMMAND_SECONDS_MAX = 2.0
 RETRIES = 2
@@ -41,17 +42,26 @@ Client = Redis | RedisCluster
 
 def connect(url: str) -> tuple[Client, Sequence[Redis]]:
     """Return the client, and the Sentinel clients it asks (to be closed with it); nothing connects yet."""
+    mistake = mistake_in(url)
+    if mistake:
+        raise LockConfigError(f"the lock URL cannot be used: {mistake}; begin it with {FORMS}")
+    scheme = urlsplit(url).scheme
     try:
-        scheme = urlsplit(url).scheme
         if scheme in ("redis", "rediss", "unix"):
             return _single(url), ()
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return _sentinel(_Address.parse(url, SENTINEL_PORT))
         if scheme in ("redis+cluster", "rediss+cluster"):
             return _cluster(_Address.parse(url, REDIS_PORT)), ()
-    except (ValueError, TypeError) as error:
-        raise LockConfigError(f"the lock URL {without_credentials(url)} cannot be used: {error}") from error
-    raise LockConfigError(f"the lock URL {without_credentials(url)} has an unknown scheme: begin it with {FORMS}")
+    except _UrlError as error:
+        raise LockConfigError(f"the lock URL {shown(url)} cannot be used: {error}") from None
+    except (ValueError, TypeError):  # redis-py's words may quote options
+        raise LockConfigError(f"the lock URL {shown(url)} cannot be used: it has an option that is unknown") from None
+    raise LockConfigError(f"the lock URL {shown(url)} has an unknown scheme: begin it with {FORMS}")
+
+
+class _UrlError(ValueError):
+    """What is wrong with the form of a URL, in words that quote nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class _Address:
         credentials, at, hosts = parts.netloc.rpartition("@")
         split = [urlsplit(f"//{host}") for host in hosts.split(",")]
         if not all(host.hostname for host in split):
-            raise ValueError("a host is missing")
+            raise _UrlError("a host is missing")
         tls = parts.scheme.startswith("rediss")
         options = dict(parse_url(f"{'rediss' if tls else 'redis'}://{credentials}{at}host?{parts.query}"))
         for name in ("host", "connection_class"):
@@ -93,14 +103,14 @@ def _single(url: str) -> Redis:
     parts = urlsplit(url)
     database = parts.path.strip("/")
     if parts.scheme != "unix" and (not parts.hostname or (database and not database.isdecimal())):
-        raise ValueError("it needs a host, and after it nothing but the number of a database")
+        raise _UrlError("it needs a host, and after it nothing but the number of a database")
     return _checked(Redis.from_url(url, **_bounds()))
 
 
 def _sentinel(address: _Address) -> tuple[Redis, Sequence[Redis]]:
     primary, *database = address.path or [""]
     if not primary or len(database) > 1 or not "".join(database or "0").isdecimal():
-        raise ValueError("name the primary, and at most a database, after the hosts: /mymaster/0")
+        raise _UrlError("name the primary, and at most a database, after the hosts: /mymaster/0")
     options = address.options | {"db": int(database[0]) if database else 0}
     own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     shared = {name: value for name, value in options.items() if name not in ("username", "password", "db")}
@@ -110,7 +120,7 @@ def _sentinel(address: _Address) -> tuple[Redis, Sequence[Redis]]:
 
 def _cluster(address: _Address) -> RedisCluster:
     if address.path:
-        raise ValueError("a cluster has no databases: leave out what follows the hosts")
+        raise _UrlError("a cluster has no databases: leave out what follows the hosts")
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     return RedisCluster(startup_nodes=nodes, **address.options)
 

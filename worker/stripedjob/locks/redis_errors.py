@@ -14,8 +14,11 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    InvalidResponse,
     MovedError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
 )
 
 from stripedjob.locks.errors import LockConfigError, LockError, LockUnavailable
@@ -61,10 +64,13 @@ RULES = (
     _lasting("the server is no cluster: leave out +cluster in the URL", text="cluster support disabled"),
     _lasting("use a database number that the server has", text="db index is out of range"),
     _lasting("use Redis 6.2 or later, or Valkey, with scripts enabled", text="unknown command"),
+    _passing("what listens there does not speak Redis' protocol: check host and port", InvalidResponse),
     _passing("it is loading its data: wait until it has", BusyLoadingError),
+    _passing("it is a replica, as after a fail-over; if it stays one, name the primary", ReadOnlyError),
     _passing("it is a replica, as after a fail-over; if it stays one, name the primary", text=NOT_WRITABLE),
     _passing("check that Sentinel runs, monitors this name, and reaches a primary", MasterNotFoundError),
     _passing("nobody serves some of the cluster's slots: see CLUSTER INFO", ClusterDownError),
+    _passing("raise maxmemory, or give the locks a server of their own", OutOfMemoryError),
     _passing("raise maxmemory, or give the locks a server of their own", text="command not allowed when used mem"),
 )
 OTHERWISE = "check that it runs, that this machine may reach it, and that both sides agree on TLS"
@@ -88,4 +94,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _cause(error: Exception) -> str:
+    """Give the server's words or the system's, but never what a stranger at that address may have said."""
+    if any(isinstance(link, InvalidResponse) for link in _chain(error)):
+        return "the answer makes no sense"
     return str(error).strip().rstrip(".") or type(error).__name__

@@ -13,12 +13,12 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from stripedjob.pool.connection import connect, foreign_errors
-from stripedjob.pool.errors import PoolError
+from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
+from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
 from stripedjob.pool.migrate import migrate, teardown
 from stripedjob.pool.types import JobSettings
 
-NO_SUCH_JOB = "P0002"  # no_data_found, as job_id() in SQL raises it
+CHUNK_UNITS = 5_000  # of what a person asks for at once, so much in one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,11 @@ class PoolAdmin:
 
     @classmethod
     @contextmanager
-    def open(cls, url: str, schema: str = "striped") -> Iterator["PoolAdmin"]:
-        """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
-        conn = connect(url)
+    def open(
+        cls, url: str, schema: str = "striped", *, statement_seconds: float = ADMIN_SECONDS_MAX
+    ) -> Iterator["PoolAdmin"]:
+        """Connect; raises PoolConfigError, PoolUnreachableError, PoolRefusedError. Longer statements are ended."""
+        conn = connect(url, statement_seconds=statement_seconds)
         try:
             yield cls(conn, schema)
         finally:
@@ -116,11 +118,22 @@ class PoolAdmin:
             return [JobStatus(**row) for row in cursor.execute(query, [list(job_ids)])]
 
     def fire(self, job_id: int, schedule: str, due: dt.datetime, query: str | None) -> int | None:
-        """Enqueue what a schedule asks for at `due`; returns how many units, None where somebody has done it.
+        """Enqueue what a schedule asks for at `due`; returns how many units, None where it is or was done.
 
-        The first call with another `schedule` than before begins it, and enqueues nothing.
+        The first call with another `schedule` than before begins it, and enqueues nothing. Raises PoolError where the
+        query fails, with Postgres' words; what is not the query's is PoolUnreachableError.
         """
-        found = self._value("fire(%s, %s, %s, %s)", [job_id, schedule, due, query])
+        try:
+            found = self._value("fire(%s, %s, %s, %s)", [job_id, schedule, due, query])
+        except PoolError as error:
+            cause = error.__cause__
+            if isinstance(cause, psycopg.errors.QueryCanceled):
+                raise PoolError("the query took too long, and was ended") from error
+            if isinstance(error, PoolUnreachableError):
+                raise
+            raise PoolError(
+                str(cause.diag.message_primary) if isinstance(cause, psycopg.Error) else str(error)
+            ) from error
         return None if found is None else int(found)
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
@@ -134,6 +147,10 @@ class PoolAdmin:
         """Wake what is due and take back what the dead held: for a job that has no workers to do it."""
         self._value("upkeep(%s)", [job_id])
 
+    def clean(self, job_id: int) -> bool:
+        """Remove what was kept for long enough, at most every 30 s; True: there is more, worth a call at once."""
+        return bool(self._value("clean(%s)", [job_id]))
+
     def is_empty(self, job_id: int) -> bool:
         """Say whether nothing is left to do; held and dead units, which wait for a person, do not count."""
         return bool(self._value("is_empty(%s)", [job_id]))
@@ -146,17 +163,27 @@ class PoolAdmin:
         self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
     ) -> int:
         """Make held or dead units ready again: all, one resource's, or given ones; returns how many."""
-        return int(self._value("revive(%s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None]))
+        return self._in_chunks("revive(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
 
     def purge(
         self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
     ) -> int:
         """Remove held or dead units for good; returns how many."""
-        return int(self._value("purge(%s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None]))
+        return self._in_chunks("purge(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
 
     def clear(self, job_id: int) -> int:
         """Remove all of a job's units and leases; returns how many units."""
-        return int(self._value("clear(%s)", [job_id]))
+        units = 0
+        while (removed := self._value("clear(%s, %s)", [job_id, CHUNK_UNITS])) is not None:
+            units += removed
+        return units
+
+    def _in_chunks(self, call: str, values: Sequence[Any]) -> int:
+        """Repeat a call that works on so many units at most, until it finds none."""
+        units = 0
+        while changed := self._value(call, [*values, CHUNK_UNITS]):
+            units += changed
+        return units
 
     def _value(self, call: str, values: Sequence[Any]) -> Any:
         query = sql.SQL("select {}.").format(sql.Identifier(self.schema)) + sql.SQL(call)

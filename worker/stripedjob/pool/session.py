@@ -14,6 +14,10 @@ import psycopg
 from psycopg import sql
 
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
+from stripedjob.pool.errors import PoolRetryError
+
+TRIES_MAX = 3  # of a call that met a deadlock or a time-out, over the same connection
+RETRY_SECONDS = 0.05
 
 
 class PoolSession:
@@ -75,8 +79,16 @@ class PoolSession:
         return (await self._rows(call, values))[0][0]
 
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
+        """Make a call, again where Postgres was busy: of a transaction that failed nothing is left."""
         query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
-        return await (await self._run(query, values)).fetchall()
+        for tries in range(1, TRIES_MAX + 1):
+            try:
+                return await (await self._run(query, values)).fetchall()
+            except PoolRetryError:
+                if tries == TRIES_MAX:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS * tries)
+        raise AssertionError("unreachable")
 
     async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
         with foreign_errors():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from stripedjob.pool.connection import connect, connect_async
+from stripedjob.pool.connection import connect_async_for_handler, connect_for_handler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,7 +36,7 @@ class Transactional:
     def __call__(self, work: Unit | list[Unit]) -> None:
         """Run the handler in a transaction that also completes its units."""
         if self._conn is None or self._conn.closed:
-            self._conn = connect(self._url)
+            self._conn = connect_for_handler(self._url, "stripedjob")
         with self._conn.transaction():
             self._function(work, self._conn)
             if self._conn.execute(self._complete.query, self._complete.values(work)).fetchone() != (True,):
@@ -56,7 +56,7 @@ class AsyncTransactional:
     async def __call__(self, work: Unit | list[Unit]) -> None:
         """Run the handler in a transaction that also completes its units."""
         if self._conn is None or self._conn.closed:
-            self._conn = await connect_async(self._url)
+            self._conn = await connect_async_for_handler(self._url, "stripedjob")
         async with self._conn.transaction():
             await self._function(work, self._conn)
             cursor = await self._conn.execute(self._complete.query, self._complete.values(work))
@@ -68,9 +68,9 @@ class _Completion:
     """The statement that records units as done, if their lease still holds."""
 
     def __init__(self, schema: str, job_id: int) -> None:
-        self.query = sql.SQL("select {}.complete(%s, %s, %s, %s::bigint[])").format(sql.Identifier(schema))
+        self.query = sql.SQL("select {}.complete(%s, %s, %s, %s, %s::bigint[])").format(sql.Identifier(schema))
         self._job_id = job_id
 
     def values(self, work: Unit | list[Unit]) -> list[Any]:
         units = work if isinstance(work, list) else [work]
-        return [self._job_id, units[0].resource, units[0].fence, [unit.id for unit in units]]
+        return [self._job_id, units[0]._worker_id, units[0].resource, units[0].fence, [unit.id for unit in units]]  # noqa: SLF001

@@ -24,6 +24,12 @@ class Lease:
     attempts: tuple[int, ...]
     crashes: tuple[int, ...]
     payloads: tuple[str, ...]
+    worker_id: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """About what its payloads take in memory."""
+        return sum(map(len, self.payloads))
 
 
 class Then(StrEnum):
@@ -55,6 +61,7 @@ class Failure:
     crashes: int
     reason: str
     after_seconds: float = 0.0
+    trace: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Give the object that settle() in SQL takes."""
@@ -65,6 +72,7 @@ class Failure:
             "crashes": self.crashes,
             "after": self.after_seconds,
             "reason": self.reason,
+            "trace": self.trace,
         }
 
 

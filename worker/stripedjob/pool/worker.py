@@ -8,34 +8,66 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Json
 
-from stripedjob.pool.errors import WorkerLostError
 from stripedjob.pool.session import PoolSession
 from stripedjob.pool.types import Batch, JobSettings, Lease, Poll
+
+BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
 
 
 class WorkerPool(PoolSession):
     """A connection to the pool; `async with WorkerPool.open(url, schema)`."""
+
+    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+        """Take a connection in autocommit mode."""
+        super().__init__(conn, schema)
+        self._sessions: dict[
+            int, int
+        ] = {}  # worker -> the number of its session over this connection; a new one's is 0
 
     async def apply_job(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
         values = job.as_values()
         return int(await self._value(f"apply_job({', '.join(['%s'] * len(values))})", values))
 
-    async def register(self, job_id: int, name: str) -> int:
-        """Become a worker of the job; returns its id, which no other worker ever has."""
-        return int(await self._value("register(%s, %s)", [job_id, name]))
+    async def register(self, job_id: int, name: str, backend_name: str | None = None) -> int:
+        """Become a worker of the job; returns its id, which no other worker ever has.
+
+        `backend_name`: the application_name of the sessions of its handlers, which end with its leases.
+        """
+        return int(await self._value("register(%s, %s, %s)", [job_id, name, backend_name]))
+
+    async def resume(self, worker_id: int, fences: Sequence[int]) -> list[int]:
+        """Go on as this worker over this connection, which ends the one before.
+
+        `fences` are those of all leases that the worker knows of: any other is given back, of a claim whose answer was
+        lost. Returns those of `fences` that are not the worker's any more. Raises WorkerLostError.
+        """
+        session, lost = (await self._rows("resume(%s, %s)", [worker_id, list(fences)]))[0]
+        self._sessions[worker_id] = session
+        return list(lost)
 
     async def upkeep(self, job_id: int) -> None:
         """Fold wakes in, wake what is due, take back what the dead held. Cheap where there is nothing to do."""
         await self._value("upkeep(%s)", [job_id])
 
-    async def claim(self, worker_id: int, resources_max: int, units_max: int) -> list[Lease]:
-        """Lease ready resources with the head of their units; [] where there are none or the limit is reached."""
+    async def clean(self, job_id: int) -> bool:
+        """Remove what was kept for long enough, at most every 30 s; True: there is more, worth a call at once."""
+        return bool(await self._value("clean(%s)", [job_id]))
+
+    async def claim(
+        self, worker_id: int, resources_max: int, units_max: int, bytes_max: int = BYTES_MAX
+    ) -> list[Lease]:
+        """Lease ready resources with the head of their units; [] where there are none or the limit is reached.
+
+        Their payloads have `bytes_max` bytes in all, or are one unit. Raises WorkerLostError.
+        """
         await self._forget_calls()
-        rows = await self._rows("claim(%s, %s, %s)", [worker_id, resources_max, units_max])
-        return [_lease(row, units_max) for row in rows]
+        session = self._sessions.get(worker_id, 0)
+        rows = await self._rows("claim(%s, %s, %s, %s, %s)", [worker_id, session, resources_max, units_max, bytes_max])
+        return _leases(worker_id, rows[0]) if rows else []
 
     async def settle(self, job_id: int, batch: Batch) -> list[str]:
         """Record what became of leases; returns the resources that were refused, because their lease was lost."""
@@ -59,14 +91,12 @@ class WorkerPool(PoolSession):
         call = "settle(%s,%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s)"
         return list(await self._value(call, values))
 
-    async def renew(self, worker_id: int) -> None:
-        """Extend every lease of the worker; raises WorkerLostError where it was taken for dead."""
-        if not await self._value("renew(%s)", [worker_id]):
-            raise WorkerLostError
+    async def renew(self, worker_id: int, fences: Sequence[int] = ()) -> list[int]:
+        """Extend every lease of the worker; returns those of `fences` that are not its any more.
 
-    async def keep_only(self, worker_id: int, fences: list[int]) -> None:
-        """Give back every lease with another fence: of a claim whose answer was lost. Raises WorkerLostError."""
-        await self._value("keep_only(%s, %s)", [worker_id, fences])
+        Raises WorkerLostError where it was considered dead.
+        """
+        return list(await self._value("renew(%s, %s)", [worker_id, list(fences)]))
 
     async def poll(self, worker_id: int) -> Poll:
         """Ask, when idle, whether there is something to claim."""
@@ -94,17 +124,24 @@ def _concerns(call: str, worker_id: int) -> bool:
     return random.random() * int(idle) < int(wanted)  # noqa: S311 - a lot, not a secret
 
 
-def _lease(row: Sequence[Any], units_max: int) -> Lease:
-    resource, fence, suspect, ids, attempts, crashes, payloads = row
-    units = 1 if suspect else units_max
-    ids = ids or ()
-    return Lease(
-        resource=resource,
-        fence=fence,
-        suspect=suspect,
-        more=len(ids) > units,
-        ids=tuple(ids[:units]),
-        attempts=tuple((attempts or ())[:units]),
-        crashes=tuple((crashes or ())[:units]),
-        payloads=tuple((payloads or ())[:units]),
-    )
+def _leases(worker_id: int, row: Sequence[Any]) -> list[Lease]:
+    """Cut the flat arrays of claim() into leases."""
+    resources, fences, suspect, counts, more, ids, attempts, crashes, payloads = row
+    leases, end = [], 0
+    for resource, fence, count, has_more in zip(resources, fences, counts, more, strict=True):
+        start, end = end, end + count
+        units = slice(start, end)
+        leases.append(
+            Lease(
+                resource,
+                fence,
+                suspect,
+                has_more,
+                tuple(ids[units]) if count else (),
+                tuple(attempts[units]) if count else (),
+                tuple(crashes[units]) if count else (),
+                tuple(payloads[units]) if count else (),
+                worker_id,
+            )
+        )
+    return leases

@@ -19,6 +19,8 @@ SETTLE_UNITS = 2_000  # and at most so many wait together
 class Ahead:
     """The leases of one worker, and what waits to be recorded. `units`: handed to the executor and not yet tried.
 
+    `size_bytes`: of the payloads of all leases that are at work.
+
     `parked`: a suspect that waits until nothing else is leased. Invariant: a suspect runs alone, so that a death with
     it has one culprit.
     """
@@ -28,6 +30,7 @@ class Ahead:
     leases: dict[int, Lease] = field(default_factory=dict)
     parked: Lease | None = None
     units: int = 0
+    size_bytes: int = 0
     tally: Tally = field(default_factory=Tally)
     _settlements: list[Settlement] = field(default_factory=list)
     _units_waiting: int = 0
@@ -59,6 +62,7 @@ class Ahead:
                 self._keys += 1
                 given.append((self._keys, lease))
                 self.units += len(lease.ids)
+                self.size_bytes += lease.size_bytes
             else:  # nothing to do after all
                 self.end(Settlement(lease, Then.IDLE), now)
         self.leases |= dict(given)
@@ -81,6 +85,7 @@ class Ahead:
         self.units -= outcome.tried - outcome.first
         if outcome.final:
             self.units -= len(lease.ids) - outcome.tried
+            self.size_bytes -= lease.size_bytes
             del self.leases[outcome.key]
         self.end(settlement, now)
         return settlement
@@ -100,9 +105,11 @@ class Ahead:
             return 0.0
         return self._oldest + SETTLE_SECONDS - now
 
-    def forget(self) -> None:
-        """Let go of all leases: they have passed to others."""
-        self.leases, self.parked, self.units = {}, None, 0
+    def abandon(self, now: float) -> None:
+        """Let go of all leases: their units go back as they were, where the leases are still ours."""
+        for lease in self.held():
+            self.end(Settlement(lease, Then.READY), now)
+        self.leases, self.parked, self.units, self.size_bytes = {}, None, 0, 0
 
     def batch(self, worker_id: int, number: int) -> Batch:
         """Take out all that waits, as one batch."""

@@ -47,11 +47,15 @@ class Task(NamedTuple):
     ids: tuple[int, ...]
     attempts: tuple[int, ...]
     payloads: tuple[str, ...]
+    worker_id: int = 0
 
     def units(self, extend: Callable[[Unit, float], None]) -> list[Unit]:
         """Give the units as handlers get them; `extend` is what their extend() calls."""
         rows = zip(self.ids, self.attempts, self.payloads, strict=True)
-        return [Unit(i, self.resource, self.fence, attempts + 1, payload, extend) for i, attempts, payload in rows]
+        return [
+            Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id)
+            for i, attempts, payload in rows
+        ]
 
 
 @dataclass(frozen=True, slots=True)

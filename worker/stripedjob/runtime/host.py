@@ -71,7 +71,8 @@ class Host:
     def submit(self, leases: Iterable[tuple[int, Lease]]) -> None:
         """Hand leases over, each under a key of its own."""
         tasks = [
-            Task(key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads) for key, lease in leases
+            Task(key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads, lease.worker_id)
+            for key, lease in leases
         ]
         if not tasks:
             return

@@ -44,15 +44,18 @@ class Locking:
             self.observer.lock_reachable(None)
         return True
 
-    async def acquire(self, worker_id: int, leases: Sequence[Lease]) -> list[bool]:
-        """Take the locks, and say for each lease whether it was granted; none is where the backend is away."""
+    async def acquire(self, worker_id: int, leases: Sequence[Lease]) -> list[float]:
+        """Take the locks; gives for each lease 0 where it was granted, else for how many seconds its holder has it.
+
+        Where the backend is away none is granted: `is_away` says so.
+        """
         try:
             async with self._call():
                 waits = await self.backend.acquire(*_locks(worker_id, leases), int(self.lease_seconds * 1000))
         except LockUnavailable as error:
             self._went(error)
-            return [False] * len(leases)
-        return [wait_ms == 0 for wait_ms in waits]
+            return [self.lease_seconds] * len(leases)
+        return [wait_ms / 1000 for wait_ms in waits]
 
     async def renew(self, worker_id: int, leases: Sequence[Lease]) -> None:
         """Extend the locks, if the backend is there: Postgres has the leases."""

@@ -3,22 +3,30 @@
 Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time and a
 renewal can never overtake a release. The handler runs in another process meanwhile (host.py), so nothing that it does
 delays a renewal. A batch costs five round trips whatever its size: upkeep, claim and settle in Postgres, acquire and
-release in the lock backend.
+release in the lock backend. Whatever becomes of a connection, what was sent and not acknowledged is sent again.
 """
 
 import asyncio
 import contextlib
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from itertools import compress
+from itertools import count
 
 from stripedjob.locks import LockBackend
-from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
+from stripedjob.pool.errors import (
+    PoolConfigError,
+    PoolDataError,
+    PoolError,
+    PoolRefusedError,
+    PoolSchemaError,
+    WorkerLostError,
+)
 from stripedjob.pool.types import Batch, Lease, Settlement, Then
-from stripedjob.pool.worker import WorkerPool
+from stripedjob.pool.worker import BYTES_MAX, WorkerPool
 from stripedjob.runtime.ahead import SETTLE_SECONDS, Ahead
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError, Host
@@ -26,8 +34,12 @@ from stripedjob.runtime.locking import Locking
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.pace import Pace
 from stripedjob.runtime.reconnect import Reconnect
+from stripedjob.runtime.record import plainer
 
-REFUSED_SECONDS = 0.25  # a resource that the lock refused is not tried again before
+REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
+CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
+CLEAN_SECONDS_MORE = 0.5  # where there is more to remove
+FINAL = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # errors that end a worker: a person has to act
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
 
@@ -44,6 +56,7 @@ class WorkerSettings:
     slots: int
     policy: RetryPolicy
     drain_seconds: float = 60.0
+    backend_name: str | None = None  # the application_name of its handlers' sessions
 
 
 class Worker:
@@ -64,8 +77,9 @@ class Worker:
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
-        self._batch: Batch | None = None  # sent and not yet acknowledged
-        self._batches = 0
+        self._unrecorded: deque[Batch] = deque()  # the first one may have been sent, and was not acknowledged
+        self._numbers = count(1)
+        self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
         self._renew_at = 0.0
         self._lease_end = 0.0
@@ -91,23 +105,27 @@ class Worker:
                     await self._session(pool)
             except WorkerLostError:
                 await self._start_anew()
-            except PoolUnreachableError as error:
+            except FINAL:
+                raise
+            except PoolError as error:
                 await self._wait_for_pool(error)
         if self._failure is not None:
             raise self._failure
 
     async def _session(self, pool: WorkerPool) -> None:
         """Work over one connection, until everything is done or the connection breaks."""
+        asked = self._clock()
         if not self._worker_id:
-            asked = self._clock()
-            self._worker_id = await pool.register(self._settings.job_id, self._settings.name)
-            self._extend(asked)
+            self._worker_id = await pool.register(
+                self._settings.job_id, self._settings.name, self._settings.backend_name
+            )
         else:
-            unanswered = self._batch.ended if self._batch else ()
-            await pool.keep_only(self._worker_id, self._ahead.fences() + [one.lease.fence for one in unanswered])
-        self._reconnect.connected()
+            unanswered = [one.lease.fence for batch in self._unrecorded for one in batch.ended]
+            lost = await pool.resume(self._worker_id, self._ahead.fences() + unanswered)
+            await self._drop(lost)
+        self._extend(asked)
         self._observer.connected(self._worker_id)
-        while self._drain_end is None or self._ahead or self._batch:
+        while self._drain_end is None or self._ahead or self._unrecorded:
             await self._turn(pool)
         await pool.leave(self._worker_id)
         self._left = True
@@ -121,8 +139,10 @@ class Worker:
         self._host.submit(self._ahead.unpark(self._clock()))
         if self._ahead.leases:
             await self._collect(0.0 if claimed else self._patience())
-        elif not claimed and not self._ahead and self._drain_end is None:
+        elif not claimed and not self._ahead and not self._unrecorded and self._drain_end is None:
             await self._rest(pool)
+        await self._clean(pool)
+        self._reconnect.connected()
 
     async def _renew(self, pool: WorkerPool) -> None:
         """Extend the leases in good time: one row in Postgres, then the locks, which matter less."""
@@ -130,28 +150,66 @@ class Worker:
         leases = self._ahead.held()
         if asked < self._renew_at or not leases:
             return
-        await pool.renew(self._worker_id)
+        lost = await pool.renew(self._worker_id, [lease.fence for lease in leases])
         self._extend(asked)
-        await self._locking.renew(self._worker_id, leases)
+        await self._drop(lost)
+        await self._locking.renew(self._worker_id, self._ahead.held())
+
+    async def _drop(self, lost: list[int]) -> None:
+        """Stop the work where leases that are at work were lost: a stand-by lacks them, or the pool was cleared."""
+        if any(lease.fence in lost for lease in self._ahead.held()):
+            self._observer.lost(self._worker_id)
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        """End what runs. All of it is given back; what was lost is refused then, and counted as stale."""
+        self._ahead.abandon(self._clock())
+        await self._host.kill()
 
     async def _settle(self, pool: WorkerPool) -> None:
         """Give locks back, then record: the other way round, the next claimer would find the lock still taken.
 
         A batch whose answer was lost is sent again under the same number, and counts once.
         """
-        if self._batch is None:
+        if not self._unrecorded:
             due = self._ahead.due_seconds(self._clock())
             if due is None or due > 0:
                 return
-            self._batches += 1
-            self._batch = self._ahead.batch(self._worker_id, self._batches)
-            ended = [one.lease for one in self._batch.ended if one.then is not Then.KEEP]
+            batch = self._next_batch()
+            ended = [one.lease for one in batch.ended if one.then is not Then.KEEP]
             await self._locking.release(self._worker_id, ended)
-        refused = await pool.settle(self._settings.job_id, self._batch)
-        self._observer.settled(self._batch, refused)
-        self._batch = None
+        refused: list[str] = []
+        while self._unrecorded:
+            refused += await self._record(pool, self._unrecorded[0])
         if refused and any(lease.resource in refused for lease in self._ahead.held()):
-            await self._host.kill()  # somebody cleared the pool under it: nothing of it is ours any more
+            await self._abandon()
+
+    def _next_batch(self) -> Batch:
+        batch = self._ahead.batch(self._worker_id, next(self._numbers))
+        self._unrecorded.append(batch)
+        return batch
+
+    async def _record(self, pool: WorkerPool, batch: Batch) -> list[str]:
+        """Send the first batch; returns the resources that were refused. One that cannot be stored is sent plainer."""
+        try:
+            refused = await pool.settle(self._settings.job_id, batch)
+        except PoolDataError as error:
+            self._observer.unstorable(batch, error)
+            instead = plainer(batch, self._numbers, str(error))
+            if not instead:
+                raise
+            self._unrecorded.popleft()
+            self._unrecorded.extendleft(reversed(instead))
+            return []
+        self._observer.settled(batch, refused)
+        self._unrecorded.popleft()
+        return refused
+
+    async def _clean(self, pool: WorkerPool) -> None:
+        """Remove what was kept for long enough, now and then."""
+        if self._clock() >= self._clean_at:
+            more = await pool.clean(self._settings.job_id)
+            self._clean_at = self._clock() + (CLEAN_SECONDS_MORE if more else CLEAN_SECONDS)
 
     def _may_claim(self) -> bool:
         may = self._drain_end is None and self._claimable and not self._ahead.alone
@@ -163,10 +221,11 @@ class Worker:
         pace, resources, units = self._pace.ask(
             settings.slots, self._ahead.units, settings.resources_max, settings.units_max
         )
-        if not resources or not await self._locking.answers():
+        size_bytes = BYTES_MAX - self._ahead.size_bytes
+        if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         await pool.upkeep(settings.job_id)
-        leases = await pool.claim(self._worker_id, resources, units)
+        leases = await pool.claim(self._worker_id, resources, units, size_bytes)
         if leases:
             self._pace = pace
             self._ahead.tally.claimed += len(leases)
@@ -179,14 +238,20 @@ class Worker:
 
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
         """Give back what the lock backend refuses, and everything where it is away."""
-        granted = await self._locking.acquire(self._worker_id, leases)
-        then, wait_seconds = (Then.READY, None) if self._locking.is_away else (Then.WAIT, REFUSED_SECONDS)
-        refused = [lease for lease, is_granted in zip(leases, granted, strict=True) if not is_granted]
+        waits = await self._locking.acquire(self._worker_id, leases)
         self._ahead.tally.lock_tries += len(leases)
-        self._ahead.tally.lock_refusals += len(refused)
-        for lease in refused:
-            self._ahead.end(Settlement(lease, then, wait_seconds=wait_seconds), self._clock())
-        return list(compress(leases, granted))
+        for lease, wait_seconds in zip(leases, waits, strict=True):
+            if wait_seconds > 0:
+                self._ahead.tally.lock_refusals += 1
+                self._ahead.end(self._refused(lease, wait_seconds), self._clock())
+        return [lease for lease, wait_seconds in zip(leases, waits, strict=True) if wait_seconds == 0]
+
+    def _refused(self, lease: Lease, wait_seconds: float) -> Settlement:
+        """Put a resource off for as long as its lock's holder has it, but at most for a lease: it may be released."""
+        if self._locking.is_away:
+            return Settlement(lease, Then.READY)
+        wait_seconds = min(max(wait_seconds, REFUSED_SECONDS_MIN), self._settings.lease_seconds)
+        return Settlement(lease, Then.WAIT, wait_seconds=wait_seconds)
 
     async def _collect(self, seconds: float) -> None:
         """Take in what the executor says, waiting at most so long for it."""
@@ -228,22 +293,18 @@ class Worker:
     async def _start_anew(self) -> None:
         """Stop everything: the leases have passed to others. All of them are sent still, to be counted as stale."""
         self._observer.lost(self._worker_id)
-        for lease in self._ahead.held():
-            self._ahead.end(Settlement(lease, Then.READY), self._clock())
-        if self._batch is None and self._ahead.due_seconds(self._clock()) is not None:
-            self._batches += 1
-            self._batch = self._ahead.batch(self._worker_id, self._batches)
-        self._ahead.forget()
+        await self._abandon()
+        if self._ahead.due_seconds(self._clock()) is not None:
+            self._next_batch()
         self._worker_id = 0
         self._lease_end = 0.0
         self._set_deadline()
-        await self._host.kill()
 
-    async def _wait_for_pool(self, error: PoolUnreachableError) -> None:
+    async def _wait_for_pool(self, error: PoolError) -> None:
         self._observer.turned()
         self._observer.disconnected(error)
         wait_seconds = self._reconnect.wait_seconds(error)
-        if self._drain_end is not None and not self._ahead and not self._batch:
+        if self._drain_end is not None and not self._ahead and not self._unrecorded:
             self._left = True  # with nothing to give back; its row in the pool expires by itself
             return
         if self._drain_end and self._clock() > self._drain_end:

@@ -109,6 +109,11 @@ class Observer:
                 logger.warning, "leases had been lost; nothing of them was recorded", resources=list(refused)[:10]
             )
 
+    def unstorable(self, batch: Batch, error: Exception) -> None:
+        """Tell of outcomes that Postgres could not store; they are sent again in plainer words."""
+        resources = [one.lease.resource for one in batch.ended]
+        self._log(logger.error, "outcomes could not be stored", resources=resources[:10], error=str(error))
+
     def is_live(self) -> bool:
         """Whether the loop still turns."""
         return self._clock() - self._turned_at < STALLED_SECONDS

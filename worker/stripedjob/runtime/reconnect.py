@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.pool.errors import PoolError
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between tries of an engine that cannot be reached; then the last again
 UNREACHABLE_SECONDS_MAX = 600.0  # without Postgres for so long, the process gives up; whoever started it decides
@@ -23,10 +23,10 @@ class Reconnect:
         self._since: float | None = None
 
     def connected(self) -> None:
-        """Note that it answers."""
+        """Note that it does what it is asked for."""
         self._tries, self._since = 0, None
 
-    def wait_seconds(self, error: PoolUnreachableError) -> float:
+    def wait_seconds(self, error: PoolError) -> float:
         """Say how long to wait before the next try; raises the error where it has been away for too long."""
         now = self._clock()
         self._since = now if self._since is None else self._since

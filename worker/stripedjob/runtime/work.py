@@ -26,6 +26,7 @@ class Unit:
     attempt: int
     payload_text: str
     _extend: "Callable[[Unit, float], None] | None" = field(default=None, repr=False, compare=False)
+    _worker_id: int = field(default=0, repr=False, compare=False)
 
     @cached_property
     def payload(self) -> Any:

@@ -1,7 +1,7 @@
--- What people and the operator call.
+-- What people and the operator change.
 
 -- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle workers look at once
--- whether they may work now.
+-- whether they may work now. The job's row is locked before anything is read of it: the delegator shares its key while it assigns.
 create or replace function @extschema@.apply_job(
     p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int, p_lease_seconds float8,
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
@@ -10,10 +10,10 @@ create or replace function @extschema@.apply_job(
 ) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
-    found_id int;
     before @extschema@.job;
+    after @extschema@.job;
 begin
-    select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
         delegated, outstanding_max, starts_max, period_seconds, area_label, deduplicate_content)
@@ -27,130 +27,150 @@ begin
         period_seconds = excluded.period_seconds, area_label = excluded.area_label,
         deduplicate_content = excluded.deduplicate_content
         where j.generation <= excluded.generation;
-    select id into found_id from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
-    if (before.delegated, before.outstanding_max is null, before.area_label)
-        is distinct from (p_delegated, p_outstanding_max is null, p_area_label) then
-        perform @extschema@.fit_stripes(found_id);
+    select * into after from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    if before.id is null then
+        insert into @extschema@.flow (job_id) values (after.id) on conflict do nothing;
+        insert into @extschema@.turn (job_id, kind, at, detail)
+        select after.id, kind, case kind when 'clean' then clock_timestamp() when 'refit' then 'infinity' else '-infinity' end, null
+        from unnest('{upkeep,clean,schedule,refit}'::text[]) kind on conflict do nothing;
+    elsif (before.outstanding_max is null, before.area_label, before.on_failure = 'Block')
+        is distinct from (after.outstanding_max is null, after.area_label, after.on_failure = 'Block') then
+        update @extschema@.turn set at = '-infinity', detail = null where job_id = after.id and kind = 'refit';
     end if;
-    if before.on_failure is distinct from p_on_failure then
-        perform @extschema@.fit_units(found_id);
+    if before.delegated and not after.delegated then
+        perform @extschema@.unassign(id) from @extschema@.worker where job_id = after.id;
     end if;
-    perform pg_notify('striped_' || found_id, '1/1');
-    return found_id;
+    perform pg_notify('striped_' || after.id, '1/1');
+    return after.id;
 end
 $$;
 
--- Brings the resources of a job whose strategy has changed to the new one: nothing stays assigned without a delegator, and areas are as
--- the throttle counts them.
-create or replace function @extschema@.fit_stripes(p_job int) returns void language plpgsql as $$
-declare
-    j @extschema@.job;
-begin
-    select * into j from @extschema@.job where id = p_job;
-    if not j.delegated then
-        perform @extschema@.unassign(id) from @extschema@.worker where job_id = p_job;
-    end if;
-    update @extschema@.stripe s set area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end
-    from (select resource from @extschema@.stripe where job_id = p_job order by resource for update) o
-    where s.job_id = p_job and s.resource = o.resource;
-end
-$$;
-
--- One row of numbers for each job; the totals are since the job was made.
-create or replace view @extschema@.job_status as
-select j.id, j.namespace, j.job_type, j.schedule_limit,
-    s.ready_resources, s.leased_resources, s.waiting_resources,
-    s.pending + coalesce(k.units, 0) as pending, coalesce(u.delayed, 0) as delayed, s.in_flight,
-    coalesce(u.held, 0) as held, coalesce(u.dead, 0) as dead,
-    w.workers, w.working,
-    j.done + w.done as total_done, j.retried + w.retried as total_retried, j.held + w.held as total_held,
-    j.dead + w.dead as total_dead, j.crashed + w.crashed as total_crashed, j.stale as total_stale,
-    j.claimed + w.claimed as total_claimed, j.lock_tries + w.lock_tries as total_lock_tries,
-    j.lock_refusals + w.lock_refusals as total_lock_refusals
-from @extschema@.job j
-cross join lateral (
-    select count(*) filter (where state in ('ready', 'assigned')) ready_resources, count(*) filter (where state = 'leased') leased_resources,
-        count(*) filter (where state = 'waiting') waiting_resources,
-        coalesce(sum(ready), 0)::bigint as pending, coalesce(sum(ready) filter (where state = 'leased'), 0) as in_flight
-    from @extschema@.stripe where job_id = j.id
-) s
-cross join lateral (
-    select count(*) workers, count(*) filter (where working) working, coalesce(sum(done), 0)::bigint done, coalesce(sum(retried), 0)::bigint retried,
-        coalesce(sum(held), 0)::bigint held, coalesce(sum(dead), 0)::bigint dead, coalesce(sum(crashed), 0)::bigint crashed, coalesce(sum(claimed), 0)::bigint claimed,
-        coalesce(sum(lock_tries), 0)::bigint lock_tries, coalesce(sum(lock_refusals), 0)::bigint lock_refusals
-    from @extschema@.worker where job_id = j.id
-) w
-left join lateral (select sum(units) units from @extschema@.wake where job_id = j.id) k on true
-left join lateral (
-    select count(*) filter (where state = 'delayed') delayed, count(*) filter (where state = 'held') held,
-        count(*) filter (where state = 'dead') dead
-    from @extschema@.unit where job_id = j.id and state in ('delayed', 'held', 'dead')
-) u on true;
-
--- Makes held or dead units ready again, with their attempts and crashes at 0: all of the job, of one resource, or given ids.
--- Returns how many. A resource that was waiting for one of them goes on.
-create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
+-- Makes held or dead units ready again, with their attempts and crashes at 0: of the job, of one resource, or given ids; at most p_bound of
+-- them. Returns how many. A resource that was waiting for one of them goes on.
+create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int) returns int
 language plpgsql as $$
 declare
     n int;
+    resources text[];
 begin
     with revived as (
-        update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null
-        where job_id = p_job and state = p_state and p_state in ('held', 'dead')
-            and (p_resource is null or resource = p_resource) and (p_ids is null or id = any(p_ids))
+        update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null, trace = null
+        where state = p_state and id = any(@extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound))
         returning resource, importance
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance)
-        select p_job, resource, count(*), max(importance) from revived group by resource returning units
+        select p_job, resource, count(*), max(importance) from revived group by resource returning units, resource
     )
-    select coalesce(sum(units), 0)::bigint into n from woken;
-    perform @extschema@.end_holds(p_job);
+    select coalesce(sum(units), 0), array_agg(resource) into n, resources from woken;
+    perform @extschema@.count_out(p_job, p_state, n);
+    perform @extschema@.end_holds(p_job, resources);
     return n;
 end
 $$;
 
--- Removes held or dead units for good. Returns how many.
-create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[]) returns int
+-- Removes held or dead units for good, at most p_bound of them. Returns how many.
+create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int) returns int
 language plpgsql as $$
 declare
     n int;
+    resources text[];
 begin
-    delete from @extschema@.unit where job_id = p_job and state = p_state and p_state in ('held', 'dead')
-        and (p_resource is null or resource = p_resource) and (p_ids is null or id = any(p_ids));
-    get diagnostics n = row_count;
-    perform @extschema@.end_holds(p_job);
+    with gone as (
+        delete from @extschema@.unit where state = p_state and id = any(@extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound))
+        returning resource
+    )
+    select count(*), array_agg(distinct resource) into n, resources from gone;
+    perform @extschema@.count_out(p_job, p_state, n);
+    perform @extschema@.end_holds(p_job, resources);
     return n;
 end
+$$;
+
+-- The ids of held or dead units that are meant, locked in their order: by the index of those set aside, or by their ids.
+create or replace function @extschema@.set_aside(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int)
+returns bigint[] language plpgsql as $$
+begin
+    if p_state not in ('held', 'dead') then
+        return '{}';
+    elsif p_ids is not null then
+        return array(
+            select id from @extschema@.unit
+            where id = any(p_ids) and job_id = p_job and state = p_state and (p_resource is null or resource = p_resource)
+            order by id limit p_bound for update);
+    elsif p_resource is not null then
+        return array(
+            select id from @extschema@.unit
+            where job_id = p_job and state = p_state and state in ('held', 'dead') and resource = p_resource
+            order by id limit p_bound for update);
+    end if;
+    return array(
+        select id from @extschema@.unit where job_id = p_job and state = p_state and state in ('held', 'dead')
+        order by resource, id limit p_bound for update);
+end
+$$;
+
+-- Counts units that are held or dead no more.
+create or replace function @extschema@.count_out(p_job int, p_state @extschema@.unit_state, p_units int) returns void language sql as $$
+    update @extschema@.flow set
+        held_out = held_out + case p_state when 'held' then p_units else 0 end,
+        dead_out = dead_out + case p_state when 'dead' then p_units else 0 end
+    where job_id = p_job and p_units > 0
 $$;
 
 -- A resource that waits for a held unit goes on when it has none any more; one that waits for a barrier, where a unit before it was revived.
-create or replace function @extschema@.end_holds(p_job int) returns void language sql as $$
+create or replace function @extschema@.end_holds(p_job int, p_resources text[]) returns void language sql as $$
     update @extschema@.stripe set next_at = clock_timestamp() where job_id = p_job and resource = any(array(
-        select resource from @extschema@.stripe s where job_id = p_job and state = 'waiting' and case when next_at = 'infinity'
-            then not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
-            else @extschema@.has_unit_before_barrier(s) end
+        select resource from @extschema@.stripe s where job_id = p_job and resource = any(p_resources) and state = 'waiting'
+            and case when next_at = 'infinity'
+                then not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
+                else @extschema@.has_unit_before_barrier(s) end
         order by resource for update))
 $$;
 
--- Removes a job's units, leases and wakes. Its workers go on with nothing: what they hold is refused as stale. Returns how many units.
-create or replace function @extschema@.clear(p_job int) returns bigint language plpgsql as $$
+-- Removes a job's units, leases and wakes, at most p_bound of each. Returns how many units, or null when nothing was left. Its workers go on
+-- with nothing: what they hold is refused as stale.
+create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
+    rest bigint;
 begin
-    perform from @extschema@.stripe where job_id = p_job order by resource for update;
-    with gone as (delete from @extschema@.stripe where job_id = p_job returning completed)
-    update @extschema@.job set done = done + (select coalesce(sum(completed), 0) from gone) where id = p_job;
-    delete from @extschema@.wake where job_id = p_job;
-    delete from @extschema@.dedup where job_id = p_job;
-    delete from @extschema@.unit where job_id = p_job;
-    get diagnostics n = row_count;
-    return n;
+    perform from @extschema@.flow where job_id = p_job for no key update;
+    with gone as (
+        delete from @extschema@.stripe where job_id = p_job and resource = any(array(
+            select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))
+        returning completed
+    )
+    update @extschema@.job set done = done + (select coalesce(sum(completed), 0) from gone) where id = p_job and exists (select from gone);
+    get diagnostics rest = row_count;
+    with gone as (
+        delete from @extschema@.wake where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
+        returning units, delayed
+    )
+    update @extschema@.flow set ready_in = ready_in + (select sum(units) from gone), delayed_in = delayed_in + (select sum(delayed) from gone)
+    where job_id = p_job and exists (select from gone);
+    delete from @extschema@.dedup where job_id = p_job and dedup_id = any(array(
+        select dedup_id from @extschema@.dedup where job_id = p_job order by dedup_id limit p_bound));
+    with gone as (
+        delete from @extschema@.unit where id = any(array(select id from @extschema@.units_of(p_job, p_bound) id)) returning state
+    ), counts as (
+        select count(*) units, count(*) filter (where state = 'ready') ready, count(*) filter (where state = 'delayed') delayed,
+            count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead
+        from gone
+    ), counted as (
+        update @extschema@.flow f set ready_in = f.ready_in - c.ready, delayed_out = f.delayed_out + c.delayed,
+            held_out = f.held_out + c.held, dead_out = f.dead_out + c.dead
+        from counts c where f.job_id = p_job and c.units > 0
+    )
+    select units into n from counts;
+    return case when n > 0 or rest > 0 or exists (select from @extschema@.wake where job_id = p_job)
+        or exists (select from @extschema@.dedup where job_id = p_job) then n end;
 end
 $$;
 
--- Whether nothing is left to do: held and dead units, and resources that wait for a held one, do not count.
-create or replace function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
-    select not exists (select from @extschema@.wake where job_id = p_job)
-        and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
-        and not exists (select from @extschema@.stripe where job_id = p_job and next_at is distinct from 'infinity')
+-- Some units of a job, by the index of one state after the other.
+create or replace function @extschema@.units_of(p_job int, p_bound int) returns setof bigint language sql stable as $$
+    (select id from @extschema@.unit where job_id = p_job and state = 'ready' limit p_bound)
+    union all (select id from @extschema@.unit where job_id = p_job and state = 'delayed' limit p_bound)
+    union all (select id from @extschema@.unit where job_id = p_job and state in ('held', 'dead') limit p_bound)
+    union all (select id from @extschema@.unit where job_id = p_job and state = 'done' and finished_at is not null limit p_bound)
 $$;

@@ -40,7 +40,7 @@ end
 $$;
 
 -- Calls the delegator: NOTIFY striped_<job>_delegator.
-create or replace function @extschema@.call_delegator(p_job int) returns void language sql as $$
+create or replace function @extschema@.notify_delegator(p_job int) returns void language sql as $$
     select pg_notify('striped_' || p_job || '_delegator', '')
 $$;
 
@@ -70,7 +70,7 @@ begin
         update @extschema@.worker set wants = wanted, lacks = lacked where id = w.id;
     end if;
     if wanted > 0 and (cardinality(picked) > 0 or w.lacks = 0) then
-        perform @extschema@.call_delegator(w.job_id);
+        perform @extschema@.notify_delegator(w.job_id);
     end if;
     return picked;
 end
@@ -202,11 +202,15 @@ begin
     update @extschema@.delegator set expires_at = clock_timestamp() + @extschema@.delegator_lease(p_job)
     where job_id = p_job and term = p_term and expires_at > clock_timestamp();
     leads := found;
-    select * into j from @extschema@.job where id = p_job;
+    -- The key is shared until the end, so that apply_job() waits for what is being assigned before it takes back what was.
+    select * into j from @extschema@.job where id = p_job for key share;
     if not leads or not j.delegated then
         return;
     end if;
     perform @extschema@.upkeep(p_job);
+    if j.outstanding_max is not null and exists (select from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity') then
+        return; -- the areas of some resources are not known yet
+    end if;
     perform @extschema@.unassign_stale(p_job);
     slots := @extschema@.open_slots(p_job);
     if cardinality(slots) > 0 then
@@ -215,16 +219,16 @@ begin
         else
             select t.assigned, least(t.wait_seconds, idle_seconds) into assigned, wait_seconds from @extschema@.assign_throttled(j, slots) t;
         end if;
-        perform @extschema@.call_assigned(slots[1:assigned]);
+        perform @extschema@.notify_assigned(slots[1:assigned]);
     end if;
     if assigned = cardinality(slots) and exists (select from @extschema@.worker where job_id = p_job and not working) then
-        perform @extschema@.call_idle(p_job, @extschema@.count_ready(p_job, greatest(1, j.schedule_limit), 1));
+        perform @extschema@.notify_idle(p_job, @extschema@.count_ready(p_job, greatest(1, j.schedule_limit), 1));
     end if;
 end
 $$;
 
 -- Calls the workers that were assigned something and have nothing else to do: NOTIFY striped_<job>, '@worker'.
-create or replace function @extschema@.call_assigned(p_slots bigint[]) returns void language sql as $$
+create or replace function @extschema@.notify_assigned(p_slots bigint[]) returns void language sql as $$
     select pg_notify('striped_' || w.job_id, '@' || w.id) from @extschema@.worker w
     where w.id = any(p_slots) and not exists (select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'leased')
 $$;

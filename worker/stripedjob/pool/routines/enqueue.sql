@@ -5,6 +5,8 @@ create or replace function @extschema@.wake_inserted() returns trigger language 
 begin
     insert into @extschema@.wake (job_id, resource, units, importance)
     select job_id, resource, count(*), max(importance) from inserted where state = 'ready' group by job_id, resource;
+    insert into @extschema@.wake (job_id, resource, units, importance, delayed)
+    select job_id, '', 0, 0, count(*) from inserted where state = 'delayed' group by job_id;
     return null;
 end
 $$;
@@ -61,11 +63,10 @@ begin
             return first_id;
         end if;
     end if;
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, blocking, payload) overriding system value
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
     values (new_id, j.id, enqueue.resource,
         case when enqueue.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(enqueue.importance, j.importance), enqueue.due_at,
-        case when enqueue.due_at is not null and j.on_failure = 'Block' then true end, enqueue.payload);
+        coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload);
     return new_id;
 end
 $$;
@@ -96,10 +97,10 @@ begin
             set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp()
         returning d.unit_id
     )
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, blocking, payload) overriding system value
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
     select s.id, j.id, s.resource,
         case when s.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(s.importance, j.importance), s.due_at, case when s.due_at is not null and j.on_failure = 'Block' then true end,
+        coalesce(s.importance, j.importance), s.due_at,
         coalesce(s.payload, 'null')
     from striped_staged s
     where s.dedup_id is null or s.id in (select unit_id from fresh)

@@ -1,4 +1,5 @@
 -- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
+-- It counts as far as 10,000.
 create or replace function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
     select json_build_object(
         'resource', p_resource,
@@ -17,32 +18,38 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'lease_ends_at', w.expires_at,
         'delegated', j.delegated,
         'delegator', (select d.name from @extschema@.delegator d where d.job_id = j.id and d.expires_at > clock_timestamp()),
-        'area', s.area,
+        'area', case when j.outstanding_max is not null then s.area end,
         'outstanding_max', j.outstanding_max,
-        'outstanding', case when s.area is not null then (select count(*) from @extschema@.stripe o
+        'outstanding', case when j.outstanding_max is not null and s.area is not null then (select count(*) from @extschema@.stripe o
             where o.job_id = j.id and o.area = s.area and o.state in ('assigned', 'leased')) end,
-        'token_at', case when s.area is not null then (
+        'token_at', case when j.outstanding_max is not null and s.area is not null then (
             select a.refilled_at + make_interval(secs => (1 - a.tokens) * j.period_seconds / j.starts_max)
             from @extschema@.area a where a.job_id = j.id and a.area = s.area and a.tokens < 1) end,
         'next_at', nullif(s.next_at, 'infinity'),
         'waits_for_person', s.next_at = 'infinity',
-        'ahead', (select count(*) from @extschema@.stripe o where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank),
+        'ahead', (select count(*) from (select from @extschema@.stripe o
+            where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
         'arriving', (select coalesce(sum(units), 0) from @extschema@.wake k where k.job_id = j.id and k.resource = p_resource),
-        'ready', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready'),
-        'delayed', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed'),
-        'next_due_at', (select min(due_at) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed'),
-        'held', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'held'),
-        'dead', (select count(*) from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'dead'),
+        'ready', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' limit 10000) u),
+        'delayed', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' limit 10000) u),
+        'next_due_at', (select min(due_at) from (select due_at from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' limit 10000) u),
+        'held', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'held' limit 10000) u),
+        'dead', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'dead' limit 10000) u),
         'head', (
             select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
             from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id limit 1
         ),
         'barrier', (
             select json_build_object('id', u.id, 'due_at', u.due_at) from @extschema@.unit u
-            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and u.blocking order by id limit 1
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and j.on_failure = 'Block' order by id limit 1
         ),
         'set_aside', (
-            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason) order by u.id)
+            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason, 'trace', u.trace) order by u.id)
             from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state in ('held', 'dead')
                   order by id limit 10) u
         )

@@ -1,17 +1,17 @@
--- How work ends: settle a batch, leave.
+-- How work ends: settle a batch, complete a unit in its handler's own transaction, leave.
 
 -- Adds a worker's counts to its job's and removes its row. The sum of both never changes, so that rates can be read from it.
-create or replace function @extschema@.fold_worker(p_worker bigint) returns void language sql as $$
+create or replace function @extschema@.archive_worker_counts(p_worker bigint) returns void language sql as $$
     with gone as (delete from @extschema@.worker where id = p_worker returning *)
     update @extschema@.job j set
-        done = j.done + gone.done, retried = j.retried + gone.retried, held = j.held + gone.held, dead = j.dead + gone.dead,
-        crashed = j.crashed + gone.crashed, claimed = j.claimed + gone.claimed,
+        done = j.done + gone.done, retried = j.retried + gone.retried, delayed = j.delayed + gone.delayed, held = j.held + gone.held,
+        dead = j.dead + gone.dead, crashed = j.crashed + gone.crashed, claimed = j.claimed + gone.claimed,
         lock_tries = j.lock_tries + gone.lock_tries, lock_refusals = j.lock_refusals + gone.lock_refusals
     from gone where j.id = gone.job_id
 $$;
 
 -- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
--- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is dear.
+-- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is expensive.
 create or replace function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
 declare
     n int;
@@ -31,23 +31,23 @@ $$;
 -- Records units that were tried and not done. The decision is the worker's, its legality the database's.
 create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[], p_failed json) returns void language sql as $$
     with failed as (
-        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
+        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason, trace = f.trace,
             due_at = case when f."to" = 'delayed' then clock_timestamp() + make_interval(secs => f.after) else u.due_at end,
-            blocking = case when f."to" = 'delayed' and j.on_failure = 'Block' then true end,
             finished_at = case when f."to" = 'dead' then clock_timestamp() end
         from json_to_recordset(p_failed)
-            f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text),
+            f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text),
             @extschema@.unit old
         where u.id = f.id and old.id = f.id and u.job_id = j.id and u.resource = any(p_resources) and u.state = 'ready'
         returning u.state, u.crashes > old.crashes as crashed
     ), counts as (
         select count(*) filter (where state in ('ready', 'delayed') and not crashed) retried,
+            count(*) filter (where state = 'delayed') delayed,
             count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead,
             count(*) filter (where crashed) crashed
         from failed
     )
-    update @extschema@.worker w set retried = w.retried + c.retried, held = w.held + c.held, dead = w.dead + c.dead,
-        crashed = w.crashed + c.crashed
+    update @extschema@.worker w set retried = w.retried + c.retried, delayed = w.delayed + c.delayed, held = w.held + c.held,
+        dead = w.dead + c.dead, crashed = w.crashed + c.crashed
     from counts c where w.id = p_worker
 $$;
 
@@ -60,7 +60,7 @@ $$;
 --            'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have killed its worker), or 'wait's
 --   p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
 --   p_done   ids of the units that were worked
---   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason"}]
+--   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason", "trace"}]
 create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
     p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
@@ -96,18 +96,18 @@ begin
         end if;
         delete from @extschema@.stripe where job_id = p_job and resource = any(idle);
         if j.delegated and exists (select from @extschema@.worker where job_id = p_job and lacks > 0) then
-            perform @extschema@.call_delegator(p_job);
+            perform @extschema@.notify_delegator(p_job);
         end if;
         if cardinality(valid) > coalesce(cardinality(idle), 0) then
-            perform @extschema@.end_leases(p_job, array(select unnest(valid) except select unnest(idle)), p_resources, p_worked, p_then, p_wait);
+            perform @extschema@.end_leases(j, array(select unnest(valid) except select unnest(idle)), p_resources, p_worked, p_then, p_wait);
         end if;
-    end if;
-    if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
-        update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
     end if;
     update @extschema@.worker w set batch = p_batch, done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
+    if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
+        update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
+    end if;
     return array(select unnest(p_resources) except select unnest(valid));
 end
 $$;
@@ -115,13 +115,13 @@ $$;
 -- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as done in it.
 -- False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until the commit, so that
 -- the lease cannot pass to another in between. The next settlement of the resource counts the units, also where this worker dies before.
-create or replace function @extschema@.complete(p_job int, p_resource text, p_fence bigint, p_done bigint[]) returns boolean
-language plpgsql as $$
+create or replace function @extschema@.complete(p_job int, p_worker bigint, p_resource text, p_fence bigint, p_done bigint[])
+returns boolean language plpgsql as $$
 declare
     j @extschema@.job;
 begin
     update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)), completed = completed + cardinality(p_done), crashes = 0
-    where job_id = p_job and resource = p_resource and state = 'leased' and fence = p_fence;
+    where job_id = p_job and resource = p_resource and state = 'leased' and worker_id = p_worker and fence = p_fence;
     if not found then
         return false;
     end if;
@@ -130,32 +130,20 @@ begin
 end
 $$;
 
--- Moves the stripes of settle that stay: p_kept of p_resources.
+-- Moves the stripes of settle that stay: p_kept of p_resources. A resource waits for a person only where order is strict.
 create or replace function @extschema@.end_leases(
-    p_job int, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
+    j @extschema@.job, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
         ready = greatest(0, s.ready - x.worked), completed = 0,
-        crashes = case when x.after = 'suspect' then s.crashes + 1 when x.worked > 0 then 0 else s.crashes end,
+        crashes = case when x.after = 'suspect' then least(s.crashes + 1, 1000) when x.worked > 0 then 0 else s.crashes end,
         state = case x.after when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
         worker_id = case when x.after = 'keep' then s.worker_id end,
         rank = case when x.after = 'keep' then s.rank else clock_timestamp() - s.importance * interval '1 minute' end,
-        next_at = case when x.after = 'wait' then
-            case when x.wait = 'infinity' then 'infinity' else clock_timestamp() + make_interval(secs => x.wait) end end
+        next_at = case when x.after = 'wait' then case when x.wait < 'infinity' then clock_timestamp() + make_interval(secs => x.wait)
+            when j.on_failure = 'Block' then 'infinity' else clock_timestamp() end end
     from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
-    where s.job_id = p_job and s.resource = any(p_kept) and x.resource = s.resource
-$$;
-
--- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was leased by a claim whose
--- answer was lost; nobody would ever end that, so it is ready again.
-create or replace function @extschema@.keep_only(p_worker bigint, p_fences bigint[]) returns void language plpgsql as $$
-begin
-    perform @extschema@.live_worker(p_worker);
-    update @extschema@.stripe s set state = 'ready', worker_id = null
-    from (select job_id, resource from @extschema@.stripe
-          where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update) o
-    where s.job_id = o.job_id and s.resource = o.resource;
-end
+    where s.job_id = j.id and s.resource = any(p_kept) and x.resource = s.resource
 $$;
 
 -- A worker goes: what it still holds is ready again at once, and no crash is counted.
@@ -165,6 +153,6 @@ begin
     update @extschema@.stripe s set state = 'ready', worker_id = null
     where s.worker_id = p_worker and s.state in ('assigned', 'leased') and s.resource = any(array(
         select resource from @extschema@.stripe where worker_id = p_worker and state in ('assigned', 'leased') order by resource for update));
-    perform @extschema@.fold_worker(p_worker);
+    perform @extschema@.archive_worker_counts(p_worker);
 end
 $$;

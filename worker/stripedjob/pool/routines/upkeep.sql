@@ -1,7 +1,12 @@
 -- What keeps a pool moving. Any worker, or the operator, runs it as often as it likes; one at a time does it, the others go on.
 
-create or replace function @extschema@.try_upkeep_lock(p_job int) returns boolean language sql as $$
-    select pg_try_advisory_xact_lock(hashtext('@extschema@ upkeep'), p_job)
+-- Takes a job's turn at one kind of periodic work until the end of the transaction; false: somebody else is at it. Only who may write the
+-- table can take it, so that no outsider can keep it.
+create or replace function @extschema@.take_turn(p_job int, p_kind text) returns boolean language plpgsql as $$
+begin
+    perform from @extschema@.turn where job_id = p_job and kind = p_kind for no key update skip locked;
+    return found;
+end
 $$;
 
 -- Delayed units whose time has come are ready.
@@ -9,19 +14,32 @@ create or replace function @extschema@.wake_due(p_job int) returns void language
     with due as (
         update @extschema@.unit set state = 'ready' where id = any(array(
             select id from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= clock_timestamp()
-            order by due_at limit 1000 for update skip locked))
+            order by due_at limit 2000 for update skip locked))
         returning resource, importance
+    ), woken as (
+        insert into @extschema@.wake (job_id, resource, units, importance)
+        select p_job, resource, count(*), max(importance) from due group by resource returning units
     )
-    insert into @extschema@.wake (job_id, resource, units, importance)
-    select p_job, resource, count(*), max(importance) from due group by resource
+    update @extschema@.flow set delayed_out = delayed_out + (select sum(units) from woken)
+    where job_id = p_job and exists (select from woken)
 $$;
 
 -- The area of a resource, for a throttle: the value of the job's label in the payload of its first ready unit; all of one job is one area
--- where there is no label.
-create or replace function @extschema@.area_of(j @extschema@.job, p_resource text) returns text language sql stable as $$
-    select case when j.area_label is null then '' else coalesce((
-        select payload ->> j.area_label from @extschema@.unit
-        where job_id = j.id and resource = p_resource and state = 'ready' order by id limit 1), '') end
+-- where there is no label. A value that cannot be read is none, and a long one stands for itself by a digest: whatever the payload holds, the
+-- resource has an area.
+create or replace function @extschema@.area_of(j @extschema@.job, p_resource text) returns text language plpgsql stable as $$
+declare
+    area text;
+begin
+    if j.area_label is null then
+        return '';
+    end if;
+    select payload::json ->> j.area_label into area from @extschema@.unit
+    where job_id = j.id and resource = p_resource and state = 'ready' order by id limit 1;
+    return case when octet_length(area) > 300 then left(area, 60) || ' md5:' || md5(area) else coalesce(area, '') end;
+exception when data_exception or program_limit_exceeded then
+    return '';
+end
 $$;
 
 -- Folds wakes into stripes. Invariant: no wake-up is lost. A wake is removed in the transaction that makes its stripe ready, or
@@ -31,12 +49,15 @@ create or replace function @extschema@.fold_wakes(p_job int) returns void langua
     with taken as (
         delete from @extschema@.wake where id = any(array(
             select id from @extschema@.wake where job_id = p_job order by id limit 5000))
-        returning resource, units, importance
+        returning resource, units, delayed, importance
+    ), counted as (
+        update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken), delayed_in = delayed_in + (select sum(delayed) from taken)
+        where job_id = p_job and exists (select from taken)
     )
     insert into @extschema@.stripe as s (job_id, resource, ready, importance, rank, area)
     select p_job, t.resource, t.units, t.importance, clock_timestamp() - t.importance * interval '1 minute',
         case when j.outstanding_max is not null then @extschema@.area_of(j, t.resource) end
-    from (select resource, sum(units) units, max(importance) importance from taken group by resource) t
+    from (select resource, sum(units) units, max(importance) importance from taken where resource <> '' group by resource) t
     join @extschema@.job j on j.id = p_job
     order by t.resource
     on conflict (job_id, resource) do update set
@@ -50,7 +71,7 @@ create or replace function @extschema@.end_waits(p_job int) returns void languag
     update @extschema@.stripe set state = 'ready', next_at = null, rank = greatest(rank, next_at - importance * interval '1 minute')
     where job_id = p_job and resource = any(array(
         select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp()
-        order by next_at limit 1000 for update skip locked))
+        order by next_at limit 2000 for update skip locked))
 $$;
 
 -- Counts a crash of the unit that stood at the head of a resource when its worker died, where there is no doubt that it was that one:
@@ -77,9 +98,20 @@ begin
 end
 $$;
 
+-- Ends the sessions in which the handlers of a worker have their transactions, once its leases have run out: the locks of a process that was
+-- stopped, or whose network has gone, would keep the next holder of its resources waiting. Sessions of another role are left alone.
+create or replace function @extschema@.end_sessions(p_backend_name text) returns void language plpgsql as $$
+begin
+    perform pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = p_backend_name and datname = current_database() and pid <> pg_backend_pid();
+exception when insufficient_privilege then
+    null;
+end
+$$;
+
 -- Takes back the leases of workers whose time ran out. Where a worker died with one resource, its unit may be to blame; where it held
 -- more, the culprit is not known, and each of them is leased alone from then on, one unit at a time, until it has been worked.
--- A lease that its worker is settling at this moment is locked, and left for the next time.
+-- A worker that is claiming, and a lease that its worker is settling at this moment, is locked, and left for the next time.
 create or replace function @extschema@.reap(p_job int) returns void language plpgsql as $$
 declare
     j @extschema@.job;
@@ -87,13 +119,17 @@ declare
     lease record;
 begin
     for w in
-        select id, (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
+        select id, backend_name, (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
         from @extschema@.worker o where job_id = p_job and expires_at < clock_timestamp()
         order by id limit 16 for update skip locked
     loop
         select * into j from @extschema@.job where id = p_job;
+        if w.leases > 0 and w.backend_name is not null then
+            perform @extschema@.end_sessions(w.backend_name);
+        end if;
         for lease in
-            update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = s.crashes + 1, rank = clock_timestamp()
+            update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = least(s.crashes + 1, 1000),
+                rank = clock_timestamp() - s.importance * interval '1 minute'
             where s.job_id = p_job and s.resource = any(array(
                 select resource from @extschema@.stripe where worker_id = w.id and state = 'leased' for update skip locked))
             returning s.resource, s.crashes > 1 as alone
@@ -104,70 +140,86 @@ begin
         end loop;
         perform @extschema@.unassign(w.id);
         if not exists (select from @extschema@.stripe where worker_id = w.id and state in ('assigned', 'leased')) then
-            perform @extschema@.fold_worker(w.id);
+            perform @extschema@.archive_worker_counts(w.id);
         end if;
     end loop;
 end
 $$;
 
--- Removes what has been kept for as long as it should be: at most every 30 s, at most 10,000 rows of a kind at once. Where that was not
--- all, the next upkeep goes on with it.
-create or replace function @extschema@.clean(p_job int) returns void language plpgsql as $$
-declare
-    j @extschema@.job;
-    bound constant int := 10000;
-    units int;
-    ids int;
-begin
-    update @extschema@.job set cleaned_at = clock_timestamp()
-    where id = p_job and cleaned_at < clock_timestamp() - interval '30 seconds' returning * into j;
-    if j.id is null then
-        return;
-    end if;
-    delete from @extschema@.unit where id = any(array(
-        select id from @extschema@.unit where job_id = p_job and finished_at is not null and finished_at <= clock_timestamp()
-            - make_interval(secs => case state when 'done' then j.completed_seconds else j.dead_seconds end)
-        order by finished_at limit bound));
-    get diagnostics units = row_count;
-    delete from @extschema@.dedup where (job_id, dedup_id) in (
-        select job_id, dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= clock_timestamp() limit bound);
-    get diagnostics ids = row_count;
-    if units = bound or ids = bound then
-        update @extschema@.job set cleaned_at = '-infinity' where id = p_job;
-    end if;
-end
+-- Whether upkeep would find anything to do: most often not, and this costs some looks into indexes.
+create or replace function @extschema@.needs_upkeep(p_job int) returns boolean language sql stable as $$
+    select exists (select from @extschema@.wake where job_id = p_job)
+        or exists (select from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= clock_timestamp())
+        or exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp())
+        or exists (select from @extschema@.worker where job_id = p_job and expires_at < clock_timestamp())
+        or exists (select from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity')
 $$;
 
 create or replace function @extschema@.upkeep(p_job int) returns void language plpgsql as $$
 begin
-    if @extschema@.try_upkeep_lock(p_job) then
+    if @extschema@.needs_upkeep(p_job) and @extschema@.take_turn(p_job, 'upkeep') then
         perform @extschema@.wake_due(p_job);
-        perform @extschema@.fold_wakes(p_job);
+        if not @extschema@.refit(p_job) then -- not both: each locks stripes in their order, and waits for them
+            perform @extschema@.fold_wakes(p_job);
+        end if;
         perform @extschema@.end_waits(p_job);
         perform @extschema@.reap(p_job);
-        perform @extschema@.clean(p_job);
     end if;
 end
 $$;
 
+-- Brings the resources of a job whose strategy or onFailure has changed to the new one, 1,000 at a time: their areas as the throttle counts
+-- them, and where order is strict no more, those that wait for a barrier or for a person go on. Until it is through, nothing is assigned in a
+-- throttled job. It is part of upkeep, so that no wake is folded by the old ways meanwhile. False: there was nothing of it to do.
+create or replace function @extschema@.refit(p_job int) returns boolean language plpgsql as $$
+declare
+    bound constant int := 1000;
+    j @extschema@.job;
+    resources text[];
+begin
+    perform from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update;
+    if not found then
+        return false;
+    end if;
+    select * into j from @extschema@.job where id = p_job;
+    resources := array(
+        select resource from @extschema@.stripe
+        where job_id = p_job and resource > (select coalesce(detail, '') from @extschema@.turn where job_id = p_job and kind = 'refit')
+        order by resource limit bound for update);
+    update @extschema@.stripe s set
+        area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
+        next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or exists (
+            select from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'))
+            then clock_timestamp() else s.next_at end
+    where s.job_id = p_job and s.resource = any(resources);
+    update @extschema@.turn set detail = resources[bound], at = case when cardinality(resources) < bound then 'infinity' else '-infinity' end::timestamptz
+    where job_id = p_job and kind = 'refit';
+    return true;
+end
+$$;
+
 -- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are idle, the longer each
--- sleeps, so that all of them together ask five times a second.
+-- sleeps, so that all of them together ask five times a second. One that keeps its slot, since the delegator may give it something, comes
+-- back in time to renew: its slot is free within a lease if it dies.
 create or replace function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8) language plpgsql as $$
 declare
-    w @extschema@.worker := @extschema@.live_worker(p_worker);
+    w @extschema@.worker := @extschema@.lock_worker(p_worker);
     j @extschema@.job;
     idle int;
 begin
     perform @extschema@.upkeep(w.job_id);
     if not @extschema@.waits_for_delegator(p_worker) then
-        perform @extschema@.rest(p_worker);
+        perform @extschema@.release_slot(p_worker);
     end if;
     select * into w from @extschema@.worker where id = p_worker;
     select * into j from @extschema@.job where id = w.job_id;
     select count(*) filter (where not o.working or o.lacks > 0) into idle from @extschema@.worker o where o.job_id = w.job_id;
     sleep_seconds := greatest(1, idle) * case when j.delegated then 1 else 0.2 end; -- a delegator calls those who are to come
+    if w.working then
+        sleep_seconds := least(sleep_seconds, j.lease_seconds / 3);
+    end if;
     update @extschema@.worker set expires_at = greatest(
-        expires_at, clock_timestamp() + greatest(@extschema@.lease(w.job_id), make_interval(secs => 3 * sleep_seconds)))
+        expires_at, clock_timestamp() + make_interval(secs => greatest(j.lease_seconds, 3 * sleep_seconds)))
     where id = p_worker;
     claimable := exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
         or w.lacks = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')

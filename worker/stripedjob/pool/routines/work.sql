@@ -1,13 +1,18 @@
--- What a worker calls: register, claim, settle, renew, leave. Each is one round trip.
+-- What a worker calls: register, resume, renew, claim. Each is one round trip. The order in which they take locks: docs/lock-order.md.
 
--- A worker's row, or error SJ001: its lease ran out and it was taken for dead. It must stop what it does and register anew.
-create or replace function @extschema@.live_worker(p_worker bigint) returns @extschema@.worker language plpgsql as $$
+-- Locks a worker's row, so that it cannot be considered dead meanwhile, and returns it. SJ001: it was, and its leases have passed to others;
+-- it must stop what it does and register again. SJ002: it has come back over another connection, and this one is a leftover.
+create or replace function @extschema@.lock_worker(p_worker bigint, p_session int default null) returns @extschema@.worker
+language plpgsql as $$
 declare
     w @extschema@.worker;
 begin
-    select * into w from @extschema@.worker where id = p_worker;
+    select * into w from @extschema@.worker where id = p_worker for no key update;
     if w.id is null then
         raise exception 'worker % is no longer registered: its lease ran out', p_worker using errcode = 'SJ001';
+    end if;
+    if p_session is distinct from w.session and p_session is not null then
+        raise exception 'worker % goes on in session %, not %', p_worker, w.session, p_session using errcode = 'SJ002';
     end if;
     return w;
 end
@@ -17,30 +22,60 @@ create or replace function @extschema@.lease(p_job int) returns interval languag
     select make_interval(secs => lease_seconds) from @extschema@.job where id = p_job
 $$;
 
-create or replace function @extschema@.register(p_job int, p_name text) returns bigint language sql as $$
-    insert into @extschema@.worker (job_id, name, expires_at)
-    values (p_job, p_name, clock_timestamp() + @extschema@.lease(p_job)) returning id
+-- Makes a worker, and returns its id, which no other has ever had: 52 bits of a random uuid.
+create or replace function @extschema@.register(p_job int, p_name text, p_backend_name text default null) returns bigint language sql as $$
+    insert into @extschema@.worker (id, job_id, name, backend_name, expires_at)
+    values (1 + ('x' || left(md5(gen_random_uuid()::text), 13))::bit(52)::bigint, p_job, p_name, p_backend_name,
+        clock_timestamp() + @extschema@.lease(p_job))
+    returning id
 $$;
 
--- Extends every lease of the worker: they all end with the worker's own row. False: taken for dead.
-create or replace function @extschema@.renew(p_worker bigint) returns boolean language plpgsql as $$
+-- Of these fences, those under which the worker holds no lease.
+create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[] language sql stable as $$
+    select array(select unnest(p_fences) except
+        select fence from @extschema@.stripe where worker_id = p_worker and state = 'leased')
+$$;
+
+-- Extends every lease of the worker: they all end with the worker's own row. Returns those of p_fences, the leases that it believes to hold,
+-- that are not its any more: after a fail-over to a stand-by that lacked them, or where somebody cleared the pool.
+create or replace function @extschema@.renew(p_worker bigint, p_fences bigint[]) returns bigint[] language plpgsql as $$
+declare
+    w @extschema@.worker := @extschema@.lock_worker(p_worker);
 begin
-    update @extschema@.worker set expires_at = clock_timestamp() + @extschema@.lease(job_id) where id = p_worker;
-    return found;
+    update @extschema@.worker set expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
+    return @extschema@.lost_fences(p_worker, p_fences);
+end
+$$;
+
+-- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was leased by a claim whose
+-- answer was lost; nobody would ever end that, so it is ready again. A claim of the old connection that is still to come, or comes to its end
+-- only now, is either waited for, since both lock the worker's row, or finds that its session is over.
+create or replace function @extschema@.resume(p_worker bigint, p_fences bigint[], out session int, out lost bigint[]) language plpgsql as $$
+declare
+    w @extschema@.worker := @extschema@.lock_worker(p_worker);
+begin
+    session := w.session + 1;
+    update @extschema@.worker k set session = resume.session, expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
+    update @extschema@.stripe s set state = 'ready', worker_id = null
+    where s.job_id = w.job_id and s.resource = any(array(
+        select resource from @extschema@.stripe
+        where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update));
+    lost := @extschema@.lost_fences(p_worker, p_fences);
 end
 $$;
 
 -- Invariant: at most schedule_limit workers of a job have `working`, and only those may claim. A slot is taken under the lock of
--- the job's row, so that two cannot take the last one; when the limit was lowered, the youngest workers are refused.
+-- the job's row, so that two cannot take the last one; when the limit was lowered, the youngest workers are refused. The worker's row is
+-- locked already: before the job's, as the reaper does.
 create or replace function @extschema@.may_work(w @extschema@.worker) returns boolean language plpgsql as $$
 declare
     allowed int;
 begin
     if w.working then
         select schedule_limit into allowed from @extschema@.job where id = w.job_id;
-        return allowed > (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working and o.id < w.id);
+        return allowed > (select count(*) from @extschema@.worker o
+            where o.job_id = w.job_id and o.working and (o.started_at, o.id) < (w.started_at, w.id));
     end if;
-    perform from @extschema@.worker where id = w.id for no key update; -- before the job's row, as the reaper does
     select schedule_limit into allowed from @extschema@.job where id = w.job_id for no key update;
     if allowed <= (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working) then
         return false;
@@ -51,7 +86,7 @@ end
 $$;
 
 -- A worker without a lease gives its slot back; one that may lease no more gives back what was assigned to it in any case.
-create or replace function @extschema@.rest(p_worker bigint) returns void language sql as $$
+create or replace function @extschema@.release_slot(p_worker bigint) returns void language sql as $$
     select @extschema@.unassign(p_worker);
     update @extschema@.worker w set wants = 0, lacks = 0, working = exists (
         select from @extschema@.stripe where worker_id = p_worker and state = 'leased')
@@ -59,7 +94,7 @@ create or replace function @extschema@.rest(p_worker bigint) returns void langua
 $$;
 
 -- Calls idle workers, as many as there are resources for and slots free: NOTIFY striped_<job>, 'how many/of how many'.
-create or replace function @extschema@.call_idle(p_job int, p_resources int) returns void language plpgsql as $$
+create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
 declare
     idle int;
     wanted int;
@@ -95,7 +130,7 @@ declare
     suspicious boolean;
 begin
     if available > share then
-        perform @extschema@.call_idle(w.job_id, available - share);
+        perform @extschema@.notify_idle(w.job_id, available - share);
     end if;
     select s.crashes > 0 into suspicious from @extschema@.stripe s
     where s.job_id = w.job_id and s.state = 'ready' order by s.rank limit 1;
@@ -106,25 +141,20 @@ begin
 end
 $$;
 
--- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, and one more where there are more
--- (it is not part of the lease: its presence says so). A resource that workers died with comes alone, with one unit.
--- A row without ids is a resource that turned out to have nothing to do: settle it as finished.
--- The units are read by a second statement on purpose: in one statement they would come from the snapshot taken before the
--- resources were locked, and units that another worker has just finished would be handed out again.
-create or replace function @extschema@.claim(p_worker bigint, p_resources int, p_units int)
-returns table (resource text, fence bigint, suspect boolean, ids bigint[], attempts int[], crashes int[], payloads text[])
-language plpgsql as $$
-#variable_conflict use_column
+-- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, all together in p_bytes of payload or
+-- little more: a single unit is always handed out. A resource that workers died with comes alone, with one unit. One row, of arrays: of each
+-- lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it as finished), and whether it
+-- has more of them; and of all units, in order, what a handler and its retries need. No row: nothing was leased.
+create or replace function @extschema@.claim(p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint)
+returns setof @extschema@.claimed language plpgsql as $$
 declare
-    w @extschema@.worker := @extschema@.live_worker(p_worker);
+    w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
     picked text[];
-    suspicious boolean;
-    resources text[];
-    fences bigint[];
+    leased @extschema@.claimed;
 begin
     if not @extschema@.may_work(w) then
-        perform @extschema@.rest(p_worker);
+        perform @extschema@.release_slot(p_worker);
         return;
     end if;
     select * into j from @extschema@.job where id = w.job_id;
@@ -133,35 +163,21 @@ begin
     else
         picked := @extschema@.pick_ready(w, p_resources);
     end if;
-    with leased as (
+    with taken as (
         update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false, leased_at = clock_timestamp(),
             fence = nextval('@extschema@.fence')
         where s.job_id = w.job_id and s.resource = any(picked)
         returning s.resource, s.fence, s.crashes
     )
-    select array_agg(l.resource), array_agg(l.fence), max(l.crashes) > 0 into resources, fences, suspicious from leased l;
-    if resources is null then
-        if not @extschema@.waits_for_delegator(p_worker) then
-            perform @extschema@.rest(p_worker);
-        end if;
-        return;
+    select array_agg(l.resource), array_agg(l.fence), max(l.crashes) > 0
+    into leased.resources, leased.fences, leased.suspect from taken l;
+    if leased.resources is not null then
+        leased := @extschema@.hand_out(j, leased, case when leased.suspect then 1 else p_units end, p_bytes);
     end if;
-    if suspicious then
-        p_units := 1;
+    if leased.resources is not null then
+        return next leased;
+    elsif not @extschema@.waits_for_delegator(p_worker) then
+        perform @extschema@.release_slot(p_worker);
     end if;
-    if j.on_failure = 'Block' then
-        return query select * from @extschema@.hand_out_in_order(w.job_id, resources, fences, suspicious, p_units);
-        return;
-    end if;
-    return query
-    select l.resource, l.fence, suspicious, u.ids, u.attempts, u.crashes, u.payloads
-    from unnest(resources, fences) l(resource, fence)
-    cross join lateral (
-        select array_agg(h.id), array_agg(h.attempts::int), array_agg(h.crashes::int), array_agg(h.payload::text)
-        from (
-            select id, attempts, crashes, payload from @extschema@.unit
-            where job_id = w.job_id and resource = l.resource and state = 'ready' order by id limit p_units + 1
-        ) h
-    ) u(ids, attempts, crashes, payloads);
 end
 $$;
