@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from stripedjob.pool.types import JobSettings
 
 LOST = "SJ001"  # the worker has no row any more
+BYTES = 1 << 20  # of one claim
+UNITS = 1000  # of one call of a person
 OUTLIVED = "SJ002"  # the worker has a newer session
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A registration: the worker's id."""
+    """A registration: the worker's id, and the number of the session over which it comes."""
 
     id: int
+    session: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,18 @@ def register(conn: psycopg.Connection, job_id: int, name: str) -> Worker:
 
 
 def claim(conn: psycopg.Connection, worker: Worker, resources: int, units: int) -> list[Leased]:
-    rows = conn.execute("select resource, fence, ids from striped.claim(%s, %s, %s)", [worker.id, resources, units])
-    return [Leased(name, fence, tuple(ids or ())[:units], len(ids or ()) > units) for name, fence, ids in rows]
+    row = conn.execute(
+        "select resources, fences, counts, more, ids from striped.claim(%s, %s, %s, %s, %s)",
+        [worker.id, worker.session, resources, units, BYTES],
+    ).fetchone()
+    if row is None:
+        return []
+    names, fences, counts, more, ids = row
+    ends = list(itertools.accumulate(counts))
+    return [
+        Leased(name, fence, tuple((ids or ())[end - count : end]), has_more)
+        for name, fence, count, end, has_more in zip(names, fences, counts, ends, more, strict=True)
+    ]
 
 
 def settle(
@@ -88,26 +102,22 @@ def settle(
     return list(refused)
 
 
-def complete(conn: psycopg.Connection, job_id: int, worker: Worker, leased: Leased) -> bool:  # noqa: ARG001
-    return bool(
-        value(
-            conn,
-            "select striped.complete(%s, %s, %s, %s::bigint[])",
-            job_id,
-            leased.resource,
-            leased.fence,
-            list(leased.ids),
-        )
-    )
+def complete(conn: psycopg.Connection, job_id: int, worker: Worker, leased: Leased) -> bool:
+    query = "select striped.complete(%s, %s, %s, %s, %s::bigint[])"
+    return bool(value(conn, query, job_id, worker.id, leased.resource, leased.fence, list(leased.ids)))
 
 
-def resume(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> None:
-    """Take a worker over with a new session; leases with other fences are given back."""
-    conn.execute("select striped.keep_only(%s, %s::bigint[])", [worker.id, list(fences)])
+def resume(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> tuple[Worker, list[int]]:
+    """Take a worker over with a new session, and give back leases with other fences; returns which were lost."""
+    query = "select session, lost from striped.resume(%s, %s::bigint[])"
+    row = conn.execute(query, [worker.id, list(fences)]).fetchone()
+    assert row is not None
+    return Worker(worker.id, row[0]), list(row[1])
 
 
-def renew(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> bool:  # noqa: ARG001
-    return bool(value(conn, "select striped.renew(%s)", worker.id))
+def renew(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> list[int]:
+    """Return those of the fences under which the worker holds nothing any more."""
+    return list(value(conn, "select striped.renew(%s, %s::bigint[])", worker.id, list(fences)))
 
 
 def poll(conn: psycopg.Connection, worker: Worker) -> bool:
@@ -122,9 +132,8 @@ def upkeep(conn: psycopg.Connection, job_id: int) -> None:
     conn.execute("select striped.upkeep(%s)", [job_id])
 
 
-def clean(conn: psycopg.Connection, job_id: int) -> None:
-    """Remove what was kept for long enough; today a part of upkeep."""
-    upkeep(conn, job_id)
+def clean(conn: psycopg.Connection, job_id: int) -> bool:
+    return bool(value(conn, "select striped.clean(%s)", job_id))
 
 
 def lead(conn: psycopg.Connection, job_id: int, name: str) -> int | None:
@@ -172,15 +181,16 @@ def enqueue_staged(conn: psycopg.Connection, job_type: str, resources: Sequence[
 
 
 def revive(conn: psycopg.Connection, job_id: int, state: str) -> int:
-    return int(value(conn, "select striped.revive(%s, %s, null, null)", job_id, state))
+    return int(value(conn, "select striped.revive(%s, %s, null, null, %s)", job_id, state, UNITS))
 
 
 def purge(conn: psycopg.Connection, job_id: int, state: str) -> int:
-    return int(value(conn, "select striped.purge(%s, %s, null, null)", job_id, state))
+    return int(value(conn, "select striped.purge(%s, %s, null, null, %s)", job_id, state, UNITS))
 
 
 def clear(conn: psycopg.Connection, job_id: int) -> int:
-    return int(value(conn, "select striped.clear(%s)", job_id))
+    """Remove all there is; people repeat the call until it finds nothing."""
+    return int(value(conn, "select striped.clear(%s, %s)", job_id, UNITS) or 0)
 
 
 def is_empty(conn: psycopg.Connection, job_id: int) -> bool:

@@ -13,6 +13,7 @@ import psycopg
 from tests.isolation import calls
 
 if TYPE_CHECKING:
+    from tests.isolation.calls import Leased
     from tests.isolation.world import World
 
 ROUNDS_MAX = 50
@@ -119,27 +120,22 @@ def _unknown_leases(world: World) -> list[str]:
 
 def _work_off(world: World) -> list[str]:
     """Let whoever is alive end what it has, go on once and leave; a new worker does the rest, then what was held."""
-    conn, before = world.conn, len(world.handed_out)
+    conn = world.conn
     if world.job.schedule_limit == 0:
         world.apply(conn, replace(world.job, schedule_limit=1))
     if world.job.delegated:
         conn.execute("update striped.delegator set expires_at = '-infinity' where job_id = %s", [world.id])
         world.lead(conn, "judge")
         world.delegate(conn, "judge")
+    before = len(world.handed_out)
     for name in world.workers:
         _go_on_once(world, name)
     world.register(conn, "new")
-    _rounds(world)
+    faults = _rounds(world, before)
     if sum([world.revive(conn, state) for state in ("held", "dead")]):
-        before = len(world.handed_out)
-        _rounds(world)
+        faults += _rounds(world, len(world.handed_out))
     world.leave(conn, "new")
-    if world.job.on_failure != "Block":
-        return []
-    order = dict[str, list[int]]()
-    for leased in world.handed_out[before:]:
-        order.setdefault(leased.resource, []).extend(leased.ids)
-    return [f"{name} was handed out in the order {ids}" for name, ids in order.items() if ids != sorted(ids)]
+    return faults
 
 
 def _go_on_once(world: World, name: str) -> None:
@@ -162,8 +158,11 @@ def _claim_and_settle(world: World, name: str) -> bool:
     return found
 
 
-def _rounds(world: World) -> None:
-    """Let the new worker, and the delegator, go on until nothing is left, or nothing comes any more."""
+def _rounds(world: World, before: int) -> list[str]:
+    """Let the new worker, and the delegator, go on until nothing is left, or nothing comes any more.
+
+    Where order is strict, it is so from the n-th lease that was handed out.
+    """
     conn, idle = world.conn, 0
     for _ in range(ROUNDS_MAX):
         if world.job.delegated:
@@ -171,9 +170,17 @@ def _rounds(world: World) -> None:
         world.upkeep(conn)
         idle = 0 if _claim_and_settle(world, "new") else idle + 1
         if idle and (idle == IDLE_ROUNDS_MAX or calls.is_empty(conn, world.id)):
-            return
+            break
         if idle:
             conn.execute(TIME_PASSES, {"job": world.id})
+    return _disorder(world.handed_out[before:]) if world.job.on_failure == "Block" else []
+
+
+def _disorder(handed_out: list[Leased]) -> list[str]:
+    order = dict[str, list[int]]()
+    for leased in handed_out:
+        order.setdefault(leased.resource, []).extend(leased.ids)
+    return [f"{name} was handed out in the order {ids}" for name, ids in order.items() if ids != sorted(ids)]
 
 
 def _counts(world: World) -> list[str]:

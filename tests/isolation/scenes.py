@@ -65,7 +65,7 @@ def busy(world: World) -> None:
     world.enqueue(conn, "d")
     world.expire(conn, "w2")
     world.fire(conn)
-    conn.execute("update striped.job set cleaned_at = '-infinity' where id = %s", [world.id])
+    conn.execute("update striped.turn set at = '-infinity' where job_id = %s and kind = 'clean'", [world.id])
 
 
 def set_aside(world: World, resource: str, state: str, since: str = "clock_timestamp()") -> None:

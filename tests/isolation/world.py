@@ -129,16 +129,20 @@ class World:
                 raise psycopg.Rollback(recording)
         return done
 
-    def resume(self, conn: psycopg.Connection, name: str) -> None:
+    def resume(self, conn: psycopg.Connection, name: str) -> list[int]:
         with self._lost(name):
             fences = [one.fence for one in self.known[name].values()]
-            calls.resume(conn, self.workers[name], fences)
+            self.workers[name], lost = calls.resume(conn, self.workers[name], fences)
+        return self._forget(name, lost)
 
-    def renew(self, conn: psycopg.Connection, name: str) -> bool:
-        alive = calls.renew(conn, self.workers[name], [one.fence for one in self.known[name].values()])
-        if not alive:
-            self.known[name] = {}
-        return alive
+    def renew(self, conn: psycopg.Connection, name: str) -> list[int]:
+        with self._lost(name):
+            lost = calls.renew(conn, self.workers[name], [one.fence for one in self.known[name].values()])
+        return self._forget(name, lost)
+
+    def _forget(self, name: str, lost: list[int]) -> list[int]:
+        self.known[name] = {key: one for key, one in self.known[name].items() if one.fence not in lost}
+        return lost
 
     def poll(self, conn: psycopg.Connection, name: str) -> bool:
         with self._lost(name):
