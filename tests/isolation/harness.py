@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-
 from tests.isolation.gates import GATE_LOCK, stop_at
+from tests.isolation.session import OPTIONS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-OPTIONS = "-c deadlock_timeout=50ms -c statement_timeout=30s"
 REST_SECONDS_MAX = 30.0  # a stage that does not come to rest within this is a fault of the harness or of the machine
 LOOK_SECONDS = 0.001  # between two looks at a session that has not answered
 Order = tuple[str, ...]  # names of sessions: each takes its next step
@@ -83,45 +81,6 @@ class InfeasibleError(Exception):
         self.prefix = prefix
 
 
-class Session:
-    """A connection, and the thread that runs its steps one after the other."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self.name = name
-        self.conn = psycopg.connect(url, autocommit=True, application_name=name, options=OPTIONS)
-        self.pid = self.conn.info.backend_pid
-        self.step = ""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._running: Future[object] | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._running is not None
-
-    @property
-    def answered(self) -> bool:
-        return self._running is not None and self._running.done()
-
-    def start(self, step: Step[W], world: W) -> None:
-        assert self._running is None
-        self.step = f"{self.name}.{step.name}"
-        self._running = self._thread.submit(step.action, world, self.conn)
-
-    def take(self) -> object:
-        """Give what the step returned, or raise what it raised; the session is free again."""
-        assert self._running is not None
-        answer, self._running = self._running, None
-        return answer.result()
-
-    def await_answer(self, seconds: float) -> None:
-        assert self._running is not None
-        self._running.exception(seconds)
-
-    def close(self) -> None:
-        self._thread.shutdown()
-        self.conn.close()
-
-
 @dataclass
 class Trace:
     """What was seen in one order: a line a step, and what is wrong."""
@@ -166,13 +125,17 @@ class Stage:
                 self.take_step(spec, world, trace, name, next(left[name]))
             self.end(spec, world, trace)
         finally:
-            for name in spec.sessions:
-                self._end(self.session(name))
+            self.reset(*spec.sessions)
         return trace
+
+    def reset(self, *names: str) -> None:
+        """End whatever these sessions do, and let them be as new."""
+        for name in names:
+            self._end(self.session(name))
 
     def take_step(self, spec: Spec[W], world: W, trace: Trace, name: str, step: Step[W]) -> None:
         """Begin a step of an idle session, and rest."""
-        self.session(name).start(step, world)
+        self.session(name).start(step.name, lambda conn: step.action(world, conn))
         self.rest(spec, world, trace, name)
 
     def rest(self, spec: Spec[W], world: W, trace: Trace, mover: str) -> None:
@@ -260,8 +223,7 @@ class Stage:
             self.end(spec, world, trace)
         finally:
             self.observer.execute("select pg_advisory_unlock_all()")
-            for name in spec.sessions:
-                self._end(self.session(name))
+            self.reset(*spec.sessions)
         return trace, stopped
 
 

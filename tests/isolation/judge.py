@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 ROUNDS_MAX = 50
 IDLE_ROUNDS_MAX = 5
 JOURNAL = """
-create table public.journal (n bigint generated always as identity, job_id int, unit_id bigint, what text);
+create table public.journal (
+    n bigint generated always as identity, job_id int, unit_id bigint, resource text, what text
+);
 create index on public.journal (job_id, unit_id);
 create function public.note_unit() returns trigger language plpgsql as $$
 begin
     if tg_op = 'INSERT' then
-        insert into public.journal (job_id, unit_id, what) values (new.job_id, new.id, 'in');
+        insert into public.journal (job_id, unit_id, resource, what) values (new.job_id, new.id, new.resource, 'in');
     elsif tg_op = 'UPDATE' then
         insert into public.journal (job_id, unit_id, what) values (new.job_id, new.id, 'done');
     elsif old.state <> 'done' then
@@ -49,8 +51,12 @@ IS_ITS = "select from striped.stripe where job_id = %s and resource = %s and fen
 UNIT_STATES = """
 select unit_id, array_agg(what order by what) filter (where what <> 'in') from public.journal where job_id = %s
 group by unit_id having count(*) filter (where what <> 'in') <> 1 or count(*) filter (where what = 'in') <> 1"""
+PERIODS = """
+select resource, count(*) from public.journal where job_id = %s and resource = 'period' and what = 'in'
+group by resource having count(*) > 1"""
 LEFT = """
-select 'unit ' || id || ' of ' || resource || ' is ' || state from striped.unit where job_id = %(job)s and state <> 'done'
+select 'unit ' || id || ' of ' || resource || ' is ' || state
+    from striped.unit where job_id = %(job)s and state <> 'done'
 union all select 'resource ' || resource || ' is ' || state || coalesce(' of worker ' || worker_id, '')
     from striped.stripe where job_id = %(job)s
 union all select 'a wake of ' || resource from striped.wake where job_id = %(job)s"""
@@ -100,6 +106,7 @@ def judge(world: World) -> list[str]:
         return [*faults, f"going on fails: {error.sqlstate} {error.diag.message_primary}"]
     faults += [f"left over: {what}" for (what,) in world.conn.execute(LEFT, {"job": world.id})]
     faults += [f"unit {unit} was {what or 'never done'}" for unit, what in _rows(world, UNIT_STATES)]
+    faults += [f"a {name} of the schedule was served {times} times" for name, times in _rows(world, PERIODS)]
     return faults + _counts(world)
 
 
@@ -184,8 +191,6 @@ def _disorder(handed_out: list[Leased]) -> list[str]:
 
 
 def _counts(world: World) -> list[str]:
-    done = calls.value(
-        world.conn, "select count(*) from public.journal where job_id = %s and what = 'done'", world.id
-    )
+    done = calls.value(world.conn, "select count(*) from public.journal where job_id = %s and what = 'done'", world.id)
     counted = calls.value(world.conn, "select total_done from striped.job_status where id = %s", world.id)
     return [] if done == counted else [f"{done} units were done, {counted} are counted"]

@@ -1,4 +1,4 @@
-"""Plays a spec in all its orders and says of those that fail what was done, who waited for whom, and how to play them."""
+"""Plays a spec in all its orders, and says of those that fail what was done, who waited, and how to play them."""
 
 from __future__ import annotations
 

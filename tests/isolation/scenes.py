@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.isolation.world import World
 
+Scene = Callable[["World"], None]
 ROUNDS_MAX = 10
 
 
@@ -40,6 +42,18 @@ def holder(world: World, name: str, *resources: str) -> None:
         assert resource in world.known[name], f"{name} does not get {resource}"
 
 
+def holding(*leases: str, ready: tuple[str, ...] = (), woken: tuple[str, ...] = ()) -> Scene:
+    """`w1` holds these, others are ready, or have a wake that was not folded."""
+
+    def scene(world: World) -> None:
+        holder(world, "w1", *leases)
+        put(world, *ready)
+        for resource in woken:
+            world.enqueue(world.conn, resource)
+
+    return scene
+
+
 def busy(world: World) -> None:
     """Give every routine something to do.
 
@@ -55,9 +69,7 @@ def busy(world: World) -> None:
     world.enqueue(conn, "e", 3600)
     world.enqueue(conn, "e")
     world.enqueue(conn, "f", 3600)
-    conn.execute(
-        "update striped.unit set due_at = clock_timestamp() where job_id = %s and resource = 'f'", [world.id]
-    )
+    conn.execute("update striped.unit set due_at = clock_timestamp() where job_id = %s and resource = 'f'", [world.id])
     keep_up(world)
     set_aside(world, "g", "held")
     set_aside(world, "h", "dead")

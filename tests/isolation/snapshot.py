@@ -10,9 +10,11 @@ import psycopg
 from psycopg import sql
 
 TABLES = """
-select c.relname, array_agg(a.attname::text order by a.attnum), array_agg(a.atttypid = 'timestamptz'::regtype order by a.attnum)
+select c.relname, array_agg(a.attname::text order by a.attnum),
+    array_agg(a.atttypid = 'timestamptz'::regtype order by a.attnum)
 from pg_class c join pg_attribute a on a.attrelid = c.oid
-where c.relnamespace = any(array['striped', 'public']::regnamespace[]) and c.relkind = 'r' and attnum > 0 and not attisdropped
+where c.relnamespace = any(array['striped', 'public']::regnamespace[]) and c.relkind = 'r'
+    and attnum > 0 and not attisdropped
 group by c.oid, c.relname
 having 'job_id' = any(array_agg(a.attname)) or c.relname = 'job' order by c.relname"""
 DRAWN = {"fence", "term", "n"}  # columns whose values differ each time
@@ -32,7 +34,9 @@ class Snapshot:
             copy = sql.Identifier("saved", f"{table}_{job_id}")
             key = sql.SQL("{} = {}").format(sql.Identifier("id" if table == "job" else "job_id"), job_id)
             saves.append(
-                sql.SQL("create table {} as select *, clock_timestamp() saved_at from {} where {}").format(copy, where, key)
+                sql.SQL("create table {} as select *, clock_timestamp() saved_at from {} where {}").format(
+                    copy, where, key
+                )
             )
             names = sql.SQL(", ").join(map(sql.Identifier, columns))
             shifted = sql.SQL(", ").join(

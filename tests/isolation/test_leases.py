@@ -9,7 +9,7 @@ import pytest
 from tests.isolation.calls import LOST, OUTLIVED
 from tests.isolation.harness import Spec, Stage, transaction
 from tests.isolation.report import check
-from tests.isolation.scenes import holder, put
+from tests.isolation.scenes import holder, holding, put
 from tests.isolation.specs import Specs, alone, do
 from tests.isolation.world import DELEGATED, FIFO, MUTEX, World
 
@@ -24,6 +24,13 @@ def dying(world: World, leases: tuple[str, ...], others: int = 0) -> None:
     for n in range(others):
         world.register(world.conn, f"w{n + 2}")
     world.expire(world.conn, "w1")
+
+
+def three(world: World) -> None:
+    """Make three workers, and something for each."""
+    put(world, "a", "b", "c")
+    for name in ("w1", "w2", "w3"):
+        world.register(world.conn, name)
 
 
 for leases in ((), ("a",), ("a", "b")):
@@ -47,7 +54,7 @@ for leases in ((), ("a",), ("a", "b")):
         SPECS.add(
             f"a claim whose answer is lost, and its worker's new session, {name}, {job.job_type}",
             job,
-            lambda world, leases=leases: (holder(world, "w1", *leases), put(world, "r")),
+            holding(*leases, ready=("r",)),
             old=alone(World.claim_unheard, "w1"),
             new=[do(World.resume, "w1"), do(World.claim, "w1")],
             errors=frozenset({LOST, OUTLIVED}),
@@ -55,7 +62,7 @@ for leases in ((), ("a",), ("a", "b")):
 SPECS.add(
     "a claim that waits for the job, and its worker's new session",
     MUTEX,
-    lambda world: (holder(world, "w1"), put(world, "r")),
+    holding(ready=("r",)),
     user=alone(World.apply, replace(MUTEX, importance=3)),
     old=[do(World.claim_unheard, "w1")],
     new=alone(World.resume, "w1"),
@@ -64,7 +71,7 @@ SPECS.add(
 SPECS.add(
     "a settlement whose answer is lost, and is sent again",
     MUTEX,
-    lambda world: (holder(world, "w1", "a", "b"), put(world, "r")),
+    holding("a", "b", ready=("r",)),
     old=alone(World.settle_unheard, "w1"),
     new=[do(World.resume, "w1"), do(World.settle, "w1"), do(World.claim, "w1")],
 )
@@ -72,7 +79,7 @@ for job in (MUTEX, FIFO):
     SPECS.add(
         f"a lease ends while units come and are folded, {job.job_type}",
         job,
-        lambda world: holder(world, "w1", "a"),
+        holding("a"),
         user=alone(World.enqueue, "a"),
         keeper=alone(World.upkeep),
         w1=alone(World.settle, "w1"),
@@ -88,7 +95,7 @@ for job in (MUTEX, FIFO):
     SPECS.add(
         f"a dead worker settles while its lease is taken back, {job.job_type}",
         job,
-        partial(dying, leases=("a", "b",), others=1),
+        partial(dying, leases=("a", "b"), others=1),
         w1=alone(World.settle, "w1"),
         reaper=alone(World.upkeep),
         w2=alone(World.claim, "w2"),
@@ -96,7 +103,7 @@ for job in (MUTEX, FIFO):
 SPECS.add(
     "a handler completes while its worker settles",
     MUTEX,
-    lambda world: holder(world, "w1", "a", "b"),
+    holding("a", "b"),
     handler=alone(World.complete, "w1", "a"),
     w1=alone(World.settle, "w1"),
     user=alone(World.enqueue, "a"),
@@ -113,15 +120,17 @@ for step in ("renew", "leave", "poll", "resume"):
 SPECS.add(
     "a worker leaves while an old claim of it is under way",
     MUTEX,
-    lambda world: (holder(world, "w1", "a"), put(world, "r")),
+    holding("a", ready=("r",)),
     old=alone(World.claim_unheard, "w1"),
     w1=alone(World.leave, "w1"),
 )
 SPECS.add(
     "three workers claim the last slot",
     ONE,
-    lambda world: (put(world, "a", "b", "c"), [world.register(world.conn, name) for name in ("w1", "w2", "w3")]),
-    **{name: alone(World.claim, name) for name in ("w1", "w2", "w3")},
+    three,
+    w1=alone(World.claim, "w1"),
+    w2=alone(World.claim, "w2"),
+    w3=alone(World.claim, "w3"),
 )
 
 

@@ -102,7 +102,7 @@ class World:
         return self._handed_out(calls.claim(conn, self.first[name], 10, 10))
 
     def settle(self, conn: psycopg.Connection, name: str, only: str = "", then: str = "", to: str = "") -> list[str]:
-        """Settle what the worker knows of, or one lease: its units done, or `to`; again, if nothing was claimed since."""
+        """Settle what the worker knows of, or one lease: its units done, or `to`; again unless it claimed."""
         number, ended = self._batch(name, only, then, to)
         refused = calls.settle(conn, self.id, self.workers[name], number, ended)
         for one, what, _ in ended:
@@ -205,6 +205,10 @@ class World:
         self.periods += 1
         return calls.fire(conn, self.id, FAR + dt.timedelta(days=self.periods), query)
 
+    def fire_once(self, conn: psycopg.Connection, query: str) -> int | None:
+        """Serve the same period as others do; its units are of the resource `period`, and are there once."""
+        return calls.fire(conn, self.id, FAR, query)
+
     def apply(self, conn: psycopg.Connection, job: JobSettings) -> None:
         """Change the job's settings: those of `job` under this one's name."""
         self.job = replace(job, job_type=self.job.job_type, generation=self.job.generation + 1)
@@ -233,4 +237,3 @@ class World:
             if error.sqlstate == calls.LOST:
                 self.known[name] = {}
             raise
-
