@@ -62,6 +62,7 @@ def main(
     """
     from stripedjob.runtime.log import configure, logger  # noqa: PLC0415 - --help is quick
     from stripedjob_operator.operate import run  # noqa: PLC0415
+    from stripedjob_operator.resolver import Loop  # noqa: PLC0415
     from stripedjob_operator.settings import OperatorSettings  # noqa: PLC0415
 
     configure()
@@ -77,7 +78,8 @@ def main(
         priority_classes=priority_classes,
     )
     try:
-        led = asyncio.run(run(settings))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            led = runner.run(run(settings))
     except Exception:  # whatever it is, it goes into the log as one line
         logger.exception("the operator ends")
         raise SystemExit(1) from None

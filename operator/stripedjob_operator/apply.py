@@ -1,12 +1,11 @@
-"""The cluster's part of a look at a StripedJob: its objects are made so, and nothing is written that is so already."""
+"""The cluster's part of a reconcile: its objects are made so, and nothing is written that is so already."""
 
 from dataclasses import dataclass
 
-from stripedjob.pool.errors import PoolError
 from stripedjob.spec.model import KIND, StripedJob
 from stripedjob_operator import manifests
-from stripedjob_operator.backlog import Database
 from stripedjob_operator.cluster import ApiError, Cluster
+from stripedjob_operator.databases import Database
 from stripedjob_operator.manifests import CHILDREN_ANNOTATION, Making
 from stripedjob_operator.memory import Memory
 from stripedjob_operator.observed import Key, Observed, Problem, Raw
@@ -31,7 +30,7 @@ class Applier:
     secrets: Secrets
     settings: OperatorSettings
 
-    async def look(self, memory: Memory, job: StripedJob) -> None:
+    async def read_deployment(self, memory: Memory, job: StripedJob) -> None:
         """Read the Deployment where no watch has told of it yet: of a new operator's watches any may come last."""
         if memory.key not in self.observed.deployments:
             found = await self.cluster.get("Deployment", (memory.key[0], manifests.child_name(job)))
@@ -49,9 +48,9 @@ class Applier:
             if not _is_so(memory, deployment, known):
                 await self._may_make(memory, deployment, known)
                 await self._apply_children(memory, job, wanted, digests, known)
-                if database and known and known["spec"]["replicas"] > making.workers > 0:
-                    await self._mark_idle(memory.key, database)
-                await self._put(memory, deployment)
+                are_fewer = known is not None and known["spec"]["replicas"] > making.workers > 0
+                if not are_fewer or await self._mark_idle(memory.key, database):
+                    await self._put(memory, deployment)
             await self._apply_delegator(memory, job, making)
         except NameTakenError as error:
             return Problem("NameTaken", str(error))
@@ -89,7 +88,7 @@ class Applier:
         )
 
     async def _may_make(self, memory: Memory, deployment: Raw, known: Raw | None) -> None:
-        """Look before the first apply whether the StripedJob is still there, and the Deployment's name free or ours."""
+        """Check before the first apply that the StripedJob is still there, and the Deployment's name free or ours."""
         if known is not None:
             return
         there = await self.cluster.get(KIND, memory.key)
@@ -114,20 +113,18 @@ class Applier:
                 await self.cluster.apply(manifest)
         memory.children = digests
 
-    async def _mark_idle(self, key: Key, database: Database) -> None:
-        """Tell Kubernetes, before there are fewer, which pods are idle: those go first."""
-        if key not in database.jobs:
-            return
-        job_id = database.jobs[key].job_id
-        try:
-            workers = await database.call(lambda admin: admin.workers(job_id))
-        except PoolError:
-            return  # it is better to scale down than not to
-        working = {one.name for one in workers if one.working}
+    async def _mark_idle(self, key: Key, database: Database | None) -> bool:
+        """Tell Kubernetes, before there are fewer, which pods are idle: those go first. False: it is being asked."""
+        if database is None or key not in database.jobs or database.problem:
+            return True  # it is better to scale down than not to
+        working = database.busy(key)
+        if working is None:
+            return False
         for name, pod in list(self.observed.pods.get(key, {}).items()):
             cost = "0" if name in working else IDLE_COST
             if not pod.ending and pod.deletion_cost != cost:
                 await self.cluster.annotate_pod((key[0], name), {DELETION_COST: cost})
+        return True
 
 
 def _is_owned(found: Raw, memory: Memory) -> bool:

@@ -3,13 +3,11 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from stripedjob.pool.errors import PoolError
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator import manifests
 from stripedjob_operator.cluster import Cluster
 from stripedjob_operator.observed import Observed, Raw, key_of
 from stripedjob_operator.pools import Pools
-from stripedjob_operator.secrets import SecretError
 
 FINALIZER = "striped.dev/pool"
 CLEANUP_SECONDS_MAX = 30.0  # how long a deleted StripedJob may wait for its pool to be cleaned
@@ -45,12 +43,12 @@ class Cleanup:
         if job is not None:
             for name in (manifests.child_name(job), manifests.delegator_name(job)):
                 await self.cluster.delete("Deployment", (key[0], name))
-            try:
-                await self.pools.clear(key, job)
-            except (PoolError, SecretError) as error:
+            clearing = await self.pools.clear(key, job)
+            if not clearing.is_done:
                 if since.total_seconds() < CLEANUP_SECONDS_MAX:
                     return CLEANUP_RETRY_SECONDS
-                message = f"the pool could not be cleaned, and its units are left: {error}"
+                why = clearing.problem.message if clearing.problem else "it takes too long"
+                message = f"the pool could not be cleaned, and its units are left: {why}"
                 await self.cluster.event(raw, "Warning", "CleanupFailed", message)
         await self._set_finalizers(raw, [one for one in finalizers if one != FINALIZER])
         return None

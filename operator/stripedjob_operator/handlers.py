@@ -1,4 +1,4 @@
-"""kopf's part: its watches fill `observed`, and every change is a wish for a look. No handler keeps anything."""
+"""kopf's part: its watches fill `observed`, and every change is a wish for a reconcile. No handler keeps anything."""
 
 import logging
 from collections.abc import Awaitable, Callable

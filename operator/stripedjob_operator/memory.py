@@ -1,6 +1,5 @@
-"""What is remembered of StripedJobs between two looks at them; all of it can be lost."""
+"""What is remembered of StripedJobs between two reconciles; all of it can be lost."""
 
-import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ PoolName = tuple[str, ...]  # what tells a pool apart: namespace, job type, and 
 
 @dataclass(slots=True)
 class Memory:
-    """One StripedJob: what was last decided and made for it. What it says is read again at each look: see `read`."""
+    """One StripedJob: what was last decided and made for it. What it says is read again each time: see `read`."""
 
     key: Key
     uid: str
@@ -26,10 +25,6 @@ class Memory:
     scale: Scale | None = None
     applied: dict[str, tuple[str, int]] = field(default_factory=dict)  # Deployment → digest and generation
     children: dict[str, str] | None = None  # kind → digest of the other objects
-    fired: dt.datetime | None = None
-    fire_again_at: float = 0.0
-    schedule_problem: Problem | None = None
-    scheduled_at: str | None = None
     numbers_at: float = 0.0  # when its status was last written
 
     @property
@@ -50,7 +45,7 @@ def read(raw: Raw) -> tuple[StripedJob | None, Problem | None]:
 
 @dataclass(slots=True)
 class Memories:
-    """All StripedJobs. `wake` is told which are to be looked at since another has changed."""
+    """All StripedJobs. `wake` is told which are to be reconciled since another has changed."""
 
     wake: Callable[[Key], None]
     _known: dict[Key, Memory] = field(default_factory=dict)
@@ -85,7 +80,7 @@ class Memories:
         return None
 
     def _join(self, memory: Memory, pool: PoolName | None) -> None:
-        """Have it among those of its pool; those of the pool that it leaves or joins are looked at."""
+        """Have it among those of its pool; those of the pool that it leaves or joins are reconciled."""
         if pool == memory.pool:
             return
         if memory.pool is not None:

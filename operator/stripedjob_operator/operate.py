@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import signal
 import time
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from stripedjob.runtime.health import serving
 from stripedjob.runtime.log import logger
 from stripedjob_operator import handlers
 from stripedjob_operator.apply import Applier
-from stripedjob_operator.backlog import Backlogs
 from stripedjob_operator.cleanup import Cleanup
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
+from stripedjob_operator.databases import Databases
 from stripedjob_operator.leader import lead
+from stripedjob_operator.lockpings import LockPings
 from stripedjob_operator.memory import Memories
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.pools import Pools
@@ -25,11 +27,11 @@ from stripedjob_operator.reporter import Reporter
 from stripedjob_operator.secrets import Secrets
 from stripedjob_operator.settings import OperatorSettings
 
-LOOKS_AT_ONCE = 12
+RECONCILES_AT_ONCE = 12  # each waits for the API server alone
 TRIM_SECONDS = 10.0
 BEAT_SECONDS = 1.0
 BEAT_SECONDS_MAX = 30.0
-RESYNC_SECONDS = 300.0  # every StripedJob is looked at so often, event or not
+RESYNC_SECONDS = 300.0  # every StripedJob is reconciled so often, event or not
 
 
 @dataclass(slots=True)
@@ -94,38 +96,48 @@ async def run(settings: OperatorSettings) -> bool:
 
 async def operate(cluster: Cluster, settings: OperatorSettings, health: OperatorHealth) -> None:
     """Reconcile everything, until told to end."""
-    observed = Observed()
-    health.observed = observed
+    observed = health.observed = Observed()
     queue: WorkQueue[Key] = WorkQueue()
-    async with Backlogs(queue.add) as backlogs:
+    tasks = [
+        asyncio.create_task(reconcile_all(cluster, settings, health.registry, observed, queue)),
+        asyncio.create_task(handlers.watch(observed, queue.add, settings.namespaces)),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def reconcile_all(
+    cluster: Cluster,
+    settings: OperatorSettings,
+    registry: CollectorRegistry,
+    observed: Observed,
+    queue: WorkQueue[Key],
+) -> None:
+    """Reconcile what the queue says, for as long as it is not cancelled."""
+    for library in ("psycopg", "redis"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they log what servers say, whatever listens there
+    async with Databases(queue.add) as databases, LockPings(queue.add) as locks, asyncio.TaskGroup() as tasks:
         secrets = Secrets(cluster, queue.add)
-        pools = Pools(secrets, backlogs)
+        pools = Pools(secrets, databases, locks)
         reconciler = Reconciler(
             observed,
             Memories(queue.add),
             pools,
             Applier(cluster, observed, secrets, settings),
-            Reporter(cluster, observed),
+            Reporter(cluster, observed, secrets),
             Cleanup(cluster, observed, pools),
         )
-        metrics = _Metrics(health.registry, queue, observed)
-        loops = [
-            *(_look_forever(queue, reconciler, metrics) for _ in range(LOOKS_AT_ONCE)),
-            secrets.refresh_forever(),
-            backlogs.tick_forever(),
-            backlogs.ping_forever(),
-            _resync_forever(queue, observed),
-        ]
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        watching = asyncio.create_task(handlers.watch(observed, queue.add, settings.namespaces))
-        try:
-            done, _ = await asyncio.wait({*tasks, watching}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (*tasks, watching):
-                task.cancel()
-            await asyncio.gather(*tasks, watching, return_exceptions=True)
+        metrics = _Metrics(registry, queue, observed)
+        for _ in range(RECONCILES_AT_ONCE):
+            tasks.create_task(_reconcile_forever(queue, reconciler, metrics))
+        tasks.create_task(secrets.refresh_forever())
+        tasks.create_task(_resync_forever(queue, observed))
 
 
 class _Metrics:
@@ -133,15 +145,15 @@ class _Metrics:
 
     def __init__(self, registry: CollectorRegistry, queue: WorkQueue[Key], observed: Observed) -> None:
         name = "stripedjob_operator"
-        self.looks = Counter(f"{name}_reconciles", "Looks at a StripedJob.", ["result"], registry=registry)
-        self.seconds = Histogram(f"{name}_reconcile_seconds", "How long a look takes.", registry=registry)
-        waiting = Gauge(f"{name}_queue", "StripedJobs that wait for a look.", registry=registry)
+        self.reconciles = Counter(f"{name}_reconciles", "Reconciles of a StripedJob.", ["result"], registry=registry)
+        self.seconds = Histogram(f"{name}_reconcile_seconds", "How long a reconcile takes.", registry=registry)
+        waiting = Gauge(f"{name}_queue", "StripedJobs that wait for a reconcile.", registry=registry)
         waiting.set_function(lambda: len(queue))
         known = Gauge(f"{name}_stripedjobs", "StripedJobs that are known.", registry=registry)
         known.set_function(lambda: len(observed.jobs))
 
 
-async def _look_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: _Metrics) -> None:
+async def _reconcile_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: _Metrics) -> None:
     while True:
         key = await queue.get()
         began = time.monotonic()
@@ -149,15 +161,15 @@ async def _look_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: 
             again = await reconciler.reconcile(key)
         except (ApiError, ApiUnreachableError) as error:
             wait = queue.failed(key)
-            metrics.looks.labels("retry").inc()
-            logger.warning("look again", extra={"job": "/".join(key), "error": str(error), "seconds": wait})
+            metrics.reconciles.labels("retry").inc()
+            logger.warning("reconcile again", extra={"job": "/".join(key), "error": str(error), "seconds": wait})
         except Exception:  # one StripedJob must not stop the others
             queue.failed(key)
-            metrics.looks.labels("error").inc()
-            logger.exception("a look failed", extra={"job": "/".join(key)})
+            metrics.reconciles.labels("error").inc()
+            logger.exception("a reconcile failed", extra={"job": "/".join(key)})
         else:
             queue.done(key, again=again)
-            metrics.looks.labels("done").inc()
+            metrics.reconciles.labels("done").inc()
         metrics.seconds.observe(time.monotonic() - began)
 
 

@@ -1,4 +1,4 @@
-"""What is to be looked at, and when: each name at most once, never twice at the same time."""
+"""What is to be reconciled, and when: each name at most once, never twice at the same time."""
 
 import asyncio
 import heapq
@@ -28,7 +28,7 @@ class WorkQueue(Generic[K]):
         return len(self._due)
 
     def add(self, key: K, after: float = 0.0) -> None:
-        """Wish for a look at `key` after so many seconds."""
+        """Have `key` reconciled after so many seconds."""
         at = time.monotonic() + after
         if self._due.get(key, float("inf")) <= at:
             return
@@ -36,7 +36,7 @@ class WorkQueue(Generic[K]):
         self._push(at, key)
 
     async def get(self) -> K:
-        """Wait for a name that is due and not being looked at; to be ended with `done`."""
+        """Wait for a name that is due and not being reconciled; to be ended with `done`."""
         while True:
             self._changed.clear()
             key, wait = self._next()
@@ -49,14 +49,14 @@ class WorkQueue(Generic[K]):
                 pass
 
     def done(self, key: K, *, again: float | None = None) -> None:
-        """End a look that went well; `again`: look once more after so many seconds."""
+        """End a reconcile that went well; `again`: after so many seconds once more."""
         self._failures.pop(key, None)
         self._end(key)
         if again is not None:
             self.add(key, again)
 
     def failed(self, key: K) -> float:
-        """End a look that failed; it is repeated after a wait that doubles. Returns the wait."""
+        """End a reconcile that failed; it is repeated after a wait that doubles. Returns the wait."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         wait: float = min(RETRY_SECONDS * 2**failures, RETRY_SECONDS_MAX)
@@ -77,7 +77,7 @@ class WorkQueue(Generic[K]):
     def _next(self) -> tuple[K | None, float | None]:
         while self._heap:
             at, _, key = self._heap[0]
-            if self._due.get(key) != at or key in self._busy:  # superseded; or pushed again when its look ends
+            if self._due.get(key) != at or key in self._busy:  # superseded; or pushed again when its reconcile ends
                 heapq.heappop(self._heap)
                 continue
             wait = at - time.monotonic()

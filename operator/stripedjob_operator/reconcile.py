@@ -1,16 +1,20 @@
-"""One look at one StripedJob: read → find its pool → decide → apply → settle → fire → report. Any event leads here."""
+"""One reconcile of one StripedJob: read → find its pool → want → decide → apply → report. Any event leads here.
+
+It waits for the API server alone. What is to be done in the pool, the tasks of databases.py do.
+"""
 
 import time
 from dataclasses import dataclass
 
 from stripedjob.scaling import Load, Scale, scale
+from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.apply import Applier
-from stripedjob_operator.backlog import Backlog
 from stripedjob_operator.cleanup import Cleanup
+from stripedjob_operator.databases import Backlog, Database
 from stripedjob_operator.memory import Memories, Memory, read
 from stripedjob_operator.observed import Key, Observed
-from stripedjob_operator.pools import Pools, fire, settle
+from stripedjob_operator.pools import Pools
 from stripedjob_operator.reporter import Reporter
 from stripedjob_operator.status import View
 
@@ -19,7 +23,7 @@ REFUSED_RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Holds what a look needs."""
+    """Holds what a reconcile needs."""
 
     observed: Observed
     memories: Memories
@@ -29,9 +33,9 @@ class Reconciler:
     cleanup: Cleanup
 
     async def reconcile(self, key: Key) -> float | None:
-        """Look at one StripedJob; returns after how many seconds to look again, where no event will say so.
+        """Reconcile one StripedJob; returns after how many seconds to do so again, where no event will say so.
 
-        Raises ApiError and ApiUnreachableError: look again later.
+        Raises ApiError and ApiUnreachableError: try again later.
         """
         raw = self.observed.jobs.get(key)
         if raw is None:
@@ -47,25 +51,27 @@ class Reconciler:
         await self.cleanup.keep_finalizer(raw, job)
         database, pool_problem = await self.pools.find(key, job)
         lock_problem = await self.pools.check_lock(key, job)
+        if database:
+            _want(database, key, job, blocked=problem is not None)
+            pool_problem = database.problem_of(key)
         backlog = database.jobs.get(key) if database else None
         if memory.scale is None:
-            await self.applier.look(memory, job)
-        again = self._decide(memory, job, backlog, blocked=problem is not None)
+            await self.applier.read_deployment(memory, job)
+        again = self._decide(
+            memory, job, backlog, is_away=bool(database and database.problem), blocked=problem is not None
+        )
         apply_problem = await self.applier.apply(memory, job, database)
         if apply_problem:
             again = _sooner(again, REFUSED_RETRY_SECONDS)
-        if database and not problem:
-            pool_problem = await settle(key, job, database) or database.problem
-            again = _sooner(again, await fire(memory, job, database))
-            is_new, backlog = backlog is None, database.jobs.get(key)
-            if is_new and backlog:  # now that its numbers are known
-                again = 0.0
+        clock = database.long.clocks.get(key) if database else None
         view = self.reporter.view(
-            memory, job, backlog, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
+            memory, job, backlog, clock, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
         )
         return _sooner(again, await self.reporter.report(raw, memory, view))
 
-    def _decide(self, memory: Memory, job: StripedJob, backlog: Backlog | None, *, blocked: bool) -> float | None:
+    def _decide(
+        self, memory: Memory, job: StripedJob, backlog: Backlog | None, *, is_away: bool, blocked: bool
+    ) -> float | None:
         """Decide on the number of workers; returns when to decide again."""
         is_first = memory.scale is None
         if memory.scale is None:  # a new operator: as many as there are
@@ -78,7 +84,7 @@ class Reconciler:
             return 0.0  # not fewer before its pool was asked once which of them are idle
         if backlog is None and memory.scale.workers == 0:
             return None  # Invariant: no worker before the pool is migrated and the job is in it
-        numbers = backlog.status if backlog else None
+        numbers = backlog.status if backlog and not is_away else None
         load = Load(numbers.ready_resources, numbers.leased_resources, numbers.working) if numbers else None
         memory.scale = scale(job, load, memory.scale, time.monotonic())
         if memory.scale.lower_since is None:
@@ -88,6 +94,15 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self.memories.forget(key)
         self.pools.forget(key)
+
+
+def _want(database: Database, key: Key, job: StripedJob, *, blocked: bool) -> None:
+    """Have the job in its pool, and its schedule followed once it is there; a blocked one's stays as it is."""
+    database.want(key, None if blocked else job_settings(job))
+    backlog = database.jobs.get(key)
+    is_scheduled = not (blocked or job.spec.suspend)
+    if backlog:
+        database.long.schedule(key, job.spec.schedule if is_scheduled else None, backlog.job_id)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -1,16 +1,19 @@
-"""The user's part of a look at a StripedJob: its status and Events. Numbers alone are written at a bounded rate."""
+"""The user's part of a reconcile: its status and Events. Numbers alone are written at a bounded rate."""
 
 import datetime as dt
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator import status
-from stripedjob_operator.backlog import Backlog
 from stripedjob_operator.cluster import Cluster
+from stripedjob_operator.databases import Backlog
+from stripedjob_operator.longcalls import Clock
 from stripedjob_operator.memory import Memory
 from stripedjob_operator.observed import Observed, Problem, Raw
+from stripedjob_operator.secrets import Secrets
+from stripedjob_operator.urls import without_secrets
 
 NUMBERS = ("pool", "ratePerSecond", "workers")  # of a status
 NUMBERS_SECONDS = 2.0  # between two writes of a status in which these alone have changed
@@ -23,11 +26,12 @@ class Reporter:
 
     cluster: Cluster
     observed: Observed
+    secrets: Secrets
     _left: float = NUMBERS_PER_SECOND_MAX
     _at: float = 0.0
 
     async def report(self, raw: Raw, memory: Memory, view: status.View) -> float | None:
-        """Write the status, once and only where it has changed; returns when to look again where it was put off."""
+        """Write the status, once and only where it has changed; returns when to try again where it was put off."""
         old = json.loads(raw["status"])
         new = status.status(view, old, _now())
         patch = status.patch(new, old)
@@ -49,6 +53,7 @@ class Reporter:
         memory: Memory,
         job: StripedJob,
         backlog: Backlog | None,
+        clock: Clock | None,
         *,
         invalid: Problem | None,
         pool: Problem | None,
@@ -56,6 +61,7 @@ class Reporter:
         apply: Problem | None,
     ) -> status.View:
         """Put together what the status is made of."""
+        urls = self.secrets.known(job)
         deployment = self.observed.deployments.get(memory.key, {})
         delegator = self.observed.delegators.get(memory.key, {})
         state = deployment.get("status", {})
@@ -68,8 +74,8 @@ class Reporter:
             invalid=invalid,
             pool=pool,
             lock=lock,
-            schedule=memory.schedule_problem,
-            apply=apply,
+            schedule=clock.problem if clock else None,
+            apply=_without_secrets(apply, urls),
             numbers=backlog.status if backlog and not pool else None,
             rate=backlog.rate if backlog else 0.0,
             desired=desired,
@@ -77,8 +83,11 @@ class Reporter:
             ready=state.get("readyReplicas", 0),
             rolled_out=followed or not (replicas or desired),  # no pod is there, and none is to come
             delegating=delegator.get("status", {}).get("readyReplicas", 0) > 0,
-            pods=tuple(self.observed.pods.get(memory.key, {}).values()),
-            scheduled_at=memory.scheduled_at,
+            pods=tuple(
+                replace(pod, problem=_without_secrets(pod.problem, urls))
+                for pod in self.observed.pods.get(memory.key, {}).values()
+            ),
+            scheduled_at=clock.scheduled_at if clock else None,
         )
 
     def _may_write_numbers(self, memory: Memory) -> bool:
@@ -89,6 +98,11 @@ class Reporter:
             return False
         self._left -= 1
         return True
+
+
+def _without_secrets(problem: Problem | None, urls: list[str]) -> Problem | None:
+    """Hide in the words of workers and of the API server what is secret in the StripedJob's URLs."""
+    return problem and Problem(problem.reason, without_secrets(problem.message, urls))
 
 
 def _numbers_alone(new: Raw, old: Raw) -> bool:

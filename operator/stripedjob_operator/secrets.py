@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stripedjob.runtime.log import logger
@@ -13,7 +14,7 @@ from stripedjob.spec.model import SecretRef, StripedJob
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.observed import Key, Problem
 
-REFRESH_SECONDS = 10.0  # between two looks at one Secret
+REFRESH_SECONDS = 10.0  # between two reads of one Secret
 FORBIDDEN = 403
 READS_PER_SECOND_MAX = 5.0  # of all of them
 GUESS_COST = 2**10  # of scrypt: 1 MiB and some milliseconds
@@ -66,13 +67,23 @@ class Secrets:
                 Problem("SecretNotFound", f'there is no Secret "{ref.name}" in namespace "{name[0]}"; make it')
             )
         try:
-            return b64decode(entry.data[ref.key], validate=True).decode().strip()
+            return _decoded(entry.data[ref.key])
         except KeyError:
             keys = ", ".join(sorted(entry.data)) or "none"
             message = f'Secret "{ref.name}" has no key "{ref.key}"; its keys: {keys}'
         except ValueError:
             message = f'key "{ref.key}" of Secret "{ref.name}" is not UTF-8 text'
         raise SecretError(Problem("SecretKeyNotFound", message))
+
+    def known(self, job: StripedJob) -> list[str]:
+        """Give the values that a StripedJob refers to, as far as they can be read."""
+        found = []
+        for ref in (job.spec.pool.secret_ref, job.spec.lock.secret_ref):
+            entry = self._entries.get((job.metadata.namespace, ref.name)) if ref else None
+            if ref and entry and entry.data:
+                with suppress(KeyError, ValueError):
+                    found.append(_decoded(entry.data[ref.key]))
+        return found
 
     def version(self, namespace: str, names: Iterable[str]) -> str:
         """Give a short text that is another one when one of these Secrets has changed."""
@@ -116,6 +127,10 @@ class Secrets:
             entry.version = await asyncio.to_thread(digest, name, entry.data or {})
             entry.resource_version = raw["metadata"]["resourceVersion"]
         entry.read = True
+
+
+def _decoded(value: str) -> str:
+    return b64decode(value, validate=True).decode().strip()
 
 
 def digest(name: Key, data: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -85,6 +86,20 @@ def test_bad_lines_can_be_left_out(job: Job) -> None:
     assert job.sql("select resource from striped.unit") == [("odd €\n\t'\" name",)]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_payloads_go_in_as_they_are_written_and_are_of_any_length(job: Job, tmp_path: Path, suffix: str) -> None:
+    texts = ["12345678901234567890.12", "1e400", '{"b": 1, "a": 1,"b":2}', f'"{"x" * 2_000_000}"']
+    file = tmp_path / f"units.{suffix}"
+    with file.open("w", newline="") as out:
+        if suffix == "csv":
+            csv.writer(out).writerows([["resource", "payload"], *(["a", text] for text in texts), ["bad", "NaN"]])
+        else:
+            out.writelines(f'{{"resource": "a", "payload": {text}}}\n' for text in [*texts, "NaN"])
+    assert "NaN" in refused(job, "enqueue", "--from", str(file))[1]
+    assert job.do("enqueue", "--from", str(file), "--skip-bad").startswith("4 units enqueued")
+    assert [row[0] for row in job.sql("select payload::text from striped.unit order by id")] == texts
+
+
 @pytest.mark.acceptance("A43")
 @pytest.mark.acceptance("A49")
 def test_held_and_dead_units_are_seen_and_released(job: Job) -> None:
@@ -100,6 +115,22 @@ def test_held_and_dead_units_are_seen_and_released(job: Job) -> None:
     assert job.do("purge", "--dead", "--yes") == "1 dead units removed\n"
     assert "new units" in job.do("explain", "a")
     assert "has nothing to do" in job.do("explain", "nobody")
+
+
+def test_what_waits_for_ever_and_what_a_vanished_worker_holds_are_explained(job: Job) -> None:
+    for resource, due_at in (("never", "infinity"), ("late", "9999-12-31 23:59-12"), ("bad\x1b]0;x", "infinity")):
+        job.do("migrate")
+        job.sql("select striped.enqueue('seed', %s, due_at => %s)", [resource, due_at])
+    assert "are due never" in job.do("explain", "never")
+    assert "before 10000-01-01T" in job.do("explain", "late")
+    assert job.do("explain", "bad\x1b]0;x").startswith(r"bad\x1b]0;x has nothing to do")
+    job.sql("select striped.enqueue('seed', 'lost')")
+    job.sql(
+        "insert into striped.stripe (job_id, resource, state, rank, worker_id, fence, leased_at)"
+        " select id, 'lost', 'leased', now(), 77, 1, now() from striped.job"
+    )
+    assert "to a worker that is gone" in job.do("explain", "lost")
+    assert json.loads(job.do("explain", "lost", "--json"))["worker"] is None
 
 
 @pytest.mark.acceptance("A02")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.leases import run as run_with
 
 from stripedjob.runtime.board import Board
-from stripedjob.runtime.executor import Config, send
 from stripedjob.runtime.handlers import HandlerSettings
 from stripedjob.runtime.host import HandlerError, Host
+from stripedjob.runtime.messages import Config, send
 from stripedjob.runtime.work import Fault, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from stripedjob.pool.types import Lease
 
+PLACE = re.compile(r" \(handlers\.py:\d+ in .*\)$")
 HANDLERS = "tests.support.handlers"
 CONFIG = Config(HandlerSettings("python", (f"{HANDLERS}:act",)), path=str(Path(__file__).parents[2]))
 
@@ -53,14 +56,14 @@ def test_each_way_of_failing_has_its_verdict(function: str) -> None:
         calling(function),
     )
     assert ended[0].tried == 8
-    assert ended[0].faults == (
+    assert [replace(fault, reason=PLACE.sub("", fault.reason), trace="") for fault in ended[0].faults] == [
         Fault(1, Verdict.RETRY, "busy", 7),
         Fault(2, Verdict.HOLD, "ask a person"),
         Fault(3, Verdict.DEAD, "never"),
         Fault(4, Verdict.RETRY, "ValueError: broken"),
         Fault(5, Verdict.RETRY, "SystemExit: 3"),
         Fault(6, Verdict.RETRY, "Unspeakable"),
-    )
+    ]
 
 
 def test_a_blocking_failure_ends_its_lease() -> None:
@@ -101,7 +104,7 @@ def test_nothing_starts_after_the_deadline() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("no.such.module:act", "cannot be had: ModuleNotFoundError: No module named 'no'"),
+        ("no.such.module:act", "cannot be loaded: ModuleNotFoundError: No module named 'no'"),
         (f"{HANDLERS}:nothing", "has no nothing"),
         (f"{HANDLERS}:NOT_A_FUNCTION", "it is a int, not a function"),
     ],
@@ -127,3 +130,30 @@ def test_an_executor_ends_with_a_worker_that_left_what_it_said_unread() -> None:
             assert process.wait(PATIENCE_SECONDS) == 0
         finally:
             process.kill()
+
+
+HOSTILE = "tests.support.hostile"
+
+
+@pytest.mark.parametrize("function", ["raises", "raises_async"])
+def test_whatever_a_handler_raises_is_an_outcome_and_the_executor_goes_on(function: str) -> None:
+    raised = [
+        *hostile.EXCEPTIONS,
+        *(["no retry", name] for name in hostile.NO_DELAYS),
+        *(["badly", name] for name in hostile.NO_DELAYS),
+        *(["retry", name] for name in hostile.DELAYS),
+        ["bare"],
+        ["moody"],
+        *([verdict, words] for verdict in ("hold", "dead") for words in ("a\0b", "x" * 1_000_000, "")),
+    ]
+    outcome = run([lease("a", *raised, 7)], calling(f"{HOSTILE}:{function}"))[0]
+    assert outcome.tried == len(raised) + 1
+    assert [fault.index for fault in outcome.faults] == list(range(len(raised)))
+    assert [type(text) for fault in outcome.faults for text in (fault.reason, fault.trace)] == [str] * 2 * len(raised)
+
+
+def test_a_failed_batch_has_one_trace() -> None:
+    ended = run([lease("a", "", "error", "")], calling("act_batch", per_resource=True))
+    first, *rest = ended[0].faults
+    assert first.trace.endswith("ValueError: broken")
+    assert {(fault.reason, fault.trace) for fault in rest} == {(first.reason, "")}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
+import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -17,9 +20,11 @@ from urllib.parse import unquote
 import pytest
 from tests.support.leases import lease, run
 
-from stripedjob.runtime.executor import Config
+from stripedjob.runtime.clock import now
+from stripedjob.runtime.faults import storable
 from stripedjob.runtime.handlers import HandlerSettings
 from stripedjob.runtime.host import HandlerError, Host
+from stripedjob.runtime.messages import Config
 from stripedjob.runtime.work import Fault, Verdict
 
 if TYPE_CHECKING:
@@ -66,13 +71,62 @@ def test_a_large_payload_to_a_command_that_does_not_read_is_no_trouble() -> None
 def test_commands_end_with_their_worker(tmp_path: Path) -> None:
     async def scene() -> int:
         async with Host(command(f"echo $$ > {tmp_path}/pid; exec sleep 600")) as host, asyncio.timeout(30):
-            host.board.deadline = time.monotonic() + 3600
+            host.board.deadline = now() + 3600
             host.submit([(0, lease("a", 1))])
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
                 await asyncio.sleep(0.02)
         return int((tmp_path / "pid").read_text())
 
     wait_until_gone(asyncio.run(scene()))
+
+
+HOLDS = "import os, time; os.setsid() if {apart} else None; os.close(1); time.sleep(3600)"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("code", [0, 65])
+def test_the_exit_code_decides_though_a_child_holds_stderr_open(code: int, apart: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """A daemon, an ssh master, an agent: in its group, where it ends too, or in one of its own, where it goes on."""
+    child = f"{sys.executable} -c '{HOLDS.format(apart=apart)}' & echo $! > {tmp_path}/pid"
+    faults = run([lease("a", 1)], command(f"echo words >&2; {child}; exit {code}", timeout_seconds=20))[0].faults
+    assert faults == (() if code == 0 else (Fault(0, Verdict.DEAD, "it exited with code 65: words"),))
+    pid = int((tmp_path / "pid").read_text())
+    if apart:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        wait_until_gone(pid)
+
+
+@pytest.mark.parametrize("order", ["stderr first", "stdin first", "both"])
+def test_a_command_may_read_and_write_in_any_order(order: str) -> None:
+    """A megabyte each way, more than pipes take; the second command hangs after all of it, and is ended in time."""
+    write = "head -c 1000000 /dev/zero | tr '\\0' x >&2"
+    script = {"stderr first": f"{write}; cat > /dev/null", "stdin first": f"cat > /dev/null; {write}"}
+    text = script.get(order, f"{write} & cat > /dev/null; wait")
+    assert run([lease("a", "x" * 1_000_000)], command(f"{text}; exit 0"))[0].faults == ()
+    (fault,) = run([lease("a", "x" * 1_000_000)], command(f"{write}; sleep 600", timeout_seconds=1))[0].faults
+    assert fault.reason == "it ran over its 1 s and was stopped"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("printf '\\377\\000\\355\\240\\200' >&2; exit 1", "it exited with code 1: "),
+        ("head -c 5000 /dev/zero | tr '\\0' x >&2; echo end >&2; exit 1", "xend"),
+        ("kill -63 $$", "it died of signal 63"),
+    ],
+)
+def test_any_words_of_a_command_can_be_stored(script: str, reason: str) -> None:
+    (fault,) = run([lease("a", 1)], command(script))[0].faults
+    assert reason in fault.reason
+    assert "\0" not in storable(fault.reason)
+    assert len(fault.reason.encode()) < 6_100
+
+
+def test_what_a_command_writes_to_stdout_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    run([lease("a", 1)], command("echo shown; echo hidden >&2"))
+    out, err = capfd.readouterr()
+    assert (out, "shown\n" in err, "hidden" in err) == ("", True, False)
 
 
 def test_a_command_that_does_not_exist_is_named() -> None:
@@ -97,13 +151,20 @@ class Answers(BaseHTTPRequestHandler):
     """Answers with the status that the payload names, and keeps what it got."""
 
     got: list[tuple[dict[str, str], Any]]
+    ended: threading.Event
 
     def do_POST(self) -> None:
         unit = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.got.append((dict(self.headers), unit))
-        status, headers = unit["payload"]
+        status, headers, *rest = unit["payload"]
         if status == "hang":
             time.sleep(3)
+            return
+        if rest:  # the whole answer, as it is on the wire
+            self.wfile.write(rest[0].encode("latin-1"))
+            if len(rest) > 1:
+                self.ended.wait(20)
+            self.close_connection = True
             return
         self.send_response(status)
         for name, value in headers.items():
@@ -119,12 +180,14 @@ class Answers(BaseHTTPRequestHandler):
 @contextmanager
 def endpoint() -> Iterator[tuple[str, list[tuple[dict[str, str], Any]]]]:
     got: list[tuple[dict[str, str], Any]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Answers,), {"got": got}))
+    ended = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Answers,), {"got": got, "ended": ended}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/work", got
     finally:
+        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -140,21 +203,58 @@ def test_an_endpoint_gets_its_unit_and_its_idempotency_key() -> None:
     assert (headers["Stripedjob-Fence"], headers["Stripedjob-Unit"]) == ("1", "1")
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "fault"),
-    [
-        (429, {"Retry-After": "17"}, Fault(0, Verdict.RETRY, "HTTP 429: words", 17)),
-        (503, {}, Fault(0, Verdict.RETRY, "HTTP 503: words")),
-        (503, {"Retry-After": "soon"}, Fault(0, Verdict.RETRY, "HTTP 503: words")),
-        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, Fault(0, Verdict.RETRY, "HTTP 429: words", 0)),
-        (404, {}, Fault(0, Verdict.DEAD, "HTTP 404: words")),
-        (500, {}, Fault(0, Verdict.RETRY, "HTTP 500: words")),
-        (300, {}, Fault(0, Verdict.RETRY, "HTTP 300: words")),
-    ],
+NOT_FOLLOWED = "and redirects are not followed"
+LOCATIONS = (
+    ("/other?token=secret#secret", "/other"),
+    ("http://user:secret@127.0.0.1/other", "http://127.0.0.1/other"),
+    ("http://[secret", "what is no URL"),
+    ("/" + "x" * 3_000, "/" + "x" * 199),
 )
-def test_a_status_says_what_follows(status: int, headers: dict[str, str], fault: Fault) -> None:
-    with endpoint() as (url, _):
-        assert run([lease("a", [status, headers])], Config(HandlerSettings("http", (url,))))[0].faults == (fault,)
+
+
+RETRY_AFTER: list[tuple[str, float | None]] = [
+    ("0", 0.0),
+    ("9" * 5_000, 86_400.0),
+    ("-1", None),
+    ("1.5", None),
+    ("inf", None),
+    ("nan", None),
+    ("", None),
+    ("1e9", None),
+    ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
+    ("Fri, 31 Dec 9999 23:59:59 -0000", 86_400.0),
+    ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+    ("Fri, 31 Dec 0001 00:00:00 +9999", None),
+    ("Wed, 99 Oct 2015 99:99:99 GMT", None),
+    (",;:", None),
+]
+
+
+STATUSES: list[tuple[int, dict[str, str], tuple[Verdict, str, float | None]]] = [
+    (429, {"Retry-After": "17"}, (Verdict.RETRY, "HTTP 429: words", 17)),
+    (503, {}, (Verdict.RETRY, "HTTP 503: words", None)),
+    (503, {"Retry-After": "soon"}, (Verdict.RETRY, "HTTP 503: words", None)),
+    (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, (Verdict.RETRY, "HTTP 429: words", 0)),
+    (404, {}, (Verdict.DEAD, "HTTP 404: words", None)),
+    (500, {}, (Verdict.RETRY, "HTTP 500: words", None)),
+    (300, {}, (Verdict.RETRY, "HTTP 300: words", None)),
+    *(
+        (status, {"Location": where}, (Verdict.RETRY, f"HTTP {status}: it points to {shown}, {NOT_FOLLOWED}", None))
+        for status in (300, 301, 302, 303, 307, 308)
+        for where, shown in LOCATIONS
+    ),
+    *((503, {"Retry-After": after}, (Verdict.RETRY, "HTTP 503: words", seconds)) for after, seconds in RETRY_AFTER),
+]
+
+
+def test_a_status_says_what_follows() -> None:
+    payloads = [[status, headers] for status, headers, _ in STATUSES]
+    with endpoint() as (url, got):
+        faults = run([lease("a", *payloads)], Config(HandlerSettings("http", (url,))))[0].faults
+    assert len(got) == len(STATUSES)
+    assert list(faults) == [
+        Fault(i, verdict, reason, seconds) for i, (_, _, (verdict, reason, seconds)) in enumerate(STATUSES)
+    ]
 
 
 def test_an_endpoint_that_hangs_or_is_away_is_tried_again() -> None:
@@ -164,3 +264,55 @@ def test_an_endpoint_that_hangs_or_is_away_is_tried_again() -> None:
     (away,) = run([lease("a", 1)], Config(replace(handler, target=("http://127.0.0.1:1/",))))[0].faults
     assert (late.verdict, late.reason) == (Verdict.RETRY, "no answer within 0.3 s")
     assert (away.verdict, "Connect" in away.reason) == (Verdict.RETRY, True)
+
+
+def head(status: int, *lines: str) -> str:
+    return "\r\n".join([f"HTTP/1.1 {status} Words", *lines, "", ""])
+
+
+BOMB = gzip.compress(b"x" * 10_000_000).decode("latin-1")
+
+
+ANSWERS: list[tuple[list[str], Verdict | None, str]] = [
+    ([head(200, "Content-Length: 1000000000") + "begun", "stall"], None, ""),
+    ([head(500, "Content-Length: 1000000000") + "begun", "stall"], Verdict.RETRY, "HTTP 500: begun"),
+    ([head(404) + "x" * 1_000_000], Verdict.DEAD, "HTTP 404: " + "x" * 500),
+    ([head(500, "Content-Length: 50") + "cut"], Verdict.RETRY, "HTTP 500: cut"),
+    ([head(200, "Content-Length: 50") + "cut"], None, ""),
+    ([head(500, "Transfer-Encoding: chunked") + "zz\r\nx"], Verdict.RETRY, ""),
+    ([head(500, "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}") + BOMB], Verdict.RETRY, "HTTP 500: "),
+    ([head(101, "Upgrade: x", "Connection: upgrade")], Verdict.RETRY, ""),
+    ([head(200, "X: " + "y" * 1_000_000)], Verdict.RETRY, ""),
+    ([head(999)], Verdict.RETRY, "HTTP 999"),
+    (["no HTTP at all\r\n\r\n"], Verdict.RETRY, ""),
+    ([""], Verdict.RETRY, "ServerDisconnectedError"),
+]
+
+
+def test_any_answer_is_heard_within_bounds() -> None:
+    payloads = [[0, {}, *answer] for answer, _, _ in ANSWERS]
+    with endpoint() as (url, _):
+        config = Config(HandlerSettings("http", (url.replace("//", "//user:secret@"),), timeout_seconds=10))
+        outcome = run([lease("a", *payloads)], config)[0]
+    assert outcome.tried == len(ANSWERS)
+    faults = {fault.index: fault for fault in outcome.faults}
+    for i, (_, verdict, reason) in enumerate(ANSWERS):
+        fault = faults.get(i)
+        assert (fault and fault.verdict) == verdict
+        assert fault is None or fault.reason.startswith(reason)
+        assert fault is None or len(storable(fault.reason)) < 1_000
+        assert fault is None or "secret" not in fault.reason
+
+
+def test_a_cookie_of_one_unit_is_not_sent_with_the_next() -> None:
+    with endpoint() as (url, got):
+        payload = [200, {"Set-Cookie": "session=of-a; Path=/"}]
+        host = url.replace("127.0.0.1", "localhost")
+        assert run([lease("a", payload, payload)], Config(HandlerSettings("http", (host,))))[0].faults == ()
+    assert [headers.get("Cookie") for headers, _ in got] == [None, None]
+
+
+def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with endpoint() as (url, _):
+        assert run([lease("a", [200, {}])], Config(HandlerSettings("http", (url,))))[0].faults == ()

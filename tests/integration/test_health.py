@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import threading
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import Batch, Lease, Settlement, Tally, Then
-from stripedjob.runtime.health import serving
+from stripedjob.runtime import health
+from stripedjob.runtime.health import CONNECTIONS_MAX, serving
 from stripedjob.runtime.observe import STALLED_SECONDS, Observer
 
 
@@ -42,3 +49,83 @@ def test_liveness_readiness_and_metrics() -> None:
         now[0] = STALLED_SECONDS + 1
         assert get(port, "/livez") == (503, "the main loop has stalled\n")
         assert get(port, "/nothing")[0] == 404
+
+
+def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection((host, port), timeout=10)
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Wait until the other side has closed."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_silent_connections_cost_no_thread_and_keep_nobody_out() -> None:
+    before = threading.active_count()
+    with serving(Observer("default/sync"), 0) as port, ExitStack() as stack:
+        silent = [stack.enter_context(connect(port)) for _ in range(3 * CONNECTIONS_MAX)]
+        assert get(port, "/livez") == (200, "ok\n")
+        assert threading.active_count() <= before + 1
+        assert all(is_closed(sock) for sock in silent[:CONNECTIONS_MAX])
+
+
+def test_a_silent_connection_is_closed_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "REQUEST_SECONDS_MAX", 0.1)
+    with serving(Observer("default/sync"), 0) as port, connect(port) as silent, connect(port) as slow:
+        slow.sendall(b"GET /livez HT")
+        assert is_closed(silent)
+        assert is_closed(slow)
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\r\n\r\n", b"x" * 100_000, b"GET /" + b"\xff" * 50 + b" HTTP/1.1\r\n\r\n", b"\0\0\0\r\n\r\n"]
+)
+def test_any_request_is_answered_or_refused(request_: bytes) -> None:
+    with serving(Observer("default/sync"), 0) as port, connect(port) as client:
+        with suppress(ConnectionError):
+            client.sendall(request_)
+            answer = client.recv(1000)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 404 ")
+        assert get(port, "/livez?verbose") == (200, "ok\n")
+
+
+def test_head_is_answered_without_a_body() -> None:
+    with serving(Observer("default/sync"), 0) as port, connect(port) as client:
+        client.sendall(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while part := client.recv(1000):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"Content-Length: 3\r\nConnection: close\r\n\r\n")
+
+
+def test_it_is_there_for_both_versions_of_ip() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with serving(Observer("default/sync"), 0) as port:
+        for host in ("127.0.0.1", "::1"):
+            with connect(port, host) as client:
+                client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_it_is_there_without_ipv6(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    create = socket.create_server
+
+    def refuse(address: tuple[str, int], **options: Any) -> socket.socket:
+        if options.get("dualstack_ipv6"):
+            raise OSError(missing, os.strerror(missing))
+        return create(address, **options)
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with serving(Observer("default/sync"), 0) as port:
+        assert get(port, "/livez") == (200, "ok\n")
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    with serving(Observer("default/sync"), 0) as port, pytest.raises(OSError, match="in use"):
+        serving(Observer("default/sync"), port).__enter__()

@@ -11,7 +11,9 @@ import pytest
 from tests.support.scenes import JOB, count, play
 
 from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError
-from stripedjob.pool.migrate import migrate, migrations, teardown, version
+from stripedjob.pool.migrate import migrate, version
+from stripedjob.pool.scripts import migrations
+from stripedjob.pool.teardown import teardown
 from stripedjob.pool.worker import WorkerPool
 
 

@@ -22,6 +22,7 @@ BREAKS: dict[str, Schema] = {  # the message of a rule: what of the spec breaks 
     "spec.handler.per: Resource": {"handler": {"python": None, "exec": ["true"], "per": "Resource"}},
     "spec.handler.transaction: true": {"handler": {"python": None, "exec": ["true"], "transaction": True}},
     "spec.handler.http: must be": {"handler": {"python": None, "http": "ftp://example.com"}},
+    "spec.pool.schema: must not begin with": {"pool": {"secretRef": dict(SECRET), "schema": "pg_striped"}},
     "spec.schedule.cron: must be": {"schedule": {"cron": "61 * * * *"}},
     "spec.schedule.timeZone: there is no such": {"schedule": CRON | {"timeZone": "Europe/Atlantis"}},
     "spec.minWorkers: must not be above": {"minWorkers": 3},

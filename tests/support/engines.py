@@ -12,8 +12,20 @@ from stripedjob.local.servers import PostgresServer, Server, ValkeyServer
 
 # For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
 # start() after kill() works on the same data and the same URL; Valkey forgets everything.
-RestartablePostgres = PostgresServer
 RestartableValkey = ValkeyServer
+
+
+class RestartablePostgres(PostgresServer):
+    """A Postgres that can also come back as a stand-by, which answers and cannot be written."""
+
+    def start_as_standby(self) -> None:
+        """Start as what a fail-over leaves of an old primary; `select pg_promote()` ends that."""
+        (self.data / "standby.signal").touch()
+        self.start()
+
+    def is_ready(self) -> bool:
+        """Count a stand-by that takes clients as ready, too."""
+        return super().is_ready() or (self.pid_file.exists() and "standby" in self.pid_file.read_text().split())
 
 
 @contextmanager

@@ -103,6 +103,12 @@ def record(unit: Unit, conn: psycopg.Connection) -> None:
     act(unit)
 
 
+def record_after(unit: Unit, conn: psycopg.Connection) -> None:
+    """Take as long as the payload says, then write the unit down by the last statement."""
+    time.sleep(unit.payload)
+    record(Unit(unit.id, unit.resource, unit.fence, unit.attempt, "null"), conn)
+
+
 async def record_async(unit: Unit, conn: psycopg.AsyncConnection) -> None:
     await conn.execute(
         "insert into effect (unit, resource, fence) values (%s, %s, %s)", [unit.id, unit.resource, unit.fence]

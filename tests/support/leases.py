@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from stripedjob.pool.types import Lease
+from stripedjob.runtime.clock import now
 from stripedjob.runtime.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stripedjob.runtime.executor import Config
+    from stripedjob.runtime.messages import Config
     from stripedjob.runtime.work import Fault, Outcome
 
 PATIENCE_SECONDS = 30
@@ -33,7 +33,7 @@ def run(leases: Sequence[Lease], config: Config) -> dict[int, Outcome]:
         ended: dict[int, Outcome] = {}
         faults: dict[int, tuple[Fault, ...]] = {}
         async with Host(config) as host, asyncio.timeout(PATIENCE_SECONDS):
-            host.board.deadline = time.monotonic() + 3600
+            host.board.deadline = now() + 3600
             host.submit(enumerate(leases))
             while len(ended) < len(leases):
                 for outcome in await host.outcomes():

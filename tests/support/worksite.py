@@ -15,10 +15,10 @@ from stripedjob.pool.migrate import migrate
 from stripedjob.pool.types import JobSettings
 from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.executor import Config
 from stripedjob.runtime.handlers import Database, HandlerSettings
 from stripedjob.runtime.host import Host
 from stripedjob.runtime.loop import Worker, WorkerSettings
+from stripedjob.runtime.messages import Config
 from stripedjob.runtime.observe import Observer
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripedjob.pool.types import Fate, Lease, Then
-from stripedjob.runtime.decide import RetryPolicy, settle
+from stripedjob.runtime.decide import AWAY_SECONDS, RetryPolicy, settle
 from stripedjob.runtime.work import Fault, Outcome, Verdict
 
 LEASE = Lease("a", 7, False, False, (11, 12, 13), (0, 0, 0), (0, 0, 0), ("1", "2", "3"))  # noqa: FBT003
@@ -67,3 +67,15 @@ def test_crashes_hold_a_unit_at_the_threshold(crashes: int, to: Fate) -> None:
 @given(st.integers(1, 1000), st.integers())
 def test_a_backoff_is_never_above_its_maximum(attempt: int, seed: int) -> None:
     assert 0 < SKIP.backoff(attempt, random.Random(seed)) <= SKIP.backoff_seconds_max
+
+
+@pytest.mark.parametrize("policy", [SKIP, BLOCK, DEAD])
+def test_what_was_no_try_goes_back_as_it_was_after_a_moment(policy: RetryPolicy) -> None:
+    settled = settle(LEASE, outcome(1)._replace(away="the connection to Postgres was lost"), policy, DICE)
+    assert (settled.done, settled.failed) == ((11,), ())
+    assert (settled.then, settled.wait_seconds) == (Then.WAIT, AWAY_SECONDS)
+
+
+def test_a_trace_goes_with_its_failure() -> None:
+    settled = settle(LEASE, outcome(1, Fault(0, Verdict.RETRY, "broken", trace="here")), SKIP, DICE)
+    assert settled.failed[0].as_row()["trace"] == "here"

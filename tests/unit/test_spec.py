@@ -66,6 +66,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"handler": {"exec": ["x"], "per": "Resource"}}, "spec.handler.per: "),
     ({"handler": {"http": "http://x", "transaction": True}}, "spec.handler.transaction: "),
     ({"handler": {"http": "ftp://x"}}, "spec.handler.http: must be an http"),
+    ({"pool": {"schema": "pg_jobs"}}, "spec.pool.schema: must not begin with pg_"),
     ({"schedule": {"cron": "99 * * * *"}}, "spec.schedule.cron: must be the five fields"),
     ({"schedule": {"cron": "* * * * *", "timeZone": "Mars"}}, "spec.schedule.timeZone: there is no such"),
     ({"minWorkers": 2}, "spec.minWorkers: must not be above"),

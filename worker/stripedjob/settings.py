@@ -5,9 +5,9 @@ import json
 from stripedjob.locks import LockSettings
 from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.executor import Config
 from stripedjob.runtime.handlers import Database, HandlerSettings
 from stripedjob.runtime.loop import WorkerSettings
+from stripedjob.runtime.messages import Config
 from stripedjob.spec.model import StripedJob
 
 WORKER_FIELDS = {
@@ -70,8 +70,8 @@ def retry_policy(job: StripedJob) -> RetryPolicy:
     )
 
 
-def worker_settings(job: StripedJob, job_id: int, name: str) -> WorkerSettings:
-    """Give what a worker's loop needs; `name` is how it registers."""
+def worker_settings(job: StripedJob, job_id: int, name: str, backend_name: str) -> WorkerSettings:
+    """Give what a worker's loop needs; `name` is how it registers, `backend_name` how its handlers' sessions do."""
     return WorkerSettings(
         job_id=job_id,
         name=name,
@@ -81,13 +81,16 @@ def worker_settings(job: StripedJob, job_id: int, name: str) -> WorkerSettings:
         slots=job.spec.concurrency,
         policy=retry_policy(job),
         drain_seconds=job.spec.drain_seconds,
+        backend_name=backend_name,
     )
 
 
-def executor_config(job: StripedJob, job_id: int, postgres_url: str, path: str) -> Config:
+def executor_config(job: StripedJob, job_id: int, postgres_url: str, path: str, backend_name: str) -> Config:
     """Give what the executor runs; `path` is where it looks for Python modules first."""
     handler = job.spec.handler
-    database = Database(postgres_url, job.spec.pool.sql_schema, job_id) if handler.transaction else None
+    database = None
+    if handler.transaction:
+        database = Database(postgres_url, job.spec.pool.sql_schema, job_id, backend_name)
     settings = HandlerSettings(
         kind=handler.kind,
         target=handler.target,

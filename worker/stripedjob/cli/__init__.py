@@ -1,6 +1,8 @@
 """The command line, `stripedjob`. Each command's module is imported only when it is called, so that --help is quick."""
 
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -70,5 +72,8 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line; ends the process with one of the codes of exits.py."""
     from stripedjob.cli.exits import exits
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks is no reason to fail
     with exits():
         cli(args, prog_name="stripedjob")

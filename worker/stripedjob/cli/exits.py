@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 import click
 
+from stripedjob.cli.text import printable
+
 INTERRUPTED = 130
 
 
@@ -65,5 +67,6 @@ def exits() -> Iterator[None]:
         if code is None:
             raise
         if str(error):
-            click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+            words = "\n".join(printable(line) for line in str(error).splitlines())
+            click.echo(f"{click.style('error:', fg='red')} {words}", err=True)
         sys.exit(code)

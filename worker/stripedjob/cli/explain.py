@@ -1,35 +1,54 @@
-"""Pure: the facts about a resource → what a person wants to hear. The facts are those of explain() in SQL."""
+"""Pure: the facts about a resource → what a person wants to hear. The facts are those of explain() in SQL.
+
+Its times are texts as Postgres writes them in JSON: also `infinity`, and years that Python has no date for.
+"""
 
 import datetime as dt
 from typing import Any
 
+from stripedjob.cli.text import all_printable, printable
+
 
 def sentences(facts: dict[str, Any], *, suspended: bool) -> list[str]:
-    """Say how the resource stands, why, and what to do about it."""
-    return [_standing(facts, suspended=suspended), *_units(facts), *_set_aside(facts)]
+    """Say how the resource stands, why, and what to do about it: lines without control characters."""
+    safe = all_printable({name: value for name, value in facts.items() if name != "set_aside"})
+    return [_standing(safe, suspended=suspended), *_units(safe), *_set_aside(facts)]
 
 
 def _standing(facts: dict[str, Any], *, suspended: bool) -> str:
-    resource = facts["resource"]
     match facts["state"]:
-        case "leased":
-            return (
-                f"{resource} is being worked on by worker {facts['worker_id']} ({facts['worker']}) since "
-                f"{_when(facts, 'leased_at')}, under fence {facts['fence']}; the lease ends "
-                f"{_when(facts, 'lease_ends_at')} unless it is renewed."
-            )
-        case "assigned":
-            return (
-                f"{resource} is assigned to worker {facts['worker_id']} ({facts['worker']}) since "
-                f"{_when(facts, 'assigned_at')}, which leases it next."
-            )
-        case "waiting" if facts["waits_for_person"]:
-            return f"{resource} waits until a person releases or purges its held unit (stripedjob release, purge)."
+        case "leased" | "assigned":
+            return _owned(facts)
         case "waiting":
-            return f"{resource} waits until {_when(facts, 'next_at')}: {_why_waiting(facts)}"
+            return _waiting(facts)
         case "ready":
-            return f"{resource} is ready; {_why_not_yet(facts, suspended=suspended)}"
+            return f"{facts['resource']} is ready; {_why_not_yet(facts, suspended=suspended)}"
     return _without_stripe(facts)
+
+
+def _owned(facts: dict[str, Any]) -> str:
+    resource, state = facts["resource"], facts["state"]
+    if facts["worker"] is None:
+        return f"{resource} is {state} to a worker that is gone; the next upkeep of another takes it back."
+    if state == "assigned":
+        return (
+            f"{resource} is assigned to worker {facts['worker_id']} ({facts['worker']}) since "
+            f"{_when(facts, 'assigned_at')}, which leases it next."
+        )
+    return (
+        f"{resource} is being worked on by worker {facts['worker_id']} ({facts['worker']}) since "
+        f"{_when(facts, 'leased_at')}, under fence {facts['fence']}; the lease ends "
+        f"{_when(facts, 'lease_ends_at')} unless it is renewed."
+    )
+
+
+def _waiting(facts: dict[str, Any]) -> str:
+    resource = facts["resource"]
+    if not facts["waits_for_person"]:
+        return f"{resource} waits until {_when(facts, 'next_at')}: {_why_waiting(facts)}"
+    if facts["barrier"] and not facts["held"]:
+        return f"{resource} waits for unit {facts['barrier']['id']}, which is due never."
+    return f"{resource} waits until a person releases or purges its held unit (stripedjob release, purge)."
 
 
 def _without_stripe(facts: dict[str, Any]) -> str:
@@ -37,13 +56,15 @@ def _without_stripe(facts: dict[str, Any]) -> str:
     if facts["arriving"]:
         return f"{resource} has new units, which the next upkeep of a worker makes ready."
     if facts["delayed"]:
+        if facts["next_due_at"] == "infinity":
+            return f"{resource} has nothing to do: its delayed units are due never."
         return f"{resource} has nothing to do before {_when(facts, 'next_due_at')}."
     return f"{resource} has nothing to do."
 
 
 def _why_waiting(facts: dict[str, Any]) -> str:
     head, barrier = facts["head"], facts["barrier"]
-    if barrier and dt.datetime.fromisoformat(barrier["due_at"]) == dt.datetime.fromisoformat(facts["next_at"]):
+    if barrier and barrier["due_at"] == facts["next_at"]:
         return f"unit {barrier['id']} is due then, and the {facts['ready']} after it keep their order."
     if head and head["reason"]:
         return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
@@ -87,12 +108,22 @@ def _units(facts: dict[str, Any]) -> list[str]:
 
 
 def _set_aside(facts: dict[str, Any]) -> list[str]:
-    return [f"Unit {one['id']} is {one['state']}: {one['reason']}" for one in facts["set_aside"] or []]
+    lines = []
+    for one in facts["set_aside"] or []:
+        lines.append(f"Unit {one['id']} is {one['state']}: {printable(one['reason'])}")
+        lines += [f"    {printable(line)}" for line in (one.get("trace") or "").splitlines()]
+    return lines
 
 
 def _when(facts: dict[str, Any], name: str) -> str:
-    """Give a time and how far it is from the database's now."""
-    moment, now = (dt.datetime.fromisoformat(facts[key]) for key in (name, "now"))
+    """Give a time and how far it is from the database's now; what Python cannot reckon with, as it is."""
+    text = facts[name]
+    if text == "infinity":
+        return "never"
+    try:
+        moment, now = (dt.datetime.fromisoformat(facts[key]).astimezone(dt.UTC) for key in (name, "now"))
+    except (ValueError, OverflowError):
+        return str(text)
     seconds = (moment - now).total_seconds()
     distance = f"in {seconds:.0f} s" if seconds >= 0 else f"{-seconds:.0f} s ago"
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({distance})"

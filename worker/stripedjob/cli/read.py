@@ -1,16 +1,19 @@
 """Files of units: CSV with a header, or one JSON object a line. Pure but for the lines it is given.
 
 Columns or keys: resource and payload (JSON), and optionally importance, due_at (ISO 8601 with a time zone), dedup_id.
+A payload goes into the pool as it is written.
 """
 
 import csv
 import datetime as dt
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stripedjob.cli import json_text
 from stripedjob.cli.exits import DataError
+from stripedjob.cli.json_text import shown
+from stripedjob.cli.lines import Lines
 from stripedjob.pool.enqueue import NewUnit
 
 Format = Literal["csv", "jsonl"]
@@ -29,18 +32,20 @@ class Reader:
     bad: list[str] = field(default_factory=list)
     bad_count: int = 0
 
-    def units(self, lines: Iterable[str]) -> Iterator[NewUnit]:
+    def units(self, lines: Lines) -> Iterator[NewUnit]:
         """Yield the good units; raises DataError for a header that cannot be used."""
-        rows = _csv_rows(lines) if self.form == "csv" else _json_rows(lines)
-        for number, parse in rows:
-            self.read += 1
+        rows = _CsvRows(lines) if self.form == "csv" else _JsonRows(lines)
+        while True:
             try:
-                unit = parse()
+                unit = rows.next_unit()
+            except StopIteration:
+                return
             except DataError as error:
                 self.bad_count += 1
                 if len(self.bad) < SHOWN_MAX:
-                    self.bad.append(f"line {number}: {error}")
-                continue
+                    self.bad.append(f"line {lines.number}: {error}")
+                unit = None
+            self.read += 1
             if unit is not None:
                 yield unit
 
@@ -50,110 +55,92 @@ class Reader:
         return "\n".join(self.bad) + (f"\nand {more} more" if more else "")
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Callable[[], NewUnit | None]]]:
-    def parse(line: str) -> NewUnit | None:
+class _JsonRows:
+    """One object a line; empty lines are no units."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def next_unit(self) -> NewUnit | None:
+        line = next(self._lines)
         if not line.strip():
             return None
-        row = _json(line, "the line")
-        if not isinstance(row, dict):
-            raise DataError(f"it is {_shown(row)}, not a JSON object with resource and payload")
+        row = json_text.members(line, "the line")
         unknown = set(row) - set(COLUMNS)
         if unknown:
-            raise DataError(f"there is no key {min(unknown)!r}; known: {', '.join(COLUMNS)}")
-        return _unit(row, row.get("payload"))
-
-    for number, line in enumerate(lines, 1):
-        yield number, lambda line=line: parse(line)  # type: ignore[misc]
+            raise DataError(f"there is no key {shown(min(unknown))}; known: {', '.join(COLUMNS)}")
+        payload = row.pop("payload", "null")
+        return _unit({name: json_text.value(text, name) for name, text in row.items()}, payload)
 
 
-def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Callable[[], NewUnit | None]]]:
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise DataError(f"line 1: {error}") from error
+class _CsvRows:
+    """One record after the header; a record may have several lines, and is named by its last."""
+
+    def __init__(self, lines: Lines) -> None:
+        csv.field_size_limit(lines.longest)  # a quote that is never closed ends there
+        self._reader = csv.reader(lines, strict=True)
+        try:
+            self._header = next(self._reader, [])
+            _check_header(self._header)
+        except (csv.Error, DataError) as error:
+            raise DataError(f"line {max(1, lines.number)}: {error}") from None
+
+    def next_unit(self) -> NewUnit | None:
+        try:
+            cells = next(self._reader)
+        except csv.Error as error:
+            raise DataError(str(error)) from None
+        if not cells:
+            return None
+        if len(cells) != len(self._header):
+            raise DataError(f"it has {len(cells)} fields, and the header {len(self._header)}")
+        row: dict[str, Any] = {name: cell for name, cell in zip(self._header, cells, strict=True) if cell}
+        if "importance" in row:
+            row["importance"] = json_text.value(row["importance"], "importance")
+        payload = row.get("payload", "null")
+        json_text.check(payload, "the payload")
+        return _unit(row, payload)
+
+
+def _check_header(header: list[str]) -> None:
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise DataError(f"the header has the column {shown(min(twice))} twice")
     if not {"resource", "payload"} <= set(header) or set(header) - set(COLUMNS):
         raise DataError(
-            f"line 1: the header is {','.join(header)!r}; it needs resource,payload and may have "
-            f"{', '.join(COLUMNS[2:])}"
+            f"the header is {shown(','.join(header))}; it needs resource,payload and may have {', '.join(COLUMNS[2:])}"
         )
 
-    def parse(cells: list[str]) -> NewUnit | None:
-        if len(cells) != len(header):
-            raise DataError(f"it has {len(cells)} fields, and the header {len(header)}")
-        row: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-        if "importance" in row:
-            row["importance"] = _json(row["importance"], "importance")
-        return _unit(row, _json(row.get("payload", "null"), "payload"))
 
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            problem = str(error)
-            yield reader.line_num, lambda problem=problem: _refuse(problem)  # type: ignore[misc]
-            continue
-        if cells is None:
-            return
-        if cells:
-            yield reader.line_num, lambda cells=cells: parse(cells)  # type: ignore[misc]
-
-
-def _refuse(problem: str) -> NewUnit:
-    raise DataError(problem)
-
-
-def _unit(row: dict[str, Any], payload: Any) -> NewUnit:
+def _unit(row: dict[str, Any], payload: str) -> NewUnit:
     importance = row.get("importance")
     if importance is not None and (type(importance) is not int or abs(importance) > IMPORTANCE_MAX):
-        raise DataError(f"importance {_shown(importance)} is not a whole number within ±{IMPORTANCE_MAX}")
+        raise DataError(f"importance {shown(importance)} is not a whole number within ±{IMPORTANCE_MAX}")
+    json_text.check_surrogates(payload, "the payload")
     due_at = row.get("due_at")
     try:
-        moment = None if due_at is None else dt.datetime.fromisoformat(due_at)
-        unit = NewUnit(
+        return NewUnit(
             resource=_text(row, "resource"),
-            payload=payload,
+            payload_json=payload,
             importance=importance,
-            due_at=moment,
+            due_at=None if due_at is None else dt.datetime.fromisoformat(due_at),
             dedup_id=_text(row, "dedup_id") if row.get("dedup_id") is not None else None,
         )
-        json.dumps(payload, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise DataError("the payload has half of a surrogate pair, which is not text") from None
     except (TypeError, ValueError) as error:
-        raise DataError(f"due_at {_shown(due_at)}: {error}") from error
-    return unit
+        raise DataError(f"due_at {shown(due_at)}: {error}") from error
 
 
 def _text(row: dict[str, Any], name: str) -> str:
     """Check a name as the database will."""
     given = row.get(name)
     if not isinstance(given, str) or not given:
-        raise DataError(f"{name} is {'missing' if given in (None, '') else _shown(given) + ', not text'}")
+        raise DataError(f"{name} is {'missing' if given in (None, '') else shown(given) + ', not text'}")
     try:
         size = len(given.encode())
     except UnicodeEncodeError:
         raise DataError(f"{name} has half of a surrogate pair, which is not text") from None
     if "\0" in given:
-        raise DataError(f"{name} {_shown(given)} has a NUL character, which Postgres cannot store")
+        raise DataError(f"{name} {shown(given)} has a NUL character, which Postgres cannot store")
     if size > RESOURCE_BYTES_MAX:
-        raise DataError(f"{name} {_shown(given)} has {size} bytes; at most {RESOURCE_BYTES_MAX}, so use a hash of it")
+        raise DataError(f"{name} {shown(given)} has {size} bytes; at most {RESOURCE_BYTES_MAX}, so use a hash of it")
     return given
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
-        raise DataError(f"{what} is not JSON: {error}") from None
-    except RecursionError:
-        raise DataError(f"{what} is nested too deep") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not in JSON")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - a glimpse

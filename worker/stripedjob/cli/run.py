@@ -3,13 +3,12 @@
 import json
 import signal
 import time
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from stripedjob.cli.exits import Failure
+from stripedjob.cli.exits import INTERRUPTED, Failure
 from stripedjob.cli.site import Place, Site, takes_place
 
 
@@ -21,12 +20,13 @@ from stripedjob.cli.site import Place, Site, takes_place
 def run(place: Place, *, until_empty: bool, workers: int | None, as_json: bool) -> None:
     """Work on a job on this machine: worker processes instead of pods, scaled in the same way.
 
-    Ctrl-C drains: what runs is finished, the rest stays in the pool. A second Ctrl-C ends at once; nothing is lost.
+    Ctrl-C drains: what runs is finished, the rest stays in the pool. A second Ctrl-C ends at once, with exit code 130;
+    nothing is lost.
 
     Example: stripedjob run job.yaml --until-empty
     """
     from stripedjob.cli.units import prepared
-    from stripedjob.local.supervisor import CrewError
+    from stripedjob.local.supervisor import CrewError, Killed
 
     with place.open(lock=True) as site:
         job = site.job
@@ -40,13 +40,16 @@ def run(place: Place, *, until_empty: bool, workers: int | None, as_json: bool) 
         try:
             summary = _supervise(site, until_empty=until_empty, as_json=as_json)
         except CrewError as error:
-            raise Failure(error.code, str(error)) from error
+            raise Failure(error.code if error.code > 0 else 1, str(error)) from error
+        except Killed:
+            raise Failure(INTERRUPTED, "everything was ended at once; leases run out by themselves") from None
     click.echo(json.dumps({"event": "summary", **summary}) if as_json else _words(summary))
 
 
 def _supervise(site: Site, *, until_empty: bool, as_json: bool) -> dict[str, Any]:
     from stripedjob.cli.views import choose
     from stripedjob.local.crew import Crew
+    from stripedjob.local.link import Link
     from stripedjob.local.supervisor import Supervisor
     from stripedjob.pool.admin import PoolAdmin
 
@@ -57,24 +60,16 @@ def _supervise(site: Site, *, until_empty: bool, as_json: bool) -> dict[str, Any
         "STRIPEDJOB_PATH": str(site.path.absolute().parent),
     }
     schema = site.job.spec.pool.sql_schema
-    with PoolAdmin.open(site.postgres_url, schema) as pool, ExitStack() as stack:
+    with PoolAdmin.open(site.postgres_url, schema) as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         before, started = pool.status(job_id), time.monotonic()
-        view = stack.enter_context(choose(as_json=as_json))
-
-        def opened() -> PoolAdmin:
-            return stack.enter_context(PoolAdmin.open(site.postgres_url, schema))
-
-        supervisor = Supervisor(site.job, job_id, opened, Crew(env), view, until_empty)
-
-        def stop(_number: int, _frame: object) -> None:
-            supervisor.kill, supervisor.stopping = supervisor.stopping, True
-
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
+    with choose(as_json=as_json) as view:
+        link = Link(lambda: PoolAdmin.open(site.postgres_url, schema), view.note)
+        supervisor = Supervisor(site.job, job_id, link, Crew(env), view, until_empty)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: supervisor.stop())
         supervisor.run()
-    with PoolAdmin.open(site.postgres_url, schema) as pool:
-        after = asdict(pool.status(job_id))
+    after = asdict(supervisor.last or before)
     totals = {name: after[name] - value for name, value in asdict(before).items() if name.startswith("total_")}
     seconds = time.monotonic() - started
     return {

@@ -1,11 +1,16 @@
 """Commands around a pool's life: validate, crd, migrate, teardown."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stripedjob.cli.exits import Failure
-from stripedjob.cli.site import Place, takes_place
+from stripedjob.cli.site import Place, migration_shown, takes_place
+from stripedjob.cli.text import printable
+
+if TYPE_CHECKING:
+    from stripedjob.pool.teardown import Torn
 
 
 @click.command()
@@ -52,7 +57,8 @@ def migrate(place: Place) -> None:
     from stripedjob.settings import job_settings
 
     with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
-        versions = pool.migrate()
+        with migration_shown():
+            versions = pool.migrate()
         pool.apply(job_settings(site.job))
         done = f"migrated to version {versions[-1]}" if versions else "up to date"
         click.echo(f"schema {pool.schema}: {done}; job {site.job.metadata.namespace}/{site.job.job_type} applied")
@@ -62,7 +68,7 @@ def migrate(place: Place) -> None:
 @takes_place
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def teardown(place: Place, *, yes: bool) -> None:
-    """Drop the pool's whole schema: all jobs in it, all their units, for good.
+    """Drop the pool: all jobs in its schema, all their units, for good. What others keep in the schema stays.
 
     Example: stripedjob teardown job.yaml --yes
     """
@@ -70,5 +76,14 @@ def teardown(place: Place, *, yes: bool) -> None:
 
     with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
         if not yes:
-            click.confirm(f"Drop schema {pool.schema} with all jobs and units in it?", abort=True)
-        click.echo(f"schema {pool.schema}: {'dropped' if pool.teardown() else 'was not there'}")
+            click.confirm(f"Drop all jobs and units in schema {pool.schema}?", abort=True)
+        click.echo(f"schema {pool.schema}: {_what_became(pool.teardown())}")
+
+
+def _what_became(torn: "Torn | None") -> str:
+    if torn is None:
+        return "was not there"
+    if torn.dropped:
+        return "dropped"
+    left = f", which is not empty: {printable(', '.join(torn.left))}" if torn.left else ""
+    return f"the pool was dropped; the schema is kept{left}"

@@ -1,5 +1,6 @@
 """What most commands begin with: the StripedJob file, and the engines that its pool and locks are in."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,23 @@ class Place:
         from stripedjob.local.engines import embedded_engine
 
         return embedded_engine(name, self.data or self.file.absolute().parent / DATA_DIR)
+
+
+@contextmanager
+def migration_shown() -> Iterator[None]:
+    """Show on stderr what a migration does meanwhile, and whom it waits for."""
+    logger, handler = logging.getLogger("stripedjob.migrate"), _Shown()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 def takes_place(command: Callable[..., None]) -> Callable[..., None]:

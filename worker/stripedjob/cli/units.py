@@ -3,24 +3,26 @@
 import io
 import random
 import sys
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from stripedjob.cli.exits import DataError
-from stripedjob.cli.site import Place, Site, takes_place
+from stripedjob.cli.site import Place, Site, migration_shown, takes_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from stripedjob.cli.lines import Lines
     from stripedjob.cli.read import Format, Reader
     from stripedjob.pool.enqueue import NewUnit
 
 STDIN = "-"
 TICK_LINES = 1000  # between two moves of the progress bar
+# What is not UTF-8 is found by Lines, line by line.
+ENCODING: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
 
 @click.command()
@@ -36,11 +38,14 @@ def enqueue(place: Place, source: str, form: "Format | None", *, skip_bad: bool)
 
     Example: stripedjob enqueue job.yaml --from units.csv
     """
+    from stripedjob.cli.lines import Lines
     from stripedjob.cli.read import Reader
 
     reader = Reader(form or _format_of(source))
-    with place.open() as site, _opened(source) as (lines, size):
-        new = _load(site, _counted(reader, lines, size, skip_bad=skip_bad), f"loading {source}", size)
+    with place.open() as site, _opened(source) as (file, size):
+        lines = Lines(file)
+        counted = _counted(reader, lines, file.buffer.tell if size else lambda: lines.number, skip_bad=skip_bad)
+        new = _load(site, counted, f"loading {source}", size)
     if reader.bad_count:
         click.echo(reader.complaint(), err=True)
         click.echo(f"left out: {reader.bad_count} bad lines", err=True)
@@ -84,7 +89,8 @@ def prepared(site: Site) -> None:
     from stripedjob.settings import job_settings
 
     with PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
-        pool.migrate()
+        with migration_shown():
+            pool.migrate()
         pool.apply(job_settings(site.job))
 
 
@@ -103,20 +109,13 @@ def _load(
 
 
 def _counted(
-    reader: "Reader", lines: Iterable[str], size: int | None, *, skip_bad: bool
+    reader: "Reader", lines: "Lines", where: "Callable[[], int]", *, skip_bad: bool
 ) -> "Callable[[Callable[[int], None]], Iterator[NewUnit]]":
     def units(tick: "Callable[[int], None]") -> "Iterator[NewUnit]":
-        done = 0
-
-        def ticking() -> Iterator[str]:
-            nonlocal done
-            for number, line in enumerate(lines):
-                done += len(line.encode(errors="replace")) if size is not None else 1
-                if number % TICK_LINES == 0:
-                    tick(done)
-                yield line
-
-        yield from reader.units(ticking())
+        for number, unit in enumerate(reader.units(lines)):
+            if number % TICK_LINES == 0:
+                tick(where())
+            yield unit
         if reader.bad_count and not skip_bad:
             raise DataError(
                 f"nothing was loaded: {reader.bad_count} of {reader.read} lines are bad (--skip-bad leaves them out)\n"
@@ -147,16 +146,13 @@ def _format_of(source: str) -> "Format":
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[tuple[Iterable[str], int | None]]:
-    """Open the source; gives its lines and its size in bytes, where that is known."""
+def _opened(source: str) -> "Iterator[tuple[TextIO, int | None]]":
+    """Open the source, as Lines takes it; gives its size in bytes, where that is known."""
     try:
         if source == STDIN:
-            yield io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=""), None
+            yield io.TextIOWrapper(sys.stdin.buffer, **ENCODING), None
         else:
-            path = Path(source)
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield file, path.stat().st_size
+            with Path(source).open(**ENCODING) as file:
+                yield file, Path(source).stat().st_size
     except OSError as error:
         raise DataError(f"{source}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: is not UTF-8 text: {error.reason}") from error

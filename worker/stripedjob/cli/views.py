@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stripedjob.local.crew import Said
+from stripedjob.cli.text import all_printable, printable
+from stripedjob.local.hearing import Printed, Said
 from stripedjob.local.supervisor import Progress, View
 
 PLAIN_SECONDS = 2.0  # between two plain lines
+NOT_SHOWN = {"event", "level", "logger", "timestamp", "job"}  # of a log record
 QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}
 
 
 class PlainView:
-    """Lines on stdout, now and then; what workers say on stderr."""
+    """Lines on stdout, now and then; what workers log on stderr, and what handlers print where they print it."""
 
     def __init__(self) -> None:
         """Begin with a line at once."""
@@ -31,6 +33,10 @@ class PlainView:
         if said.record.get("event") not in QUIET_EVENTS:
             click.echo(f"{said.worker}: {_line(said)}", err=True)
 
+    def printed(self, printed: Printed) -> None:
+        """Show a line that a handler has printed."""
+        click.echo(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
+
     def progress(self, progress: Progress) -> None:
         """Show how far it is."""
         if time.monotonic() >= self._next:
@@ -39,11 +45,11 @@ class PlainView:
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        click.echo(words, err=True)
+        click.echo(printable(words), err=True)
 
 
 class JsonView:
-    """One JSON object a line: progress on stdout, what workers say on stderr as they said it."""
+    """One JSON object a line: progress on stdout, what workers log on stderr, and what handlers print where they do."""
 
     def __init__(self) -> None:
         """Begin with a line at once."""
@@ -51,7 +57,12 @@ class JsonView:
 
     def said(self, said: Said) -> None:
         """Pass a record on."""
-        click.echo(json.dumps({"worker": said.worker, **said.record}, ensure_ascii=False), err=True)
+        click.echo(json.dumps({"worker": said.worker, **said.record}), err=True)
+
+    def printed(self, printed: Printed) -> None:
+        """Wrap a line that a handler has printed."""
+        line = json.dumps({"event": "output", "worker": printed.worker, "line": printed.line})
+        click.echo(line, err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is, once a second."""
@@ -86,6 +97,10 @@ class LiveView:
         if said.record.get("event") not in QUIET_EVENTS:
             self._console.print(f"{said.worker}: {_line(said)}", style="dim", markup=False, highlight=False)
 
+    def printed(self, printed: Printed) -> None:
+        """Show a line that a handler has printed."""
+        self._console.print(f"{printed.worker}: {printed.line}", markup=False, highlight=False)
+
     def progress(self, progress: Progress) -> None:
         """Draw how far it is."""
         table = Table(show_header=False, box=None)
@@ -95,7 +110,7 @@ class LiveView:
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        self._console.print(words, markup=False, highlight=False)
+        self._console.print(printable(words), markup=False, highlight=False)
 
 
 def choose(*, as_json: bool) -> AbstractContextManager[View]:
@@ -125,5 +140,6 @@ def _duration(seconds: float) -> str:
 
 
 def _line(said: Said) -> str:
-    shown: dict[str, Any] = {k: v for k, v in said.record.items() if k not in {"event", "level", "timestamp", "job"}}
-    return " ".join([str(said.record.get("event")), *(f"{name}={value}" for name, value in shown.items())])
+    record: dict[str, Any] = all_printable(dict(said.record))
+    shown = {name: value for name, value in record.items() if name not in NOT_SHOWN}
+    return " ".join([str(record["event"]), *(f"{name}={value}" for name, value in shown.items())])

@@ -4,9 +4,7 @@ A process gets its settings through its environment, as in a pod, and ends by it
 """
 
 import contextlib
-import json
 import os
-import queue
 import subprocess
 import sys
 import threading
@@ -15,27 +13,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stripedjob.local.hearing import Heard, Said, Stream, hear
+
 Role = Literal["worker", "delegator"]  # the command that it is
+LAST_WORDS_SECONDS = 2.0  # for the rest of a pipe after the end; longer only where a grandchild has it still
 
 
 @dataclass(slots=True)
 class Member:
-    """One process. `name` is how it registers; `ending`: it was told to end."""
+    """One process. `name` is how it registers; `ending`: it was told to end; `last_words`: with which it ended itself.
+
+    Its log says so in a record with its exit code, which no handler's line has.
+    """
 
     role: Role
     name: str
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
     started_at: float
     ending: bool = False
-    last_error: str = ""
+    last_words: str = ""
+    readers: list[threading.Thread] = field(default_factory=list)
 
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One line that a process wrote: a log record, or plain text under `event`."""
-
-    worker: str
-    record: Mapping[str, Any]
+    def note(self, said: Said) -> None:
+        """Take note of what it says of its own end."""
+        if "exit_code" in said.record:
+            self.last_words = str(said.record["event"])
 
 
 @dataclass(slots=True)
@@ -44,33 +46,39 @@ class Crew:
 
     env: Mapping[str, str]
     members: list[Member] = field(default_factory=list)
-    said: "queue.SimpleQueue[Said]" = field(default_factory=queue.SimpleQueue)
+    heard: Heard = field(default_factory=Heard)
     _started: int = 0
 
     def start(self, role: Role = "worker") -> Member:
         """Start one more."""
         self._started += 1
         name = f"local-{os.getpid()}-{self._started}"
+        ours = {"STRIPEDJOB_WORKER": name, "STRIPEDJOB_PARENT": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "stripedjob", role],
-            env={**os.environ, **self.env, "STRIPEDJOB_WORKER": name, "STRIPEDJOB_PARENT": str(os.getpid())},
+            env={**os.environ, **self.env, **ours},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
             start_new_session=True,  # Ctrl-C is for the supervisor, which then tells the workers
         )
         member = Member(role, name, process, time.monotonic())
-        threading.Thread(target=self._hear, args=(member,), daemon=True).start()
+        self._listen(member, "stdout", process.stdout)
+        self._listen(member, "stderr", process.stderr)
         self.members.append(member)
         return member
 
     def end(self, member: Member) -> None:
-        """Tell a process to drain."""
-        member.ending = True
-        with contextlib.suppress(ProcessLookupError):
-            member.process.terminate()
+        """Tell a process to drain, once: it would take a second time for haste."""
+        if not member.ending:
+            member.ending = True
+            with contextlib.suppress(ProcessLookupError):
+                member.process.terminate()
+
+    def end_all(self) -> None:
+        """Tell all to drain."""
+        for member in list(self.members):
+            self.end(member)
 
     def kill(self) -> None:
         """End all at once. Nothing is lost: their leases run out."""
@@ -80,24 +88,21 @@ class Crew:
             member.process.wait()
 
     def bury(self) -> list[Member]:
-        """Take out those that have ended."""
+        """Take out those that have ended, with their last words."""
         ended = [member for member in self.members if member.process.poll() is not None]
         self.members = [member for member in self.members if member not in ended]
+        for member in ended:
+            for reader in member.readers:
+                reader.join(LAST_WORDS_SECONDS)
         return ended
 
     def at_work(self, role: Role = "worker") -> list[Member]:
         """Give those that were not told to end."""
         return [member for member in self.members if member.role == role and not member.ending]
 
-    def _hear(self, member: Member) -> None:
-        assert member.process.stderr is not None  # noqa: S101 - it is a pipe
-        for line in member.process.stderr:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = {"event": line.rstrip("\n")}
-            if not isinstance(record, dict):
-                record = {"event": line.rstrip("\n")}
-            if str(record.get("level")).lower() == "error":
-                member.last_error = str(record.get("event"))
-            self.said.put(Said(member.name, record))
+    def _listen(self, member: Member, stream: Stream, pipe: Any) -> None:
+        reader = threading.Thread(
+            target=hear, args=(member.name, stream, pipe, self.heard, member.note), daemon=True, name=member.name
+        )
+        reader.start()
+        member.readers.append(reader)

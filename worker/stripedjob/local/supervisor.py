@@ -8,26 +8,24 @@ import datetime as dt
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from stripedjob.local.crew import Crew, Member, Said
+from stripedjob.local.crew import Crew, Member
+from stripedjob.local.hearing import Printed, Said
+from stripedjob.local.link import Link
+from stripedjob.local.restarts import Restarts
 from stripedjob.pool.admin import JobStatus, PoolAdmin
 from stripedjob.pool.errors import PoolError, PoolUnreachableError
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import StripedJob
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 BUSY_TICK_SECONDS = 0.2
 IDLE_TICK_SECONDS = 1.0  # an idle job costs little
 RATE_SECONDS = 5.0  # over which the rate is measured
-EARLY_SECONDS = 10.0  # a worker that dies so young did not get to work
-EARLY_DEATHS_MAX = 5  # in a row: something is wrong with all of them
-FATAL_CODES = {2, 77, 78}  # the next worker would end in the same way
+SCHEDULE_RETRY_SECONDS = 10.0  # after a query of the schedule has failed
 DRAIN_GRACE_SECONDS = 5.0  # on top of drainSeconds, before workers are killed
-UNREACHABLE_SECONDS_MAX = 600.0
+LAST_LOOK_SECONDS = 30.0  # for the numbers at the end, where Postgres is away just then
 
 
 class CrewError(Exception):
@@ -37,6 +35,10 @@ class CrewError(Exception):
         """Take what to say, and the exit code."""
         super().__init__(message)
         self.code = code
+
+
+class Killed(BaseException):
+    """Told to stop a second time: everything ends at once, wherever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ class View(Protocol):
     """Where progress goes."""
 
     def said(self, said: Said) -> None:
-        """Show a line of a worker."""
+        """Show a record of a worker's log."""
+
+    def printed(self, printed: Printed) -> None:
+        """Show a line that a worker's handler has printed."""
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is."""
@@ -68,25 +73,24 @@ class Supervisor:
 
     job: StripedJob
     job_id: int
-    open_pool: "Callable[[], PoolAdmin]"
+    link: Link
     crew: Crew
     view: View
     until_empty: bool
     stopping: bool = False
-    kill: bool = False
     peak: int = 0
+    last: JobStatus | None = None  # the numbers as they were seen last
     _scale: Scale = field(default_factory=Scale)
-    _pool: PoolAdmin | None = None
+    _restarts: Restarts = field(default_factory=Restarts)
     _seen: "deque[tuple[float, int]]" = field(default_factory=deque)
     _fired: dt.datetime | None = None
-    _early_deaths: int = 0
-    _unreachable_since: float | None = None
+    _fire_again_at: float = 0.0
 
     def run(self) -> None:
-        """Work until told to stop or, with `until_empty`, until nothing is left. Raises CrewError, PoolError."""
+        """Work until told to stop or, with `until_empty`, nothing is left. Raises CrewError, PoolError, Killed."""
         try:
             while not self.stopping:
-                status = self._look()
+                status = self.link.ask(self._look)
                 self._bury()
                 self._man(status)
                 self._show(status)
@@ -94,33 +98,29 @@ class Supervisor:
                     break
                 self._wait(status)
             self._drain()
+            self._look_last()
         finally:
             self.crew.kill()
+            self.link.close()
 
-    def _look(self) -> JobStatus | None:
-        """Read the pool's numbers; None while Postgres is away."""
-        try:
-            if self._pool is None:
-                self._pool = self.open_pool()
-            self._pool.upkeep(self.job_id)
-            self._fire(self._pool)
-            status = self._pool.status(self.job_id)
-        except PoolUnreachableError as error:
-            self._pool = None
-            now = time.monotonic()
-            if self._unreachable_since is None:
-                self.view.note(f"{error}; trying again")
-            self._unreachable_since = self._unreachable_since or now
-            if now - self._unreachable_since > UNREACHABLE_SECONDS_MAX:
-                raise
-            return None
-        self._unreachable_since = None
-        return status
+    def stop(self) -> None:
+        """Drain; told so again, end at once. For signal handlers, which come at any moment."""
+        if self.stopping:
+            raise Killed
+        self.stopping = True
+        self.crew.end_all()
+
+    def _look(self, pool: PoolAdmin) -> JobStatus:
+        """Keep the pool up, and read its numbers."""
+        pool.upkeep(self.job_id)
+        self._fire(pool)
+        self.last = pool.status(self.job_id)
+        return self.last
 
     def _fire(self, pool: PoolAdmin) -> None:
-        """Enqueue what the schedule asks for now, once a period; a query that fails waits for the next."""
+        """Enqueue what the schedule asks for now, once a period; a query that fails is tried again."""
         schedule = self.job.spec.schedule
-        if schedule is None or self.job.spec.suspend:
+        if schedule is None or self.job.spec.suspend or time.monotonic() < self._fire_again_at:
             return
         due = latest_due(schedule, dt.datetime.now(dt.UTC))
         if due == self._fired:
@@ -131,34 +131,37 @@ class Supervisor:
         except PoolUnreachableError:
             raise
         except PoolError as error:
-            self.view.note(f"spec.schedule.enqueue.sql failed: {error}")
-        else:
-            if units is not None:
-                self.view.note(f"the schedule has enqueued {units} units for {due:%Y-%m-%d %H:%M %Z}")
+            self._fire_again_at = time.monotonic() + SCHEDULE_RETRY_SECONDS
+            self.view.note(f"spec.schedule.enqueue.sql failed: {error}; trying again in {SCHEDULE_RETRY_SECONDS:g} s")
+            return
         self._fired = due
+        if units is not None:
+            self.view.note(f"the schedule has enqueued {units} units for {due:%Y-%m-%d %H:%M %Z}")
 
     def _bury(self) -> None:
         """Take note of processes that died; the next ones are started by the count."""
+        now = time.monotonic()
         for member in self.crew.bury():
             if member.ending:
                 continue
             code = member.process.returncode
-            early = time.monotonic() - member.started_at < EARLY_SECONDS
-            self._early_deaths = self._early_deaths + 1 if early else 0
-            words = member.last_error or (f"it died of signal {-code}" if code < 0 else f"exit code {code}")
-            if code in FATAL_CODES or self._early_deaths >= EARLY_DEATHS_MAX:
-                raise CrewError(words, code if code > 0 else 1)
+            words = member.last_words or (f"it died of signal {-code}" if code < 0 else f"exit code {code}")
+            if not self._restarts.died(code, now - member.started_at, now):
+                self._hear()
+                raise CrewError(words, code)
             self.view.note(f"{member.role} {member.name} has ended ({words}); it is replaced")
 
     def _man(self, status: JobStatus | None) -> None:
         """Start or end workers, idle ones first."""
+        now = time.monotonic()
         load = status and Load(status.ready_resources, status.leased_resources, status.working)
-        self._scale = scale(self.job, load or None, self._scale, time.monotonic())
-        if self.job.strategy.delegated and self._scale.workers and not self.crew.at_work("delegator"):
-            self.crew.start("delegator")
+        self._scale = scale(self.job, load or None, self._scale, now)
         there = self.crew.at_work()
-        for _ in range(self._scale.workers - len(there)):
-            self.crew.start()
+        if self._restarts.may_start(now) and not self.stopping:
+            if self.job.strategy.delegated and self._scale.workers and not self.crew.at_work("delegator"):
+                self.crew.start("delegator")
+            for _ in range(self._scale.workers - len(there)):
+                self.crew.start()
         self.peak = max(self.peak, len(self.crew.at_work()))
         surplus = len(there) - self._scale.workers
         if surplus > 0:
@@ -166,25 +169,38 @@ class Supervisor:
                 self.crew.end(member)
 
     def _idle_first(self, members: list[Member]) -> list[Member]:
-        working = set()
-        if self._pool is not None:
-            working = {one.name for one in self._pool.workers(self.job_id) if one.working}
+        """Give them in the order in which they end; none while the pool does not say who is idle."""
+        workers = self.link.ask(lambda pool: pool.workers(self.job_id))
+        if workers is None:
+            return []
+        working = {one.name for one in workers if one.working}
         return sorted(members, key=lambda member: member.name in working)
 
     def _is_over(self, status: JobStatus) -> bool:
         busy = status.pending or status.delayed or status.leased_resources
-        return not busy and self._pool is not None and self._pool.is_empty(self.job_id)
+        return not busy and bool(self.link.ask(lambda pool: pool.is_empty(self.job_id)))
 
     def _drain(self) -> None:
         """Tell all to end, and wait for them."""
-        for member in self.crew.members:
-            self.crew.end(member)
+        self.crew.end_all()
         end = time.monotonic() + self.job.spec.drain_seconds + DRAIN_GRACE_SECONDS
-        while self.crew.members and time.monotonic() < end and not self.kill:
+        while self.crew.members and time.monotonic() < end:
             self._hear()
             self.crew.bury()
             time.sleep(0.02)
+        self.crew.kill()
+        self.crew.bury()
         self._hear()
+
+    def _look_last(self) -> None:
+        """Read the numbers once more, now that all has ended."""
+        end = time.monotonic() + LAST_LOOK_SECONDS
+        while (status := self.link.ask(lambda pool: pool.status(self.job_id))) is None:
+            if time.monotonic() > end:
+                self.view.note("Postgres is still away: the numbers are those that were seen last")
+                return
+            time.sleep(IDLE_TICK_SECONDS)
+        self.last = status
 
     def _wait(self, status: JobStatus | None) -> None:
         idle = status is not None and not (status.pending or status.leased_resources or self.until_empty)
@@ -194,8 +210,14 @@ class Supervisor:
             time.sleep(min(left, 0.05))
 
     def _hear(self) -> None:
-        while not self.crew.said.empty():
-            self.view.said(self.crew.said.get_nowait())
+        heard, left_out = self.crew.heard.take()
+        for one in heard:
+            if isinstance(one, Said):
+                self.view.said(one)
+            else:
+                self.view.printed(one)
+        if left_out:
+            self.view.note(f"{left_out} lines of the workers were left out: they came faster than they can be shown")
 
     def _show(self, status: JobStatus | None) -> None:
         if status is None:

@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
 from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
-from stripedjob.pool.migrate import migrate, teardown
+from stripedjob.pool.migrate import migrate
+from stripedjob.pool.teardown import Torn, teardown
 from stripedjob.pool.types import JobSettings
 
 CHUNK_UNITS = 5_000  # of what a person asks for at once, so much in one transaction
@@ -83,8 +84,8 @@ class PoolAdmin:
         with foreign_errors():
             return migrate(self.conn, self.schema)
 
-    def teardown(self) -> bool:
-        """Drop the schema with everything in it; False where there was none."""
+    def teardown(self) -> Torn | None:
+        """Drop what is the pool's; None where there was none. Raises PoolRefusedError where others depend on it."""
         with foreign_errors():
             return teardown(self.conn, self.schema)
 

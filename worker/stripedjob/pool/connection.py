@@ -31,6 +31,11 @@ CALL_SECONDS_MAX = 10.0  # a call that takes longer counts as a lost connection
 ADMIN_SECONDS_MAX = 60.0  # what people, the supervisor and the operator ask for may take longer
 LOCK_SECONDS_MAX = 5.0  # for one lock; whoever keeps it longer has a transaction open beside the pool
 DIAGNOSIS_SECONDS_MAX = 5.0
+CAUSES = (  # of libpq's words, which may quote the URL, those that may be shown; nothing is decided by them
+    *("Connection refused", "No such file or directory", "No route to host", "Network is unreachable"),
+    *("Name or service not known", "Temporary failure in name resolution", "server closed the connection"),
+    *("certificate verify failed", "SSL error", "does not support SSL"),
+)
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,  # ms: a partition is noticed within a lease
@@ -51,7 +56,9 @@ ANY_SESSION = {
 }
 POOL_SESSION = ANY_SESSION | {
     "search_path": "pg_catalog, pg_temp",
-    "enable_seqscan": "off",  # a table that was empty when its statistics were made is read by index all the same
+    # Plans do not depend on statistics: a table that was empty when they were made is read by index all the same.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "lock_timeout": str(int(LOCK_SECONDS_MAX * 1000)),
     "idle_in_transaction_session_timeout": str(int(ADMIN_SECONDS_MAX * 1000)),
 }
@@ -77,6 +84,11 @@ async def connect_async_for_handler(url: str, name: str) -> psycopg.AsyncConnect
     return await _opened_async(url, name, ANY_SESSION)
 
 
+def handler_settings() -> sql.Composed:
+    """Give the statement that sets what `connect_for_handler` sets, after something has reset it."""
+    return _settings(ANY_SESSION)
+
+
 def _pool_session(statement_seconds: float) -> dict[str, str]:
     return POOL_SESSION | {"statement_timeout": str(int(statement_seconds * 1000))}
 
@@ -85,8 +97,8 @@ def _opened(url: str, name: str, session: dict[str, str]) -> psycopg.Connection:
     conninfo = _conninfo(url, name)
     try:
         conn = psycopg.connect(conninfo, autocommit=True)
-    except psycopg.Error:
-        raise _why_not_connected(url, conninfo) from None  # libpq's words may quote the URL
+    except psycopg.Error as error:
+        raise _why_not_connected(url, conninfo, error) from None  # libpq's words may quote the URL
     try:
         with foreign_errors():
             conn.execute(_settings(session))
@@ -102,8 +114,8 @@ async def _opened_async(url: str, name: str, session: dict[str, str]) -> psycopg
         async with asyncio.timeout(CALL_SECONDS_MAX):
             try:
                 conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-            except psycopg.Error:
-                raise await asyncio.to_thread(_why_not_connected, url, conninfo) from None
+            except psycopg.Error as error:
+                raise await asyncio.to_thread(_why_not_connected, url, conninfo, error) from None
             try:
                 await conn.execute(_settings(session))
             except BaseException:
@@ -142,21 +154,22 @@ def _where(url: str) -> str:
     return shown(url) if "://" in url else "Postgres"
 
 
-def _why_not_connected(url: str, conninfo: str) -> PoolError:
+def _why_not_connected(url: str, conninfo: str, error: psycopg.Error) -> PoolError:
     """Tell a server that is away from one that refuses, by connecting once more and listening to the protocol.
 
     libpq gives no SQLSTATE for a connection that failed, only words in the server's language. Its trace has the code.
     """
-    code, words = _connection_failure(conninfo)
-    where = _where(url)
+    where, is_silent = _where(url), isinstance(error, psycopg.errors.ConnectionTimeout)
+    code, words = (None, "") if is_silent else _connection_failure(conninfo)
     if code is None:
+        cause = next((one for one in CAUSES if one in str(error)), "no answer" if is_silent else "no connection")
         return PoolUnreachableError(
-            f"{where} cannot be reached: does Postgres run there, and may this machine reach it?"
+            f"{where} cannot be reached: {cause}; does Postgres run there, and may this machine reach it?"
         )
     kind = class_of(code)
     if issubclass(kind, PoolUnreachableError):
-        return kind(f"{where} cannot be used now: {words} ({code})")
-    return PoolRefusedError(f"{where} refused the connection: {words} ({code})")
+        return kind(f"{where} cannot be used now: {words} ({code})", code)
+    return PoolRefusedError(f"{where} refused the connection: {words} ({code})", code)
 
 
 def _connection_failure(conninfo: str) -> tuple[str | None, str]:
@@ -211,7 +224,7 @@ def _ours(error: psycopg.Error) -> PoolError:
         return PoolError(str(error))
     kind, words = class_of(error.sqlstate), f"{error.diag.message_primary} ({error.sqlstate})"
     if kind is PoolSchemaError:
-        return PoolSchemaError(f"{PoolSchemaError.__doc__} Postgres says: {words}")
-    if kind is PoolRefusedError:
-        return PoolRefusedError(f"Postgres refused: {words}")
-    return kind(words)
+        words = f"{PoolSchemaError.__doc__} Postgres says: {words}"
+    elif kind is PoolRefusedError:
+        words = f"Postgres refused: {words}"
+    return kind(words, error.sqlstate)

@@ -8,9 +8,10 @@ message where none is given.
 class PoolError(Exception):
     """The pool could not do what was asked."""
 
-    def __init__(self, message: str | None = None) -> None:
-        """Take the message, or the class's own."""
+    def __init__(self, message: str | None = None, sqlstate: str | None = None) -> None:
+        """Take the message, or the class's own, and what Postgres called it, where it was Postgres that failed."""
         super().__init__(message or self.__doc__)
+        self.sqlstate = sqlstate
 
 
 class PoolUnreachableError(PoolError):
@@ -35,6 +36,10 @@ class PoolRefusedError(PoolError):
 
 class PoolConfigError(PoolError):
     """The Postgres URL cannot be used."""
+
+
+class TryLostError(PoolError):
+    """The pool could not be reached around a handler's transaction; that was no try of its units."""
 
 
 class WorkerLostError(PoolError):

@@ -53,7 +53,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A unit that was tried and not done; `after_seconds` counts for DELAYED alone."""
+    """A unit that was tried and not done; `after_seconds` counts for DELAYED alone. `trace`: a traceback, or ""."""
 
     unit_id: int
     to: Fate
@@ -61,7 +61,7 @@ class Failure:
     crashes: int
     reason: str
     after_seconds: float = 0.0
-    trace: str | None = None
+    trace: str = ""
 
     def as_row(self) -> dict[str, Any]:
         """Give the object that settle() in SQL takes."""
@@ -72,7 +72,7 @@ class Failure:
             "crashes": self.crashes,
             "after": self.after_seconds,
             "reason": self.reason,
-            "trace": self.trace,
+            "trace": self.trace or None,
         }
 
 

@@ -2,26 +2,30 @@
 
 The executor writes a slot before each unit and clears it after, and writes when the handler extends its time; the main
 process reads it to end what runs too long, and to know what ran when the executor died. The main process writes the
-deadline; the executor starts no unit after it. Neither ever waits for the other, and a message a unit would cost more
-than many a handler.
+deadline, after which the executor starts no unit, and the time at which it must have ended, which the executor keeps by
+itself where the main process is stopped. Neither ever waits for the other, and a message a unit would cost more than
+many a handler. All times are those of clock.py, in seconds.
 """
 
 import contextlib
+import math
 import mmap
 import os
 import signal
 import struct
 from dataclasses import dataclass
 
-HEADER = struct.Struct("d")  # the deadline, on the monotonic clock that both processes share
-SLOT = struct.Struct("qqd")  # key of the lease + 1, index of the unit, monotonic time of its start; 0: nothing runs
+HEADER = struct.Struct("ddd")  # the deadline, the time of the end, and 1 where the executor ended itself for that
+DEADLINE, KILL_AT, OVERDUE = range(3)
+FIELD = struct.Struct("d")
+SLOT = struct.Struct("qqd")  # key of the lease + 1, index of the unit, time of its start; 0: nothing runs
 GROUP = struct.Struct("q")  # the process group of a slot's command; 0: none
-EXTENSION = struct.Struct("qqd")  # as a slot's first two, and the monotonic time until when that unit may run
+EXTENSION = struct.Struct("qqd")  # as a slot's first two, and the time until when that unit may run
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One unit that runs: its lease's key, its place in the lease, and the monotonic time when it was started.
+    """One unit that runs: its lease's key, its place in the lease, and the time when it was started.
 
     `until`: when its time ends, where its handler has extended it.
     """
@@ -41,28 +45,53 @@ class Board:
         self._slots = slots
         self._groups = HEADER.size + slots * SLOT.size
         self._extensions = self._groups + slots * GROUP.size
-        self._memory = mmap.mmap(fd, self._extensions + slots * EXTENSION.size)
+        self._memory: mmap.mmap | bytearray = mmap.mmap(fd, self._extensions + slots * EXTENSION.size)
 
     @classmethod
     def create(cls, slots: int) -> "Board":
         """Make an empty board."""
         fd = os.memfd_create("stripedjob-board") if hasattr(os, "memfd_create") else _unnamed_file()
         os.ftruncate(fd, HEADER.size + slots * (SLOT.size + GROUP.size + EXTENSION.size))
-        return cls(fd, slots)
+        board = cls(fd, slots)
+        board.kill_at = math.inf
+        return board
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._memory.close()
+        if isinstance(self._memory, mmap.mmap):
+            self._memory.close()
         os.close(self.fd)
+
+    def detach(self) -> None:
+        """Go on with a copy: what a forked child of the executor writes is seen by nobody."""
+        self._memory = bytearray(self._memory)
 
     @property
     def deadline(self) -> float:
-        """No unit starts after this monotonic time: the leases may have passed to others. 0: start nothing more."""
-        return float(HEADER.unpack_from(self._memory)[0])
+        """No unit starts after this time: the leases may have passed to others. 0: start nothing more."""
+        return self._get(DEADLINE)
 
     @deadline.setter
-    def deadline(self, monotonic: float) -> None:
-        HEADER.pack_into(self._memory, 0, monotonic)
+    def deadline(self, moment: float) -> None:
+        self._set(DEADLINE, moment)
+
+    @property
+    def kill_at(self) -> float:
+        """What still runs at this time is ended, and nobody is blamed."""
+        return self._get(KILL_AT)
+
+    @kill_at.setter
+    def kill_at(self, moment: float) -> None:
+        self._set(KILL_AT, moment)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the executor ended itself, since its main process did not do so at `kill_at`."""
+        return self._get(OVERDUE) != 0
+
+    @is_overdue.setter
+    def is_overdue(self, is_so: bool) -> None:
+        self._set(OVERDUE, float(is_so))
 
     def start(self, slot: int, key: int, index: int, now: float) -> None:
         """Say that the unit at `index` of lease `key` runs in this slot from now on."""
@@ -98,6 +127,12 @@ class Board:
                 *unit, until = EXTENSION.unpack_from(self._memory, self._extensions + slot * EXTENSION.size)
                 found.append(Running(key - 1, index, since, until if unit == [key, index] else None))
         return found
+
+    def _get(self, field: int) -> float:
+        return float(FIELD.unpack_from(self._memory, field * FIELD.size)[0])
+
+    def _set(self, field: int, value: float) -> None:
+        FIELD.pack_into(self._memory, field * FIELD.size, value)
 
 
 def _unnamed_file() -> int:

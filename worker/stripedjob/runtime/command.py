@@ -1,7 +1,8 @@
 """Handler `exec`: a command for each unit, with the unit as JSON on its stdin.
 
-Exit code 0: done; 75 (EX_TEMPFAIL): retry; 65 (EX_DATAERR): dead; any other: retry. What it writes to stderr is the
-reason. It is a process group of its own, so that a time-out ends it with all its children and nothing else.
+Exit code 0: done; 75 (EX_TEMPFAIL): retry; 65 (EX_DATAERR): dead; any other: retry. The end of what it writes to stderr
+is the reason; what it writes to stdout is shown as what a Python handler prints. It is a process group of its own, so
+that its end is also that of all its children and of nothing else.
 """
 
 import asyncio
@@ -9,13 +10,19 @@ import contextlib
 import os
 import shutil
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import subprocess
+import threading
+from collections.abc import Callable
+from functools import partial
+from subprocess import PIPE
 
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.handlers import as_json
 from stripedjob.runtime.work import Dead, Retry, Unit
 
-REASON_BYTES_MAX = 2_000  # the end of stderr
+REASON_BYTES_MAX = 1_900  # of the end of stderr: with the words before it, what a reason may have
+REST_SECONDS_MAX = 0.5  # for what is left of stderr after the exit, where somebody outside of the group holds it open
+KILLED_SECONDS_MAX = 5.0  # for a killed command to be gone
 
 
 def find(target: tuple[str, ...]) -> tuple[str, ...]:
@@ -26,49 +33,84 @@ def find(target: tuple[str, ...]) -> tuple[str, ...]:
     return (path, *target[1:])
 
 
+class Talk(asyncio.Protocol):
+    """One command that runs. Its exit and the end of its stderr are two things: children may hold that open."""
+
+    def __init__(self, argv: tuple[str, ...], announce: Callable[[int], None]) -> None:
+        """Start it, and announce its process group at once: by that it is ended, should this process be."""
+        self._process = subprocess.Popen(argv, stdin=PIPE, stderr=PIPE, start_new_session=True)  # noqa: S603
+        announce(self._process.pid)
+        self.words = b""
+        self._silent, self._exited = asyncio.Event(), asyncio.Event()
+        self._pipes: list[asyncio.BaseTransport] = []
+        threading.Thread(target=self._wait, args=(asyncio.get_running_loop(),), daemon=True).start()
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the end of stderr."""
+        self.words = (self.words + data)[-REASON_BYTES_MAX:]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Note the end of stderr."""
+        self._silent.set()
+
+    async def exit_code(self, message: bytes) -> int:
+        """Write to its stdin, as far as it reads that, while its stderr is read, and wait for its exit."""
+        loop = asyncio.get_running_loop()
+        stderr, _ = await loop.connect_read_pipe(lambda: self, self._process.stderr)
+        stdin, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
+        self._pipes += [stderr, stdin]
+        stdin.write(message)
+        stdin.write_eof()
+        await self._exited.wait()
+        return int(self._process.returncode)
+
+    async def end(self) -> None:
+        """End it with all that it left behind in its group, and hear the rest. No wait is without a bound."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exited.wait(), KILLED_SECONDS_MAX)
+            await asyncio.wait_for(self._silent.wait(), REST_SECONDS_MAX)
+        for pipe in self._pipes:
+            pipe.close()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
+            loop.call_soon_threadsafe(self._exited.set)
+
+
 class Command:
     """Runs the command for one unit after the other."""
 
     def __init__(self, argv: tuple[str, ...], timeout_seconds: float, board: Board, slot: int) -> None:
         """Take what to run, and where to say which process group it is."""
-        self._argv, self._timeout_seconds, self._board, self._slot = argv, timeout_seconds, board, slot
+        self._argv, self._timeout_seconds = argv, timeout_seconds
+        self._announce = partial(board.set_group, slot)
 
     async def __call__(self, unit: Unit) -> None:
         """Run it; raises Retry or Dead as its exit code says."""
-        process = await asyncio.create_subprocess_exec(
-            *self._argv, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
-        )
-        self._board.set_group(self._slot, process.pid)
+        talk = Talk(self._argv, self._announce)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                words = await _converse(process, as_json(unit))
+                code = await talk.exit_code(as_json(unit))
         except TimeoutError:
             raise Retry(f"it ran over its {self._timeout_seconds:g} s and was stopped") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):  # what it left behind in its group goes too
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            self._board.set_group(self._slot, 0)
-        if process.returncode:
-            raise _error(process.returncode, words)
-
-
-async def _converse(process: Process, message: bytes) -> str:
-    """Write the unit, read stderr to its end, and wait for the exit."""
-    assert process.stdin is not None  # noqa: S101 - both are pipes
-    assert process.stderr is not None  # noqa: S101
-    with contextlib.suppress(ConnectionError):  # it need not read
-        process.stdin.write(message)
-        await process.stdin.drain()
-        process.stdin.close()
-    words = b""
-    while part := await process.stderr.read(1 << 16):
-        words = (words + part)[-REASON_BYTES_MAX:]
-    await process.wait()
-    return words.decode(errors="replace").strip()
+            await talk.end()
+            self._announce(0)
+        if code:
+            raise _error(code, talk.words.decode(errors="replace").strip())
 
 
 def _error(code: int, words: str) -> Retry | Dead:
-    reason = f"it died of {signal.Signals(-code).name}" if code < 0 else f"it exited with code {code}"
+    reason = f"it died of {_signal(-code)}" if code < 0 else f"it exited with code {code}"
     reason = f"{reason}: {words}" if words else reason
     return Dead(reason) if code == os.EX_DATAERR else Retry(reason)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -7,10 +7,11 @@ import random
 from dataclasses import dataclass
 
 from stripedjob.pool.types import Failure, Fate, Lease, Settlement, Then
+from stripedjob.runtime.faults import storable
 from stripedjob.runtime.work import Fault, Outcome, Verdict
 from stripedjob.strategies import OnFailure
 
-REASON_CHARACTERS_MAX = 2_000
+AWAY_SECONDS = 1.0  # before units are leased again that went back since their handler's connection was lost
 JITTER = 0.2  # a backoff is drawn from ±20 % of its nominal length, so that units that failed together part
 
 
@@ -42,6 +43,8 @@ def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, dice: random.Ran
     then, wait_seconds = (Then.READY if left else Then.IDLE), None
     if outcome.suspect:
         then = Then.SUSPECT
+    if outcome.away:
+        then, wait_seconds = Then.WAIT, AWAY_SECONDS
     if policy.on_failure == "Block":
         held = any(f.to is Fate.HELD for f in failures)
         waits = [f.after_seconds for f in failures if f.to is Fate.READY]
@@ -53,7 +56,7 @@ def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, dice: random.Ran
 def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, dice: random.Random) -> Failure:
     attempts = lease.attempts[fault.index]
     crashes = lease.crashes[fault.index]
-    reason = fault.reason[:REASON_CHARACTERS_MAX].replace("\0", "�") or "no reason was given"
+    reason = storable(fault.reason) or "no reason was given"
     after_seconds = 0.0
     match fault.verdict:
         case Verdict.CRASH:
@@ -71,5 +74,5 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, dice: random.Rando
                 # A blocked resource waits as a whole, and the unit stays at its head.
                 to = Fate.READY if policy.on_failure == "Block" else Fate.DELAYED
                 asked = fault.after_seconds
-                after_seconds = policy.backoff(attempts, dice) if asked is None else max(0.0, asked)
-    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds)
+                after_seconds = policy.backoff(attempts, dice) if asked is None else asked
+    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace)

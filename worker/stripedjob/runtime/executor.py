@@ -1,199 +1,33 @@
 """The process that runs the user's function, apart from the one that holds the leases.
 
-Started by host.py with two descriptors: a socket and the board. A function that blocks its thread, the event loop
+Started by process.py with two descriptors: a socket and the board. A function that blocks its thread, the event loop
 or the whole interpreter stops nothing but itself: leases are renewed elsewhere, and what hangs ends with this process.
-
-    main → executor    Config, then lists of Task
-    executor → main    Ready or Broken, then lists of Outcome
+Where the main process is stopped or gone, this one ends by itself: see _read and _watch.
 """
 
 import contextlib
 import os
-import pickle
 import queue
+import signal
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from io import TextIOWrapper
+from typing import Any
 
 from stripedjob.runtime.board import Board
-from stripedjob.runtime.handlers import Call, Handler, HandlerSettings, make
-from stripedjob.runtime.work import TRY_SECONDS_MAX, Fault, Outcome, Unit, Verdict, fault_of
+from stripedjob.runtime.clock import now
+from stripedjob.runtime.faults import import_fault
+from stripedjob.runtime.forks import end_if_forked
+from stripedjob.runtime.handlers import Handler, make
+from stripedjob.runtime.messages import Broken, Config, End, Ready, Task, receive, send
+from stripedjob.runtime.progress import Progress, Reporter, run_task, run_task_async
 
-LENGTH = struct.Struct("!I")
-REPORT_SECONDS = 0.05  # an outcome is sent at most so late, however long the next unit takes
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What to run and how. `path` is put first on sys.path; `block`: a unit that is not done ends its lease."""
-
-    handler: HandlerSettings
-    slots: int = 1
-    block: bool = False
-    path: str = ""
-
-
-class Task(NamedTuple):
-    """One lease to work on. `key` is the main process's name for it. A tuple, since thousands are sent a second."""
-
-    key: int
-    resource: str
-    fence: int
-    ids: tuple[int, ...]
-    attempts: tuple[int, ...]
-    payloads: tuple[str, ...]
-    worker_id: int = 0
-
-    def units(self, extend: Callable[[Unit, float], None]) -> list[Unit]:
-        """Give the units as handlers get them; `extend` is what their extend() calls."""
-        rows = zip(self.ids, self.attempts, self.payloads, strict=True)
-        return [
-            Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id)
-            for i, attempts, payload in rows
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The function was found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The function cannot be had, and why."""
-
-    reason: str
-
-
-class Reporter:
-    """Sends outcomes: at once when nothing else waits to be done, else together, at most REPORT_SECONDS late."""
-
-    def __init__(self, send: Callable[[Any], None], busy: Callable[[], bool]) -> None:
-        """Take how to send, and whether more work waits."""
-        self._send, self._busy = send, busy
-        self._pending: list[Outcome] = []
-        self._lock = threading.Lock()
-        self._some = threading.Event()
-        threading.Thread(target=self._later, daemon=True).start()
-
-    def add(self, outcome: Outcome) -> None:
-        """Report an outcome."""
-        with self._lock:
-            self._pending.append(outcome)
-        if self._busy():
-            self._some.set()
-        else:
-            self._flush()
-
-    def _flush(self) -> None:
-        with self._lock:
-            pending, self._pending = self._pending, []
-            if pending:
-                self._send(pending)
-
-    def _later(self) -> None:
-        while True:
-            self._some.wait()
-            time.sleep(REPORT_SECONDS)
-            self._some.clear()
-            self._flush()
-
-
-class Progress:
-    """What is known of one task while it runs; each report covers what came since the one before."""
-
-    def __init__(self, task: Task, board: Board, slot: int, config: Config, reporter: Reporter) -> None:
-        """Start with nothing tried."""
-        self._task, self._board, self._slot, self._config, self._reporter = task, board, slot, config, reporter
-        self._first = self._tried = self._done = 0
-        self._faults: list[Fault] = []
-        self._reported = self._started = time.monotonic()
-        self._until: float | None = None  # when the time of what runs ends; None: nothing runs
-
-    def may_start(self) -> bool:
-        """Claim the right to start the next unit, and say so on the board; False: end here."""
-        if self._config.block and any(f.verdict is not Verdict.DEAD for f in self._faults):
-            return False
-        now = time.monotonic()
-        if now >= self._board.deadline:
-            return False
-        if now - self._reported > REPORT_SECONDS and self._tried > self._first:
-            self.report(final=False)
-        self._started, self._until = now, now + self._config.handler.timeout_seconds
-        self._board.start(self._slot, self._task.key, self._tried, now)
-        return True
-
-    def extend(self, unit: Unit, seconds: float) -> None:
-        """Move the time at which the main process stops what runs; never to an earlier one. Called by Unit.extend."""
-        index, until, now = self._tried, self._until, time.monotonic()
-        width = len(self._task.ids) if self._config.handler.per_resource else 1
-        if until is None or unit.id not in self._task.ids[index : index + width]:
-            raise RuntimeError(f"extend() works while the unit's own handler runs; unit {unit.id} is not at work")
-        if not 0 < seconds <= TRY_SECONDS_MAX - (now - self._started):
-            raise ValueError(
-                f"a try cannot be extended by {seconds:g} s: give more than 0, and at most {TRY_SECONDS_MAX:g} s in all"
-                f" since its start, which was {now - self._started:.0f} s ago"
-            )
-        self._until = max(until, now + seconds)
-        self._board.extend(self._slot, self._task.key, index, self._until)
-
-    def ended(self, units: int, error: BaseException | None) -> None:
-        """Record that the next so many units were tried, and how it ended."""
-        self._until = None
-        self._board.clear(self._slot)
-        if error is None:
-            self._done += units
-        else:
-            self._faults += [fault_of(self._tried + i, error) for i in range(units)]
-        self._tried += units
-
-    def report(self, *, final: bool) -> None:
-        """Send what came since the last report."""
-        now = time.monotonic()
-        seconds = now - self._reported
-        recorded = self._done if self._config.handler.database else 0
-        faults = tuple(self._faults)
-        self._reporter.add(Outcome(self._task.key, self._first, self._tried, faults, final, seconds, recorded))
-        self._first, self._done, self._faults, self._reported = self._tried, 0, [], now
-
-
-def calls(task: Task, config: Config, progress: Progress) -> list[tuple[Any, int]]:
-    """Give the arguments of the function's calls, each with the number of units that it covers."""
-    units = task.units(progress.extend)
-    return [(units, len(units))] if config.handler.per_resource else [(unit, 1) for unit in units]
-
-
-def run_task(call: Call, task: Task, config: Config, progress: Progress) -> None:
-    """Run one task with a function that returns its result."""
-    for argument, units in calls(task, config, progress):
-        if not progress.may_start():
-            break
-        error: BaseException | None = None
-        try:
-            call(argument)
-        except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
-            error = raised
-        progress.ended(units, error)
-    progress.report(final=True)
-
-
-async def run_task_async(call: Call, task: Task, config: Config, progress: Progress) -> None:
-    """Run one task with a coroutine function."""
-    for argument, units in calls(task, config, progress):
-        if not progress.may_start():
-            break
-        error: BaseException | None = None
-        try:
-            await call(argument)
-        except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
-            error = raised
-        progress.ended(units, error)
-    progress.report(final=True)
+OVERDUE_SECONDS = 0.25  # after the time of the end, which the main process keeps within half of that
+WATCH_SECONDS_MAX = 0.5  # between two looks at that time, which moves
+WATCH_SECONDS_MIN = 0.02
 
 
 class Executor:
@@ -204,7 +38,9 @@ class Executor:
         self._sock, self._board, self._config, self._handler = sock, board, config, handler
 
     def run(self) -> None:
-        """Work until the main process hangs up."""
+        """Work until the main process says that it was all."""
+        os.register_at_fork(after_in_child=self._disown)
+        threading.Thread(target=self._watch, daemon=True).start()
         if self._handler.is_async:
             import asyncio  # noqa: PLC0415 - 8 MB that synchronous handlers do not need
 
@@ -212,84 +48,93 @@ class Executor:
         else:
             self._run_threads()
 
-    def _read(self, put: Callable[[Task], Any]) -> None:
+    def _read(self, put: Callable[[Task | None], Any]) -> None:
         with contextlib.suppress(OSError):  # it died and left what we sent unread
-            while (tasks := receive(self._sock)) is not None:
-                for task in tasks:
+            while (message := receive(self._sock)) is not None:
+                for task in [None] * self._config.slots if isinstance(message, End) else message:
                     put(task)
         self._board.kill_groups()
         os._exit(0)  # the main process is gone and with it the right to go on, whatever the function is doing
 
-    def _start(self, put: Callable[[Task], Any], is_empty: Callable[[], bool]) -> Reporter:
+    def _watch(self) -> None:
+        """End this process when its time is over and the main process, stopped or blocked, has not done so.
+
+        Invariant: work ends before its lease may. A function that holds the interpreter's lock keeps this thread from
+        it; of such a one, while the main process is stopped too, the fence alone keeps the pool.
+        """
+        while True:
+            left = self._board.kill_at + OVERDUE_SECONDS - now()
+            if left <= 0 and self._board.running():
+                self._board.is_overdue = True
+                self._board.kill_groups()
+                with contextlib.suppress(OSError):
+                    os.killpg(os.getpid(), signal.SIGKILL)  # with the children of the function
+                os._exit(1)
+            time.sleep(max(WATCH_SECONDS_MIN, min(left, WATCH_SECONDS_MAX)))
+
+    def _disown(self) -> None:
+        """In a forked child: let go of what is the executor's."""
+        self._sock.close()
+        self._board.detach()
+
+    def _start(self, put: Callable[[Task | None], Any], is_empty: Callable[[], bool]) -> Reporter:
         threading.Thread(target=self._read, args=(put,), daemon=True).start()
         return Reporter(lambda message: send(self._sock, message), lambda: not is_empty())
 
     def _run_threads(self) -> None:
-        tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         reporter = self._start(tasks.put, tasks.empty)
 
         def work(slot: int) -> None:
-            call = self._handler.for_slot(slot)
-            while True:
-                task = tasks.get()
-                run_task(call, task, self._config, Progress(task, self._board, slot, self._config, reporter))
+            with self._handler.for_slot(slot) as call:
+                while (task := tasks.get()) is not None:
+                    run_task(call, Progress(task, self._board, slot, self._config, reporter))
 
-        for slot in range(1, self._config.slots):
-            threading.Thread(target=work, args=(slot,), daemon=True).start()
+        threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(1, self._config.slots)]
+        for thread in threads:
+            thread.start()
         work(0)
+        for thread in threads:
+            thread.join()
 
     async def _run_async(self) -> None:
         import asyncio  # noqa: PLC0415 - as above
 
-        tasks: asyncio.Queue[Task] = asyncio.Queue()
+        tasks: asyncio.Queue[Task | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         reporter = self._start(lambda task: loop.call_soon_threadsafe(tasks.put_nowait, task), tasks.empty)
 
         async def work(slot: int) -> None:
-            call = self._handler.for_slot(slot)
-            while True:
-                task = await tasks.get()
-                progress = Progress(task, self._board, slot, self._config, reporter)
-                await run_task_async(call, task, self._config, progress)
+            async with self._handler.for_slot(slot) as call:
+                while (task := await tasks.get()) is not None:
+                    await run_task_async(call, Progress(task, self._board, slot, self._config, reporter))
 
         async with asyncio.TaskGroup() as group:
             for slot in range(self._config.slots):
                 group.create_task(work(slot))
 
 
-def send(sock: socket.socket, message: Any) -> None:
-    """Send one message."""
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    sock.sendall(LENGTH.pack(len(body)) + body)
-
-
-def receive(sock: socket.socket) -> Any:
-    """Receive one message; None when the other side has hung up."""
-    head = _receive_exactly(sock, LENGTH.size)
-    body = head and _receive_exactly(sock, LENGTH.unpack(head)[0])
-    return pickle.loads(body) if body else None  # noqa: S301 - from our own parent process
-
-
-def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < size:
-        part = sock.recv(min(size - len(parts), 1 << 20))
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
-
-
 def main() -> None:
     """Serve the main process on the descriptors given as arguments."""
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    config: Config = receive(sock)
+    sock, fd = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    for one in (sock.fileno(), fd):
+        os.set_inheritable(one, False)  # noqa: FBT003 - programs that the function starts have no part in them
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)  # whole lines, so that they do not mix
+    config: Config | None = receive(sock)
+    if config is None:  # the main process has gone already
+        return
     sys.path.insert(0, config.path)
-    board = Board(int(sys.argv[2]), config.slots)
+    board, pid = Board(fd, config.slots), os.getpid()
+    error: BaseException | None = None
     try:
         handler = make(config.handler, board)
-    except Exception as error:  # noqa: BLE001 - importing runs the user's code
-        send(sock, Broken(f"handler {config.handler} cannot be had: {type(error).__name__}: {error}"))
+    except BaseException as raised:  # noqa: BLE001 - importing runs the user's code, which may also exit
+        error = raised
+    end_if_forked(pid, error)
+    if error is not None:
+        send(sock, Broken(f"handler {config.handler} cannot be loaded: {import_fault(error)}"))
         return
     send(sock, Ready())
     Executor(sock, board, config, handler).run()

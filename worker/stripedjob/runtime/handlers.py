@@ -3,14 +3,17 @@
 Each kind is imported only when it is asked for: aiohttp and psycopg cost memory that a plain function does not need.
 """
 
+import contextlib
+import functools
 import importlib
 import inspect
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stripedjob.runtime.board import Board
+from stripedjob.runtime.results import Finishing, finishing_async
 from stripedjob.runtime.work import Unit
 
 Call = Callable[[Any], Any]  # takes a unit, or the list of a resource's units; a coroutine function where is_async
@@ -18,11 +21,12 @@ Call = Callable[[Any], Any]  # takes a unit, or the list of a resource's units; 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where a transactional handler's transactions go."""
+    """Where a transactional handler's transactions go; `session_name` is what Postgres shows of the sessions."""
 
-    url: str
+    url: str = field(repr=False)
     schema: str
     job_id: int
+    session_name: str = "stripedjob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,12 @@ class HandlerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What `make` gives: a call for each slot, since a call may own a connection or a process."""
+    """What `make` gives: a call for each slot, since a call may own a connection, a process or an event loop.
 
-    for_slot: Callable[[int], Call]
+    `for_slot` gives a context manager, asynchronous where `is_async`, in which the call works.
+    """
+
+    for_slot: Callable[[int], Any]
     is_async: bool
 
 
@@ -60,20 +67,47 @@ def make(settings: HandlerSettings, board: Board) -> Handler:
             from stripedjob.runtime.command import Command, find  # noqa: PLC0415 - see the module's docstring
 
             argv = find(settings.target)
-            return Handler(lambda slot: Command(argv, settings.timeout_seconds, board, slot), is_async=True)
+            return Handler(
+                lambda slot: contextlib.nullcontext(Command(argv, settings.timeout_seconds, board, slot)), is_async=True
+            )
         case "http":
             from stripedjob.runtime.endpoint import Endpoint  # noqa: PLC0415 - see the module's docstring
 
-            endpoint = Endpoint(settings.target[0], settings.timeout_seconds)
-            return Handler(lambda _slot: endpoint, is_async=True)
+            return Handler(lambda _slot: Endpoint(settings.target[0], settings.timeout_seconds), is_async=True)
     function = load_function(settings.target[0])
-    is_async = inspect.iscoroutinefunction(function)
-    if settings.database is None:
-        return Handler(lambda _slot: function, is_async)
-    from stripedjob.pool.transaction import AsyncTransactional, Transactional  # noqa: PLC0415 - as above
+    is_async = is_coroutine_function(function)
+    if settings.database is not None:
+        return Handler(_transactional(function, settings.database, is_async=is_async), is_async)
+    if is_async:
+        return Handler(lambda _slot: contextlib.nullcontext(finishing_async(function)), is_async=True)
+    return Handler(lambda _slot: contextlib.closing(Finishing(function)), is_async=False)
 
-    wrapper, database = (AsyncTransactional if is_async else Transactional), settings.database
-    return Handler(lambda _slot: wrapper(function, database.url, database.schema, database.job_id), is_async)
+
+def _transactional(function: Callable[..., Any], database: Database, *, is_async: bool) -> Callable[[int], Any]:
+    from stripedjob.pool.transaction import AsyncTransactional, Transactional  # noqa: PLC0415 - as in make
+
+    if is_async:
+        return lambda _slot: contextlib.aclosing(AsyncTransactional(finishing_async(function), database))
+
+    @contextlib.contextmanager
+    def for_slot(_slot: int) -> Iterator[Transactional]:
+        with (
+            contextlib.closing(Finishing(function)) as finishing,
+            contextlib.closing(Transactional(finishing, database)) as transactional,
+        ):
+            yield transactional
+
+    return for_slot
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Tell whether its calls run in an event loop: an `async def`, also in a partial, as a method, or as `__call__`.
+
+    A plain function around a coroutine function is none: it may well run that by itself. What it returns decides.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def load_function(name: str) -> Callable[..., Any]:

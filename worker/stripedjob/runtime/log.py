@@ -1,4 +1,6 @@
-"""One JSON object a line on stderr: event, level, timestamp, and what the event is about.
+"""One JSON object a line on stderr: event, level, logger, timestamp, and what the event is about.
+
+Lines with the logger `stripedjob` are ours; what handlers print goes to stderr too, as they print it.
 
 The runtime logs through `logger`, as `logger.warning("unit dead", extra={"resource": …})`.
 """
@@ -13,9 +15,9 @@ logger = logging.getLogger("stripedjob")
 def configure(level: int = logging.INFO) -> None:
     """Set the logging of this process up."""
     handler = logging.StreamHandler()
-    renamed = {"message": "event", "levelname": "level"}
+    renamed = {"message": "event", "levelname": "level", "name": "logger"}
     formatter = JsonFormatter(
-        "%(message)s %(levelname)s", rename_fields=renamed, timestamp=True, json_ensure_ascii=False
+        "%(message)s %(levelname)s %(name)s", rename_fields=renamed, timestamp=True, json_ensure_ascii=False
     )
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -9,7 +9,6 @@ release in the lock backend. Whatever becomes of a connection, what was sent and
 import asyncio
 import contextlib
 import random
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +26,7 @@ from stripedjob.pool.errors import (
 )
 from stripedjob.pool.types import Batch, Lease, Settlement, Then
 from stripedjob.pool.worker import BYTES_MAX, WorkerPool
+from stripedjob.runtime import clock
 from stripedjob.runtime.ahead import SETTLE_SECONDS, Ahead
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError, Host
@@ -73,7 +73,7 @@ class Worker:
         """Take what it works with; the caller opens and closes lock and host."""
         self._settings, self._open_pool, self._host = settings, open_pool, host
         self._observer = observer
-        self._clock = time.monotonic
+        self._clock = clock.now
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
@@ -319,4 +319,4 @@ class Worker:
     def _set_deadline(self) -> None:
         """Invariant: no unit starts, and none goes on, when the lease may have ended."""
         self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
-        self._host.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
+        self._host.board.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)

@@ -126,6 +126,7 @@ class Observer:
         write(event, extra={"job": self.job, **facts})
 
     def _tell(self, settlement: Settlement, failure: Failure) -> None:
+        trace = {"traceback": failure.trace} if failure.trace else {}
         self._log(
             logger.warning,
             f"unit {failure.to.value}",
@@ -136,4 +137,5 @@ class Observer:
             crashes=failure.crashes,
             reason=failure.reason,
             after_seconds=round(failure.after_seconds, 3),
+            **trace,
         )

@@ -37,6 +37,6 @@ def _plain(failure: Failure, problem: str) -> Failure:
         reason=f"its reason could not be stored: {problem}".encode("ascii", "replace")
         .decode()
         .replace("\0", "?")[:500],
-        trace=None,
+        trace="",
         after_seconds=min(max(0.0, failure.after_seconds), AFTER_SECONDS_MAX),
     )

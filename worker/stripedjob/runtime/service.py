@@ -7,6 +7,7 @@ closes everything.
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import time
@@ -88,10 +89,11 @@ async def serve(settings: ServiceSettings) -> None:
     job = settings.job
     async with _process(settings) as process:
         lock = open_lock(lock_settings(job, settings.lock_url))
-        host = Host(executor_config(job, process.job_id, settings.postgres_url, settings.path))
+        backend_name = f"stripedjob {secrets.token_hex(8)}"  # of this process alone
+        host = Host(executor_config(job, process.job_id, settings.postgres_url, settings.path, backend_name))
         async with lock, host:
             worker = Worker(
-                worker_settings(job, process.job_id, process.name),
+                worker_settings(job, process.job_id, process.name, backend_name),
                 lambda: WorkerPool.open(settings.postgres_url, job.spec.pool.sql_schema),
                 lock,
                 host,

@@ -1,15 +1,19 @@
 """What a handler gets and what it may say back. Users' handlers import it, so it needs the standard library alone."""
 
+import datetime as dt
 import json
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import decimal
     from collections.abc import Callable
 
 TRY_SECONDS_MAX = 86_400.0  # how long one try may take with all its extensions: as long as timeoutSeconds may be
+RETRY_SECONDS_MAX = 366 * 86_400.0  # a retry that is asked for later comes after a year
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Unit:
     """One unit of work, as its handler gets it.
 
     `attempt` counts from 1. (`resource`, `fence`, `id`) is the idempotency key for effects outside of the pool's
-    database; a store that remembers the greatest fence of a resource can refuse a late writer.
+    database; a store that remembers the greatest fence of a resource can refuse a late writer. `worker_id`: whose lease
+    it is.
     """
 
     id: int
@@ -26,7 +31,7 @@ class Unit:
     attempt: int
     payload_text: str
     _extend: "Callable[[Unit, float], None] | None" = field(default=None, repr=False, compare=False)
-    _worker_id: int = field(default=0, repr=False, compare=False)
+    worker_id: int = field(default=0, repr=False, compare=False)
 
     @cached_property
     def payload(self) -> Any:
@@ -49,13 +54,35 @@ class Unit:
         return {name: value for name, value in self.__dict__.items() if name != "_extend"} | {"_extend": None}
 
 
+def delay_seconds(after: Any) -> float:
+    """Give a delay in seconds, at most a year; raises ValueError for what is no timedelta or finite number >= 0."""
+    seconds = after.total_seconds() if isinstance(after, dt.timedelta) else after
+    try:
+        is_delay = 0 <= seconds < math.inf  # NaN is not
+    except (TypeError, ArithmeticError):  # ArithmeticError: a Decimal that is NaN
+        is_delay = False
+    if not is_delay:
+        raise ValueError(f"a delay is a finite number of seconds >= 0, or a timedelta, and not {after!r}")
+    return float(min(seconds, RETRY_SECONDS_MAX))
+
+
 class Retry(Exception):  # noqa: N818 - handlers raise it as a verb
     """Try this unit again after so many seconds; without them, after the job's backoff."""
 
-    def __init__(self, message: str = "the handler asked for a retry", *, after: float | None = None) -> None:
-        """Take the reason and, if the handler knows better than the backoff, the seconds to wait (>= 0)."""
+    after_seconds: float | None = None
+
+    def __init__(
+        self,
+        message: str = "the handler asked for a retry",
+        *,
+        after: "float | decimal.Decimal | dt.timedelta | None" = None,
+    ) -> None:
+        """Take the reason and, if the handler knows better than the backoff, how long to wait: at most a year.
+
+        Raises ValueError for what is no timedelta or finite number of seconds >= 0.
+        """
         super().__init__(message)
-        self.after_seconds = after
+        self.after_seconds = None if after is None else delay_seconds(after)
 
 
 class Hold(Exception):  # noqa: N818 - handlers raise it as a verb
@@ -77,12 +104,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One unit that was tried and not done. `index`: its place in the lease; `after_seconds`: as a retry asked."""
+    """One unit that was tried and not done. `index`: its place in the lease; `after_seconds`: as a retry asked.
+
+    `trace`: where the error came from, the user's code first; "" where nobody needs to know.
+    """
 
     index: int
     verdict: Verdict
     reason: str
     after_seconds: float | None = None
+    trace: str = ""
 
 
 class Outcome(NamedTuple):
@@ -91,7 +122,8 @@ class Outcome(NamedTuple):
     A lease has one final outcome, and others before it where it takes long. Units from the final `tried` on were not
     started and go back as they were, but for a fault of the one that the executor died with. `seconds`: of the tries.
     `recorded`: of the tried, so many were committed as done by the handler's own transaction. `suspect`: the executor
-    died with this and other leases, and nobody can say whose fault it was.
+    died with this and other leases, and nobody can say whose fault it was. `away`: why the lease ended with what was no
+    try of its unit, since the pool could not be reached; "": it did not.
     """
 
     key: int
@@ -102,21 +134,4 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     recorded: int = 0
     suspect: bool = False
-
-
-def fault_of(index: int, error: BaseException) -> Fault:
-    """Turn what a handler raised into a verdict."""
-    try:
-        words = str(error)
-    except Exception:  # noqa: BLE001 - the user's own class
-        words = ""
-    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    match error:
-        case Retry():
-            return Fault(index, Verdict.RETRY, words, error.after_seconds)
-        case Hold():
-            return Fault(index, Verdict.HOLD, words or "the handler held it")
-        case Dead():
-            return Fault(index, Verdict.DEAD, words or "the handler gave it up")
-        case _:
-            return Fault(index, Verdict.RETRY, reason)
+    away: str = ""

@@ -16,6 +16,8 @@ SECRET_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"  # noqa: S105 - no secret
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"  # not \w: to Python it is more letters than to the API server
 _NAMES = rf"{_NAME}(\.{_NAME})*"
 FUNCTION_PATTERN = rf"^{_NAMES}:{_NAMES}$"
+SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]*$"
+SCHEMA_LENGTH_MAX = 63  # as for every name in Postgres
 
 _NUMBERS = {  # of each field of a cron expression
     "minute": "0*[0-5]?[0-9]",
@@ -45,6 +47,11 @@ HTTP_URL_CEL = (
     "!has(self.http)"
     " || isURL(self.http) && url(self.http).getScheme() in ['http', 'https'] && url(self.http).getHostname() != ''"
 )
+
+
+def is_postgres_own(schema: str) -> bool:
+    """Say whether a schema is one of Postgres' own, in which nobody else may keep anything."""
+    return schema.startswith("pg_") or schema == "information_schema"
 
 
 def is_cron(text: str) -> bool:

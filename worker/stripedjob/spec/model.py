@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from stripedjob.spec.forms import FUNCTION_PATTERN, SECRET_KEY_PATTERN, SECRET_NAME_PATTERN
+from stripedjob.spec.forms import (
+    FUNCTION_PATTERN,
+    SCHEMA_LENGTH_MAX,
+    SCHEMA_PATTERN,
+    SECRET_KEY_PATTERN,
+    SECRET_NAME_PATTERN,
+)
 from stripedjob.spec.rules import broken_rules
 from stripedjob.strategies import STRATEGIES, OnFailure, Strategy
 
@@ -59,7 +65,7 @@ class Pool(Part):
 
     secret_ref: SecretRef | None = None
     """The Postgres URL of the pool. Needed in a cluster; `stripedjob run` has options for it."""
-    sql_schema: Annotated[str, Field(alias="schema", pattern=r"^[a-z_][a-z0-9_]*$", max_length=63)] = "striped"
+    sql_schema: Annotated[str, Field(alias="schema", pattern=SCHEMA_PATTERN, max_length=SCHEMA_LENGTH_MAX)] = "striped"
     """The schema in the database that holds the pool."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What becomes of the job's units when the StripedJob is deleted."""

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.spec.forms import CRON_CEL, HTTP_URL_CEL, TIME_ZONE_CEL, is_cron, is_http_url, is_time_zone
+from stripedjob.spec.forms import (
+    CRON_CEL,
+    HTTP_URL_CEL,
+    TIME_ZONE_CEL,
+    is_cron,
+    is_http_url,
+    is_postgres_own,
+    is_time_zone,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,13 @@ RULES = (
         "must be an http:// or https:// URL",
         HTTP_URL_CEL,
         lambda spec: (url := spec["handler"].get("http")) is None or is_http_url(url),
+    ),
+    Rule(
+        ("spec", "pool"),
+        "spec.pool.schema",
+        "must not begin with pg_, nor be information_schema: these are Postgres' own",
+        "!self.schema.startsWith('pg_') && self.schema != 'information_schema'",
+        lambda spec: not is_postgres_own(spec["pool"]["schema"]),
     ),
     Rule(
         ("spec", "schedule"),

@@ -1,7 +1,6 @@
 -- A resource can be assigned to a worker before that worker leases it: what a delegator does, for the strategies Delegator and Throttled.
 
--- Made anew by the routines: their types or their arguments change here.
-drop view if exists @extschema@.job_status cascade;
+-- Made again by the routines: their arguments change here.
 drop function if exists @extschema@.fair_share(@extschema@.worker, int);
 drop function if exists @extschema@.apply_job(text, text, bigint, int, int, float8, int, @extschema@.on_failure, int, int);
 

@@ -66,9 +66,11 @@ alter table @extschema@.unit drop column blocking;
 create index unit_barrier on @extschema@.unit (job_id, resource, id) where state = 'delayed';
 
 -- Each of these has its state as a constant, and its bound.
-drop index @extschema@.unit_finished, @extschema@.dedup_expires;
+drop index @extschema@.unit_finished, @extschema@.unit_set_aside, @extschema@.dedup_expires;
+create index unit_set_aside on @extschema@.unit (job_id, state, resource, id) where state in ('held', 'dead');
 create index unit_finished on @extschema@.unit (job_id, state, finished_at) where finished_at is not null;
 create index dedup_expires on @extschema@.dedup (job_id, expires_at);
+create index area_refilled on @extschema@.area (job_id, refilled_at);
 
 -- What a claim answers: see claim().
 create type @extschema@.claimed as (

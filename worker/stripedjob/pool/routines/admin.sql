@@ -51,11 +51,12 @@ create or replace function @extschema@.revive(p_job int, p_state @extschema@.uni
 language plpgsql as $$
 declare
     n int;
+    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     resources text[];
 begin
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null, trace = null
-        where state = p_state and id = any(@extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound))
+        where state = p_state and id = any(chosen)
         returning resource, importance
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance)
@@ -73,10 +74,11 @@ create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit
 language plpgsql as $$
 declare
     n int;
+    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     resources text[];
 begin
     with gone as (
-        delete from @extschema@.unit where state = p_state and id = any(@extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound))
+        delete from @extschema@.unit where state = p_state and id = any(chosen)
         returning resource
     )
     select count(*), array_agg(distinct resource) into n, resources from gone;

@@ -4,11 +4,12 @@
 create or replace function @extschema@.expire_units(p_job int, p_state @extschema@.unit_state, p_seconds int, p_bound int) returns int
 language plpgsql as $$
 declare
+    kept_since constant timestamptz := clock_timestamp() - make_interval(secs => p_seconds);
     n int;
 begin
     delete from @extschema@.unit where id = any(array(
         select id from @extschema@.unit
-        where job_id = p_job and state = p_state and finished_at is not null and finished_at <= clock_timestamp() - make_interval(secs => p_seconds)
+        where job_id = p_job and state = p_state and finished_at is not null and finished_at <= kept_since
         order by finished_at limit p_bound for update skip locked));
     get diagnostics n = row_count;
     return n;
@@ -41,11 +42,9 @@ declare
     n int;
 begin
     delete from @extschema@.area a where a.job_id = j.id and a.area = any(array(
-        select area from @extschema@.area o
-        where o.job_id = j.id and (j.outstanding_max is null
-            or o.refilled_at < clock_timestamp() - make_interval(secs => j.period_seconds)
-                and not exists (select from @extschema@.stripe s where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased')))
-        limit p_bound for update skip locked));
+        select area from (select * from @extschema@.area where job_id = j.id order by refilled_at limit p_bound for update skip locked) o
+        where j.outstanding_max is null or o.refilled_at < clock_timestamp() - make_interval(secs => j.period_seconds)
+            and not exists (select from @extschema@.stripe s where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased'))));
     get diagnostics n = row_count;
     return n;
 end
@@ -75,6 +74,7 @@ $$;
 create or replace function @extschema@.clean(p_job int) returns boolean language plpgsql as $$
 declare
     bound constant int := 2000;
+    this_moment constant timestamptz := clock_timestamp();
     j @extschema@.job;
     dead int;
     n int;
@@ -87,8 +87,8 @@ begin
     select * into j from @extschema@.job where id = p_job;
     more := @extschema@.expire_units(p_job, 'done', j.completed_seconds, bound) = bound;
     dead := @extschema@.expire_units(p_job, 'dead', j.dead_seconds, bound);
-    delete from @extschema@.dedup where job_id = p_job and expires_at <= clock_timestamp() and dedup_id = any(array(
-        select dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= clock_timestamp()
+    delete from @extschema@.dedup where job_id = p_job and expires_at <= this_moment and dedup_id = any(array(
+        select dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= this_moment
         order by expires_at limit bound for update skip locked));
     get diagnostics n = row_count;
     more := more or dead = bound or n = bound;

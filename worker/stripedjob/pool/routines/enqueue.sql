@@ -31,10 +31,18 @@ $$;
 create or replace function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
 
 -- What stands for a unit's content as its deduplication id: its resource and its payload, however the JSON is spaced or its keys are
--- ordered. Text with \u0000 is no jsonb, and is taken as it is.
-create or replace function @extschema@.content_id(p_resource text, p_payload json) returns text language sql stable as $$
-    select 'sha256:' || encode(sha256(convert_to(p_resource, 'UTF8') || '\x00' || convert_to(
-        case when p_payload::text like '%\u0000%' escape '' then p_payload::text else p_payload::jsonb::text end, 'UTF8')), 'hex')
+-- ordered. JSON that is no jsonb (\u0000, half a surrogate pair, a number out of its range) is taken as it is written.
+create or replace function @extschema@.content_id(p_resource text, p_payload json) returns text language plpgsql stable as $$
+declare
+    content text;
+begin
+    begin
+        content := p_payload::jsonb::text;
+    exception when data_exception or program_limit_exceeded then
+        content := p_payload::text;
+    end;
+    return 'sha256:' || encode(sha256(convert_to(p_resource, 'UTF8') || '\x00' || convert_to(content, 'UTF8')), 'hex');
+end
 $$;
 
 -- Puts one unit in and returns its id; with a deduplication id that is still good, the id of the unit it was first used for.
@@ -71,42 +79,41 @@ begin
 end
 $$;
 
--- Makes the temporary table that enqueue_staged reads, for COPY to fill. Ids are drawn here, so that they follow the order of the rows.
-create or replace function @extschema@.stage() returns void language sql as $$
-    create temporary table striped_staged (
-        id bigint not null default nextval(pg_get_serial_sequence('@extschema@.unit', 'id')),
-        resource text, payload json, importance int, due_at timestamptz, dedup_id text
-    ) on commit drop
-$$;
-
--- Puts in what was staged, and returns how many were new. Of rows with the same deduplication id the first counts.
-create or replace function @extschema@.enqueue_staged(p_namespace text, p_job_type text) returns bigint language plpgsql as $$
+-- Puts many units in, in their order, and returns how many were new. Each argument is one column; a null array is a column of nulls.
+-- Payloads are JSON texts, kept as they are written. Of rows with the same deduplication id the first counts.
+create or replace function @extschema@.enqueue_rows(
+    p_namespace text, p_job_type text, p_resources text[], p_payloads text[], p_importances int[], p_due_ats timestamptz[],
+    p_dedup_ids text[]
+) returns bigint language plpgsql as $$
 declare
     j @extschema@.job;
+    ids regclass := pg_get_serial_sequence('@extschema@.unit', 'id');
     n bigint;
 begin
     select * into j from @extschema@.job where id = @extschema@.job_id(p_namespace, p_job_type);
-    if j.deduplicate_content then
-        update striped_staged set dedup_id = @extschema@.content_id(resource, coalesce(payload, 'null')) where dedup_id is null;
-    end if;
-    with fresh as (
+    with given as materialized ( -- the order of the ids is that of the rows
+        select nextval(ids) as id, r.resource, coalesce(r.payload, 'null')::json as payload, r.importance, r.due_at,
+            case when r.dedup_id is null and j.deduplicate_content
+                then @extschema@.content_id(r.resource, coalesce(r.payload, 'null')::json) else r.dedup_id end as dedup_id
+        from unnest(p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids) with ordinality
+            r(resource, payload, importance, due_at, dedup_id, n)
+        order by r.n
+    ), fresh as (
         insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
-        select j.id, s.dedup_id, min(s.id), clock_timestamp() + @extschema@.dedup_window()
-        from striped_staged s where s.dedup_id is not null group by s.dedup_id order by s.dedup_id
+        select j.id, g.dedup_id, min(g.id), clock_timestamp() + @extschema@.dedup_window()
+        from given g where g.dedup_id is not null group by g.dedup_id order by g.dedup_id
         on conflict (job_id, dedup_id) do update
             set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= clock_timestamp()
         returning d.unit_id
     )
     insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
-    select s.id, j.id, s.resource,
-        case when s.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(s.importance, j.importance), s.due_at,
-        coalesce(s.payload, 'null')
-    from striped_staged s
-    where s.dedup_id is null or s.id in (select unit_id from fresh)
-    order by s.id;
+    select g.id, j.id, g.resource,
+        case when g.due_at > clock_timestamp() then 'delayed' else 'ready' end::@extschema@.unit_state,
+        coalesce(g.importance, j.importance), g.due_at, g.payload
+    from given g
+    where g.dedup_id is null or g.id in (select unit_id from fresh)
+    order by g.id;
     get diagnostics n = row_count;
-    drop table striped_staged;
     return n;
 end
 $$;

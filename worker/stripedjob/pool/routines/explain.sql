@@ -29,7 +29,8 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'waits_for_person', s.next_at = 'infinity',
         'ahead', (select count(*) from (select from @extschema@.stripe o
             where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
-        'arriving', (select coalesce(sum(units), 0) from @extschema@.wake k where k.job_id = j.id and k.resource = p_resource),
+        'arriving', (select coalesce(sum(units), 0) from (
+            select resource, units from @extschema@.wake where job_id = j.id order by id limit 10000) k where k.resource = p_resource),
         'ready', (select count(*) from (select from @extschema@.unit u
             where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' limit 10000) u),
         'delayed', (select count(*) from (select from @extschema@.unit u

@@ -8,7 +8,7 @@ begin
         return new;
     end if;
     raise exception 'unit % cannot go from % to %', old.id, old.state, new.state
-        using errcode = 'check_violation', schema = '@extschema@', table = 'unit', column = 'state';
+        using errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name, column = 'state';
 end
 $$;
 create or replace trigger guard_state before update of state on @extschema@.unit

@@ -148,11 +148,14 @@ $$;
 
 -- A worker goes: what it still holds is ready again at once, and no crash is counted.
 create or replace function @extschema@.leave(p_worker bigint) returns void language plpgsql as $$
+declare
+    w @extschema@.worker;
 begin
-    perform from @extschema@.worker where id = p_worker for update; -- from here on nothing is assigned to it
+    select * into w from @extschema@.worker where id = p_worker for update; -- from here on nothing is assigned to it
     update @extschema@.stripe s set state = 'ready', worker_id = null
-    where s.worker_id = p_worker and s.state in ('assigned', 'leased') and s.resource = any(array(
-        select resource from @extschema@.stripe where worker_id = p_worker and state in ('assigned', 'leased') order by resource for update));
+    where s.job_id = w.job_id and s.resource = any(array(
+        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
+    perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
 end
 $$;

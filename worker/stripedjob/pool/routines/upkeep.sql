@@ -9,11 +9,15 @@ begin
 end
 $$;
 
--- Delayed units whose time has come are ready.
-create or replace function @extschema@.wake_due(p_job int) returns void language sql as $$
+-- Delayed units whose time has come are ready. The time is a variable, here and wherever an index is to be read by it: clock_timestamp() in
+-- the condition itself would be asked anew for each row of the whole index.
+create or replace function @extschema@.wake_due(p_job int) returns void language plpgsql as $$
+declare
+    this_moment constant timestamptz := clock_timestamp();
+begin
     with due as (
         update @extschema@.unit set state = 'ready' where id = any(array(
-            select id from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= clock_timestamp()
+            select id from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= this_moment
             order by due_at limit 2000 for update skip locked))
         returning resource, importance
     ), woken as (
@@ -21,7 +25,8 @@ create or replace function @extschema@.wake_due(p_job int) returns void language
         select p_job, resource, count(*), max(importance) from due group by resource returning units
     )
     update @extschema@.flow set delayed_out = delayed_out + (select sum(units) from woken)
-    where job_id = p_job and exists (select from woken)
+    where job_id = p_job and exists (select from woken);
+end
 $$;
 
 -- The area of a resource, for a throttle: the value of the job's label in the payload of its first ready unit; all of one job is one area
@@ -67,11 +72,15 @@ create or replace function @extschema@.fold_wakes(p_job int) returns void langua
 $$;
 
 -- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.
-create or replace function @extschema@.end_waits(p_job int) returns void language sql as $$
+create or replace function @extschema@.end_waits(p_job int) returns void language plpgsql as $$
+declare
+    this_moment constant timestamptz := clock_timestamp();
+begin
     update @extschema@.stripe set state = 'ready', next_at = null, rank = greatest(rank, next_at - importance * interval '1 minute')
     where job_id = p_job and resource = any(array(
-        select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp()
-        order by next_at limit 2000 for update skip locked))
+        select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment
+        order by next_at limit 2000 for update skip locked));
+end
 $$;
 
 -- Counts a crash of the unit that stood at the head of a resource when its worker died, where there is no doubt that it was that one:
@@ -139,7 +148,8 @@ begin
             end if;
         end loop;
         perform @extschema@.unassign(w.id);
-        if not exists (select from @extschema@.stripe where worker_id = w.id and state in ('assigned', 'leased')) then
+        if not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased')
+            and not exists (select from @extschema@.stripe where worker_id = w.id and state = 'assigned') then
             perform @extschema@.archive_worker_counts(w.id);
         end if;
     end loop;
@@ -147,12 +157,16 @@ end
 $$;
 
 -- Whether upkeep would find anything to do: most often not, and this costs some looks into indexes.
-create or replace function @extschema@.needs_upkeep(p_job int) returns boolean language sql stable as $$
-    select exists (select from @extschema@.wake where job_id = p_job)
-        or exists (select from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= clock_timestamp())
-        or exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= clock_timestamp())
-        or exists (select from @extschema@.worker where job_id = p_job and expires_at < clock_timestamp())
-        or exists (select from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity')
+create or replace function @extschema@.needs_upkeep(p_job int) returns boolean language plpgsql stable as $$
+declare
+    this_moment constant timestamptz := clock_timestamp();
+begin
+    return exists (select from @extschema@.wake where job_id = p_job)
+        or exists (select from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= this_moment)
+        or exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment)
+        or exists (select from @extschema@.worker where job_id = p_job and expires_at < this_moment)
+        or exists (select from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity');
+end
 $$;
 
 create or replace function @extschema@.upkeep(p_job int) returns void language plpgsql as $$

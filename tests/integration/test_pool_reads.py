@@ -1,0 +1,120 @@
+"""How much the pool reads: as little of a table with a million units, whose statistics are those of an empty one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from tests.support.engines import new_database
+
+from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.types import JobSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+JOB = JobSettings("default", "sync", schedule_limit=4, on_failure="Block", completed_seconds=3600)
+THROTTLED = JobSettings(
+    "default", "slow", delegated=True, outstanding_max=3, starts_max=9, period_seconds=1, area_label="x"
+)
+READ_MAX = 60_000  # rows of a table or entries of an index; a pass of upkeep folds 5,000 wakes
+FILL = """
+insert into striped.unit (job_id, resource)
+    select 1, 'r' || n %% 10 from generate_series(1, 500000) n;
+insert into striped.unit (job_id, resource) select 1, 's' || n from generate_series(1, 100000) n;
+insert into striped.unit (job_id, resource, state, due_at)
+    select 1, 'r' || n %% 10, 'delayed', now() + interval '1 h' from generate_series(1, 100000) n;
+insert into striped.unit (job_id, resource, state, reason, finished_at)
+    select 1, 'r' || n %% 10, 'dead', 'no', now() from generate_series(1, 100000) n;
+insert into striped.unit (job_id, resource, state, reason)
+    select 1, 'h' || n, 'held', 'no' from generate_series(1, 100000) n;
+insert into striped.unit (job_id, resource, state, finished_at)
+    select 1, 'r' || n %% 10, 'done', now() - n * interval '1 s' from generate_series(1, 100000) n;
+insert into striped.stripe (job_id, resource, rank, state, next_at)
+    select 1, 's' || n, now(), case when n %% 2 = 0 then 'ready' else 'waiting' end::striped.stripe_state,
+        case when n %% 2 = 1 then 'infinity'::timestamptz end from generate_series(1, 100000) n;
+insert into striped.stripe (job_id, resource, rank) select 1, 'r' || n, now() from generate_series(0, 9) n;
+insert into striped.stripe (job_id, resource, rank, area)
+    select 2, 's' || n, now(), n %% 1000 from generate_series(1, 100000) n;
+insert into striped.area (job_id, area, tokens, refilled_at) select 2, n, 0, now() from generate_series(1, 50000) n;
+insert into striped.wake (job_id, resource, units, importance)
+    select 1, 's' || n, 1, 0 from generate_series(1, 100000) n;
+insert into striped.dedup (job_id, dedup_id, unit_id, expires_at)
+    select 1, n, n, now() + interval '1 h' from generate_series(1, 100000) n;
+insert into striped.worker (id, job_id, name, expires_at, working, wants, lacks)
+    values (1, 1, 'w', now() + interval '1 h', true, 0, 0), (2, 2, 'w', now() + interval '1 h', true, 9, 9);
+insert into striped.delegator values (2, 7, 'd', now() + interval '1 h');
+"""
+STATISTICS = """
+select relname::text || ' by ' || coalesce(indexrelname, 'itself'), read from (
+    select relname, null as indexrelname, seq_tup_read as read from pg_stat_user_tables where schemaname = 'striped'
+    union all select relname, indexrelname, idx_tup_read from pg_stat_user_indexes where schemaname = 'striped'
+    union all select relname, 'index', idx_tup_fetch from pg_stat_user_tables where schemaname = 'striped'
+) s"""
+CALLS: dict[str, str] = {
+    "poll": "select * from striped.poll(1)",
+    "upkeep": "select striped.upkeep(1)",
+    "claim": "select * from striped.claim(1, 0, 64, 100, 1000000)",
+    "renew": "select striped.renew(1, '{1,2,3}')",
+    "resume": "select striped.resume(1, '{1,2,3}')",
+    "settle": """select striped.settle(1, 1, 9, array_agg(resource), array_agg(fence), array_agg(0),
+        array_agg('ready'::text), array_agg(null::float8), '{}', null, 0, 0, 0)
+        from striped.stripe where worker_id = 1 and state = 'leased'""",
+    "clean": "select striped.clean(1)",
+    "delegate": "select striped.delegate(2, 7)",
+    "clean of areas": "select striped.clean(2)",
+    "notify_idle": "select striped.notify_idle(1, 5)",
+    "tend": "select * from striped.tend('{1,2}')",
+    "job_status": "select * from striped.job_status",
+    "is_empty": "select striped.is_empty(1)",
+    "explain": "select striped.explain(1, 'r3'), striped.explain(1, 's7'), striped.explain(2, 's7')",
+    "enqueue": "select striped.enqueue('sync', 'r3', '1', dedup_id => 'new')",
+    "revive": "select striped.revive(1, 'dead', null, null, 1000)",
+    "revive one": "select striped.revive(1, 'held', 'h7', null, 1000)",
+    "purge": "select striped.purge(1, 'held', null, null, 1000)",
+    "fire": "select striped.fire(1, 'cron', now(), null)",
+    "apply_job": """select striped.apply_job('default', 'sync', 1, 4, 0, 30, 5, 'Skip', 3600, 604800)""",
+    "refit": "select striped.upkeep(1)",
+    "leave": "select striped.leave(1)",
+    "reap": "update striped.worker set expires_at = '-infinity'; select striped.upkeep(2)",
+    "sweep": "select striped.sweep_orphans(2)",
+    "clear": "select striped.clear(1, 1000)",
+}
+
+
+@pytest.fixture(scope="module")
+def pool(postgres_url: str) -> Iterator[PoolAdmin]:
+    with new_database(postgres_url) as url, PoolAdmin.open(url) as pool:
+        pool.migrate()
+        assert [pool.apply(job) for job in (JOB, THROTTLED)] == [1, 2]
+        pool.conn.execute("analyze")  # of empty tables; and these statistics stay
+        for table in ("unit", "stripe", "wake", "dedup", "area"):
+            pool.conn.execute(f"alter table striped.{table} set (autovacuum_enabled = off)".encode())
+        pool.conn.execute("set session_replication_role = replica")
+        with pool.conn.transaction():
+            for statement in FILL.replace("%%", "%").split(";\n"):
+                pool.conn.execute(statement.encode())
+        pool.conn.execute("reset session_replication_role")
+        pool.conn.execute("update striped.turn set at = '-infinity' where kind = 'clean'")
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def read(pool: PoolAdmin) -> Callable[[], dict[str, int]]:
+    def reading() -> dict[str, int]:
+        pool.conn.execute("select pg_stat_force_next_flush()")
+        with psycopg.connect(pool.conn.info.dsn, autocommit=True) as other:
+            return dict(other.execute(STATISTICS).fetchall())
+
+    return reading
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_call_reads_a_whole_table(pool: PoolAdmin, read: Callable[[], dict[str, int]], name: str) -> None:
+    before = read()
+    for statement in CALLS[name].split("; "):
+        pool.conn.execute(statement.encode())
+    after = read()
+    much = {place: rows - before[place] for place, rows in after.items() if rows - before[place] > READ_MAX}
+    assert not much

@@ -1,0 +1,111 @@
+"""What `stripedjob explain` says: whatever the facts are, one safe line for each, and no traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stripedjob.cli.explain import sentences
+from stripedjob.cli.text import printable
+
+FACTS: dict[str, Any] = {
+    "resource": "r",
+    "limit": 1,
+    "now": "2026-03-01T12:00:00.5+00:00",
+    "workers": 1,
+    "working": 0,
+    "state": None,
+    "woken": False,
+    "crashes": 0,
+    "fence": 7,
+    "assigned_at": None,
+    "leased_at": None,
+    "worker": "w",
+    "worker_id": 1,
+    "lease_ends_at": None,
+    "delegated": False,
+    "delegator": None,
+    "area": None,
+    "outstanding_max": None,
+    "outstanding": None,
+    "token_at": None,
+    "next_at": None,
+    "waits_for_person": None,
+    "ahead": 0,
+    "arriving": 0,
+    "ready": 0,
+    "delayed": 0,
+    "next_due_at": None,
+    "held": 0,
+    "dead": 0,
+    "head": None,
+    "barrier": None,
+    "set_aside": None,
+}
+TIMES = {
+    "2026-03-01T13:00:00+00:00": "2026-03-01 13:00:00 UTC (in 3600 s)",
+    "2026-03-01T13:00:00.123456+02:00": "2026-03-01 11:00:00 UTC (3600 s ago)",
+    "infinity": "never",
+    "10000-01-01T07:59:00+00:00": "10000-01-01T07:59:00+00:00",
+    "9999-12-31T23:59:00-12:00": "9999-12-31T23:59:00-12:00",
+    "294276-12-31T23:59:59+00:00": "294276-12-31T23:59:59+00:00",
+    "0001-01-01T00:00:00+14:00": "0001-01-01T00:00:00+14:00",
+    "4713-01-01T00:00:00+00:00 BC": "4713-01-01T00:00:00+00:00 BC",
+    "-infinity": "-infinity",
+}
+
+
+def said(**facts: Any) -> list[str]:
+    lines = sentences(FACTS | facts, suspended=False)
+    assert all(line.isprintable() for line in lines), lines
+    return lines
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_any_time_of_the_database_is_said(time: str) -> None:
+    shown = TIMES[time]
+    assert f"the next delayed one is due {shown}." in said(delayed=1, next_due_at=time)[1]
+    assert said(state="waiting", next_at=time)[0].startswith(f"r waits until {shown}: its lock was refused")
+    leased = said(state="leased", leased_at=time, lease_ends_at=time)[0]
+    assert f"since {shown}, under fence 7; the lease ends {shown} unless" in leased
+    assert f"since {shown}, which leases it next" in said(state="assigned", assigned_at=time)[0]
+    barrier = {"id": 3, "due_at": time}
+    assert "unit 3 is due then" in said(state="waiting", next_at=time, barrier=barrier, ready=2)[0]
+
+
+@pytest.mark.parametrize("state", ["leased", "assigned"])
+def test_a_resource_whose_worker_is_gone_is_explained(state: str) -> None:
+    line = said(state=state, worker=None, worker_id=None, leased_at=FACTS["now"], assigned_at=FACTS["now"])[0]
+    assert line == f"r is {state} to a worker that is gone; the next upkeep of another takes it back."
+
+
+def test_a_wait_without_end_is_told_from_a_wait_for_a_person() -> None:
+    barrier = {"id": 3, "due_at": "infinity"}
+    assert said(state="waiting", waits_for_person=True, barrier=barrier, delayed=1, next_due_at="infinity") == [
+        "r waits for unit 3, which is due never.",
+        "Its units: 1 delayed; the next delayed one is due never.",
+    ]
+    assert "until a person releases" in said(state="waiting", waits_for_person=True, held=1)[0]
+
+
+EVIL = "a\nr is ready\x1b]0;x\x07\x9b31m\u202e\ud800\0"
+
+
+def test_no_value_forges_a_line_or_reaches_the_terminal() -> None:
+    aside = [{"id": 1, "state": "dead", "reason": EVIL, "trace": f'File "x", line 1\n  {EVIL}'}]
+    head = {"id": 1, "attempts": 1, "crashes": 0, "reason": EVIL}
+    for facts in (
+        {"state": "leased", "worker": EVIL, "leased_at": FACTS["now"], "lease_ends_at": FACTS["now"]},
+        {"state": "waiting", "next_at": FACTS["now"], "head": head},
+        {"state": "ready", "area": EVIL, "outstanding": 1, "outstanding_max": 1},
+        {},
+    ):
+        first, *rest = said(**facts | {"resource": EVIL, "set_aside": aside, "dead": 1})
+        assert printable(EVIL) in first
+        assert len(rest) == 5
+        assert rest[2] == '    File "x", line 1'
+
+
+def test_text_that_can_be_printed_is_left_as_it_is() -> None:
+    assert printable("Zürich/日本 'a' \\n 😀") == "Zürich/日本 'a' \\n 😀"
