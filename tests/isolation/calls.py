@@ -172,12 +172,10 @@ def enqueue(conn: psycopg.Connection, job_type: str, resource: str, due_in: floa
     )
 
 
-def enqueue_staged(conn: psycopg.Connection, job_type: str, resources: Sequence[str]) -> int:
-    """Put in one unit of each resource in the manner of enqueue_many."""
-    with conn.transaction():
-        conn.execute("select striped.stage()")
-        conn.execute("insert into striped_staged (resource) select unnest(%s::text[])", [list(resources)])
-        return int(value(conn, "select striped.enqueue_staged('default', %s)", job_type))
+def enqueue_rows(conn: psycopg.Connection, job_type: str, resources: Sequence[str], dedup_ids: Sequence[str]) -> int:
+    """Put in one unit of each resource, with these deduplication ids, if there are any."""
+    query = "select striped.enqueue_rows('default', %s, %s, null, null, null, %s)"
+    return int(value(conn, query, job_type, list(resources), list(dedup_ids) or None))
 
 
 def revive(conn: psycopg.Connection, job_id: int, state: str) -> int:

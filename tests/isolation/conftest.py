@@ -11,7 +11,7 @@ from tests.isolation.harness import Stage
 from tests.isolation.judge import JOURNAL
 from tests.support.engines import new_database
 
-from stripedjob.pool import migrate
+from stripedjob.pool import migrate, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,7 @@ def stage_url(postgres_url: str) -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as conn:
             migrate.migrate(conn)
             conn.execute(FUNCTION)
-            gated = with_gates(migrate.routines()).replace(migrate.SCHEMA_TOKEN, "striped")
-            conn.execute(gated.encode())
+            conn.execute(scripts.for_schema(with_gates(scripts.routines()), "striped"))
             conn.execute(JOURNAL)
         yield url
 

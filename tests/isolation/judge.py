@@ -96,7 +96,7 @@ def judge(world: World) -> list[str]:
     """Say what is wrong at the end."""
     world.upkeep(world.conn)
     world.upkeep(world.conn)
-    faults = [f"{resource} belongs to a worker that has no row" for (resource,) in _rows(world, ORPHANS)]
+    faults = [f"{resource} belongs to a worker that has no row" for resource, *_ in _rows(world, ORPHANS)]
     faults += _unknown_leases(world)
     if not world.job.delegated and _rows(world, "select from striped.stripe where job_id = %s and state = 'assigned'"):
         faults.append("resources are assigned, in a job without a delegator")

@@ -27,7 +27,7 @@ ROUTINES: dict[str, Step[World]] = {
     "poll": do(World.poll, "w3"),
     "leave": do(World.leave, "w1"),
     "enqueue": do(World.enqueue, "c"),
-    "enqueue of many": do(World.enqueue_staged, "a", "c", "n"),
+    "enqueue of many": do(World.enqueue_rows, "a", "c", "n"),
     "fire": do(World.fire),
     "revive": do(World.revive, "held"),
     "purge": do(World.purge, "held"),

@@ -52,8 +52,9 @@ class Snapshot:
             states.append(_state(where, key, dict(zip(columns, times, strict=True)), ids))
         conn.execute("create schema if not exists saved")
         conn.execute(sql.SQL("; ").join(saves))
-        drawn = "create table {} as select id from striped.unit where job_id = {job} union select id from striped.worker where job_id = {job}"
-        conn.execute(sql.SQL(drawn).format(ids, job=job_id))
+        drawn = sql.SQL("select id from striped.{} where job_id = {}")
+        both = sql.SQL(" union ").join(drawn.format(sql.Identifier(table), job_id) for table in ("unit", "worker"))
+        conn.execute(sql.SQL("create table {} as {}").format(ids, both))
         self._restore = sql.SQL("; ").join(
             [sql.SQL("set session_replication_role = replica"), *restores, sql.SQL("reset session_replication_role")]
         )

@@ -20,7 +20,7 @@ TRANSACTIONS = {
         execute("savepoint before"), do(World.enqueue, "a"), execute("rollback to before"), do(World.enqueue, "a")
     ),
     "delays": transaction(do(World.enqueue_behind_later, "a")),
-    "enqueues many": transaction(do(World.enqueue_staged, "a", "a", "b")),
+    "enqueues many": transaction(do(World.enqueue_rows, "a", "a", "b")),
     "gives an id": transaction(do(World.enqueue, "a", dedup_id="same")),
 }
 for job in (MUTEX, FIFO, THROTTLED):
@@ -57,11 +57,11 @@ for end in ("commit", "rollback"):
         second=alone(World.enqueue, "b", dedup_id="same"),
     )
     SPECS.add(
-        f"two transactions enqueue many with one id, the first ends with {end}",
+        f"two transactions enqueue many with the same ids, the first ends with {end}",
         MUTEX,
         AT_WORK,
-        first=transaction(do(World.enqueue, "a", dedup_id="same"), do(World.enqueue, "b", dedup_id="other"), end=end),
-        second=[do(World.enqueue, "b", dedup_id="other"), do(World.enqueue, "a", dedup_id="same")],
+        first=transaction(do(World.enqueue_with_ids, "a", "b"), end=end),
+        second=alone(World.enqueue_with_ids, "b", "a", "c"),
     )
 
 

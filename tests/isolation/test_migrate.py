@@ -16,7 +16,7 @@ from tests.isolation.specs import Specs
 from tests.isolation.world import FIFO, World
 from tests.support.engines import new_database
 
-from stripedjob.pool import migrate
+from stripedjob.pool import migrate, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def stage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]
         with psycopg.connect(url, autocommit=True) as conn:
             migrate.migrate(conn)
             conn.execute(JOURNAL)
-        known = migrate.migrations()
+        known = scripts.migrations()
         more = replace(known[-1], version=9999, name="stand_in", text=TEXT)
         monkeypatch.setattr(migrate, "migrations", lambda: [*known, more])
         with Stage(url) as made:

@@ -36,7 +36,7 @@ OTHERS: dict[str, Step[World]] = {
     "enqueue": do(World.enqueue, "c"),
     "enqueue of new": do(World.enqueue, "n"),
     "enqueue of later": do(World.enqueue_behind_later, "n"),
-    "enqueue of many": do(World.enqueue_staged, "a", "c", "n"),
+    "enqueue of many": do(World.enqueue_rows, "a", "c", "n"),
     "revive": do(World.revive, "held"),
     "purge": do(World.purge, "held"),
     "clear": do(World.clear),

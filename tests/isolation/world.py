@@ -197,8 +197,12 @@ class World:
         self.enqueue(conn, resource, 3600)
         return self.enqueue(conn, resource)
 
-    def enqueue_staged(self, conn: psycopg.Connection, *resources: str) -> int:
-        return calls.enqueue_staged(conn, self.job.job_type, resources)
+    def enqueue_rows(self, conn: psycopg.Connection, *resources: str) -> int:
+        return calls.enqueue_rows(conn, self.job.job_type, resources, [])
+
+    def enqueue_with_ids(self, conn: psycopg.Connection, *resources: str) -> int:
+        """Put in a unit of each resource, whose deduplication id is the resource's name."""
+        return calls.enqueue_rows(conn, self.job.job_type, resources, resources)
 
     def fire(self, conn: psycopg.Connection, query: str | None = None) -> int | None:
         """Serve a period of the job's schedule that nobody has served."""
