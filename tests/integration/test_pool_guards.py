@@ -87,7 +87,7 @@ def test_a_worker_that_comes_back_loses_what_it_does_not_know_of(pool: Queue) ->
     for resource in ("a", "b"):
         pool.put(resource)
     (known, _) = pool.take(worker) + pool.take(worker)
-    assert pool.runner.run(pool.pool.resume(worker, [known.fence, 10**9])) == [10**9]
+    assert pool.runner.run(pool.pool.resume(worker, 1, [known.fence, 10**9])) == [10**9]
     assert pool.one("select array_agg(resource) from striped.stripe where state = 'leased'") == [known.resource]
 
 

@@ -88,7 +88,7 @@ def test_a_claim_of_a_session_that_is_over_is_refused(meeting: Meeting) -> None:
     worker = meeting.queue.worker()
     meeting.queue.put("a")
     meeting.upkeep()
-    meeting.queue.one("select striped.resume(%s, '{}')::text", [worker])
+    meeting.queue.one("select striped.resume(%s, 1, '{}')::text", [worker])
     with pytest.raises(psycopg.DatabaseError, match="goes on in session"):
         one(meeting.first, CLAIM, [worker, 0])
 
@@ -98,9 +98,9 @@ def test_a_worker_that_comes_back_waits_for_its_old_claim_and_takes_it_back(meet
     meeting.queue.put("a")
     meeting.upkeep()
     assert meeting.before_commit(CLAIM, [worker, 0]) == ["a"]
-    resume = meeting.meanwhile("select striped.resume(%s, '{}')::text", [worker])
+    resume = meeting.meanwhile("select striped.resume(%s, 1, '{}')::text", [worker])
     meeting.first.execute("commit")
-    assert resume.result() == "(1,{})"
+    assert resume.result() == "{}"
     assert meeting.queue.one(OWNED) is None
 
 

@@ -57,7 +57,7 @@ CALLS: dict[str, str] = {
     "upkeep": "select striped.upkeep(1)",
     "claim": "select * from striped.claim(1, 0, 64, 100, 1000000)",
     "renew": "select striped.renew(1, '{1,2,3}')",
-    "resume": "select striped.resume(1, '{1,2,3}')",
+    "resume": "select striped.resume(1, 1, '{1,2,3}')",
     "settle": """select striped.settle(1, 1, 9, array_agg(resource), array_agg(fence), array_agg(0),
         array_agg('ready'::text), array_agg(null::float8), '{}', null, 0, 0, 0)
         from striped.stripe where worker_id = 1 and state = 'leased'""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stripedjob.pool.types import Lease
 
 COMPLETE = "select striped.complete(%s, %s, %s, %s, %s)"
 EXPIRE = "update striped.worker set expires_at = now() - interval '1 s' where id = %s"
@@ -40,7 +43,7 @@ def test_an_id_is_never_given_out_twice_though_the_database_was_restored(
         with pytest.raises(WorkerLostError):
             await pool.renew(before, [old.fence])
         with pytest.raises(WorkerLostError):
-            await pool.resume(before, [old.fence])
+            await pool.resume(before, 1, [old.fence])
         assert db.execute(COMPLETE, [job_id, before, "a", old.fence, list(old.ids)]).fetchone() == (False,)
         assert await settle(pool, job_id, before, [all_done(old)]) == ["a"]
         assert await settle(pool, job_id, after, [all_done(new)]) == []
@@ -53,6 +56,8 @@ def test_an_id_is_never_given_out_twice_though_the_database_was_restored(
 def test_a_worker_hears_which_of_its_leases_a_stand_by_lacks(
     db: psycopg.Connection, fresh_database: str, how: str
 ) -> None:
+    sessions = itertools.count(1)
+
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a")
         enqueue(db, "b")
@@ -60,8 +65,9 @@ def test_a_worker_hears_which_of_its_leases_a_stand_by_lacks(
         leases = (await claimed(pool, job_id, worker)) + (await claimed(pool, job_id, worker))
         fences = {lease.resource: lease.fence for lease in leases}
         db.execute("update striped.stripe set state = 'ready', worker_id = null where resource = 'a'")
-        assert await getattr(pool, how)(worker, list(fences.values())) == [fences["a"]]
-        assert await getattr(pool, how)(worker, [fences["b"]]) == []
+        ask = pool.renew if how == "renew" else (lambda worker, fences: pool.resume(worker, next(sessions), fences))
+        assert await ask(worker, list(fences.values())) == [fences["a"]]
+        assert await ask(worker, [fences["b"]]) == []
 
     play(fresh_database, scene)
 
@@ -72,11 +78,14 @@ def test_what_an_earlier_session_still_sends_is_refused(db: psycopg.Connection, 
         worker = await pool.register(job_id, "w")
         await pool.upkeep(job_id)
         async with WorkerPool.open(fresh_database) as newer:
-            assert await newer.resume(worker, []) == []
+            assert await newer.resume(worker, 1, []) == []
             with pytest.raises(PoolUnreachableError, match="SJ002"):
                 await pool.claim(worker, 10, 10)
             (lease,) = await newer.claim(worker, 10, 10)
-            assert await newer.resume(worker, [lease.fence]) == []
+            assert await newer.resume(worker, 2, [lease.fence]) == []
+            with pytest.raises(PoolUnreachableError, match="SJ002"):  # sent before, and come only now
+                await pool.resume(worker, 1, [])
+            assert await newer.renew(worker, [lease.fence]) == []
 
     play(fresh_database, scene)
 
@@ -195,5 +204,36 @@ def test_a_schedules_query_keeps_nobody_waiting(db: psycopg.Connection, fresh_da
         firing.join()
         assert found == [1]
         assert count(db, "select count(*) from striped.unit where resource = 's'") == 1
+
+    play(fresh_database, scene)
+
+
+@pytest.mark.parametrize("role", ["the same role", "another role"])
+def test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource(
+    db: psycopg.Connection, fresh_database: str, role: str
+) -> None:
+    """It has completed its units, so that its resource is locked; new units of that come in, and its lease runs out."""
+    name = "stripedjob of stopped" if role == "the same role" else "a session that may not be ended"
+
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        enqueue(db, "a")
+        stopped, other = (
+            await pool.register(job_id, "stopped", "stripedjob of stopped"),
+            await pool.register(job_id, "o"),
+        )
+        (old,) = await claimed(pool, job_id, stopped)
+        handler = connect_for_handler(fresh_database, name)
+        try:
+            handler.execute("begin")
+            assert handler.execute(COMPLETE, [job_id, stopped, "a", old.fence, list(old.ids)]).fetchone() == (True,)
+            for resource in "ab":
+                enqueue(db, resource)
+            db.execute(EXPIRE, [stopped])
+            found: dict[str, Lease] = {}
+            for _ in range(2 if role == "another role" else 20):
+                found |= {lease.resource: lease for lease in await claimed(pool, job_id, other)}
+            assert set(found) == ({"b"} if role == "another role" else {"a", "b"})
+        finally:
+            handler.close()
 
     play(fresh_database, scene)

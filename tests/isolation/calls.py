@@ -19,6 +19,7 @@ LOST = "SJ001"  # the worker has no row any more
 BYTES = 1 << 20  # of one claim
 UNITS = 1000  # of one call of a person
 OUTLIVED = "SJ002"  # the worker has a newer session
+SESSIONS = itertools.count(1)  # each is greater than all before
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,9 @@ def complete(conn: psycopg.Connection, job_id: int, worker: Worker, leased: Leas
 
 def resume(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> tuple[Worker, list[int]]:
     """Take a worker over with a new session, and give back leases with other fences; returns which were lost."""
-    query = "select session, lost from striped.resume(%s, %s::bigint[])"
-    row = conn.execute(query, [worker.id, list(fences)]).fetchone()
-    assert row is not None
-    return Worker(worker.id, row[0]), list(row[1])
+    query = "select striped.resume(%s, %s, %s::bigint[])"
+    session = next(SESSIONS)
+    return Worker(worker.id, session), list(value(conn, query, worker.id, session, list(fences)))
 
 
 def renew(conn: psycopg.Connection, worker: Worker, fences: Sequence[int]) -> list[int]:

@@ -194,7 +194,10 @@ class PoolAdmin:
             with foreign_errors():
                 row = self.conn.execute(query, values).fetchone()
         except PoolError as error:
-            raise _explained(error) from error
+            explained = _explained(error)
+            if explained is error:
+                raise
+            raise explained from error
         return row[0] if row else None
 
 

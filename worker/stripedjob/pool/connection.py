@@ -6,16 +6,16 @@ itself: servers, databases and roles may have other defaults.
 """
 
 import asyncio
-import select
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
+from psycopg.waiting import Wait, wait_conn, wait_conn_async
 
 from stripedjob.pool.errors import (
     PoolConfigError,
@@ -27,10 +27,15 @@ from stripedjob.pool.errors import (
 )
 from stripedjob.urls import mistake_in, shown
 
+if TYPE_CHECKING:
+    from psycopg.abc import PQGenConn
+
 CALL_SECONDS_MAX = 10.0  # a call that takes longer counts as a lost connection
 ADMIN_SECONDS_MAX = 60.0  # what people, the supervisor and the operator ask for may take longer
 LOCK_SECONDS_MAX = 5.0  # for one lock; whoever keeps it longer has a transaction open beside the pool
 DIAGNOSIS_SECONDS_MAX = 5.0
+WAIT_SECONDS = 0.1  # between two looks at the clock
+WAITS: dict[int, Wait] = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
 CAUSES = (  # of libpq's words, which may quote the URL, those that may be shown; nothing is decided by them
     *("Connection refused", "No such file or directory", "No route to host", "Network is unreachable"),
     *("Name or service not known", "Temporary failure in name resolution", "server closed the connection"),
@@ -98,7 +103,8 @@ def _opened(url: str, name: str, session: dict[str, str]) -> psycopg.Connection:
     try:
         conn = psycopg.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
-        raise _why_not_connected(url, conninfo, error) from None  # libpq's words may quote the URL
+        told = "" if _is_silent(error) else wait_conn(_told(conninfo, error), interval=WAIT_SECONDS)
+        raise _why_not_connected(url, error, told) from None  # libpq's words may quote the URL
     try:
         with foreign_errors():
             conn.execute(_settings(session))
@@ -115,7 +121,8 @@ async def _opened_async(url: str, name: str, session: dict[str, str]) -> psycopg
             try:
                 conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
             except psycopg.Error as error:
-                raise await asyncio.to_thread(_why_not_connected, url, conninfo, error) from None
+                told = "" if _is_silent(error) else await wait_conn_async(_told(conninfo, error), interval=WAIT_SECONDS)
+                raise _why_not_connected(url, error, told) from None
             try:
                 await conn.execute(_settings(session))
             except BaseException:
@@ -156,15 +163,17 @@ def _where(url: str) -> str:
     return shown(url) if "://" in url else "its address"
 
 
-def _why_not_connected(url: str, conninfo: str, error: psycopg.Error) -> PoolError:
-    """Tell a server that is away from one that refuses, by connecting once more and listening to the protocol.
+def _is_silent(error: psycopg.Error) -> bool:
+    """Tell that there is nobody to ask: no answer in time, or no connection at all."""
+    return isinstance(error, psycopg.errors.ConnectionTimeout) or error.pgconn is None
 
-    libpq gives no SQLSTATE for a connection that failed, only words in the server's language. Its trace has the code.
-    """
-    where, is_silent = _where(url), isinstance(error, psycopg.errors.ConnectionTimeout)
-    code, words = (None, "") if is_silent else _connection_failure(conninfo)
+
+def _why_not_connected(url: str, error: psycopg.Error, told: str) -> PoolError:
+    """Tell a server that is away from one that refuses, by what `_told` has heard."""
+    code, words = _last_error(told)
+    where = _where(url)
     if code is None:
-        cause = next((one for one in CAUSES if one in str(error)), "no answer" if is_silent else "no connection")
+        cause = next((one for one in CAUSES if one in str(error)), "no connection")
         return PoolUnreachableError(
             f"Postgres cannot be reached at {where}: {cause}; does it run there, and may this machine reach it?"
         )
@@ -174,26 +183,30 @@ def _why_not_connected(url: str, conninfo: str, error: psycopg.Error) -> PoolErr
     return PoolRefusedError(f"Postgres refused the connection to {where}: {words} ({code})", code)
 
 
-def _connection_failure(conninfo: str) -> tuple[str | None, str]:
-    """Give the SQLSTATE and the message with which a server refuses; (None, ""): it says nothing, or it accepts now."""
+def _told(conninfo: str, error: psycopg.Error) -> "PQGenConn[str]":
+    """Connect once more, to the address that was found, and give libpq's trace of what the server says.
+
+    libpq gives no SQLSTATE for a connection that failed, only words in the server's language. Its trace has the code.
+    To be run by psycopg's wait_conn or wait_conn_async.
+    """
+    address = error.pgconn.hostaddr.decode() if error.pgconn and error.pgconn.hostaddr else ""
+    conninfo = make_conninfo(conninfo, hostaddr=address) if address else conninfo
     deadline = time.monotonic() + DIAGNOSIS_SECONDS_MAX
     with tempfile.TemporaryFile() as trace:
         conn = pq.PGconn.connect_start(conninfo.encode())
         try:
             conn.trace(trace.fileno())
-            status: int = pq.PollingStatus.WRITING
-            while conn.status != pq.ConnStatus.BAD and status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
-                reading = [conn.socket] if status == pq.PollingStatus.READING else []
-                writing = [conn.socket] if status == pq.PollingStatus.WRITING else []
-                select.select(reading, writing, [], max(0.0, deadline - time.monotonic()))
-                if time.monotonic() > deadline:
-                    break
+            while conn.status != pq.ConnStatus.BAD and time.monotonic() < deadline:
                 status = conn.connect_poll()
+                if status not in WAITS:
+                    break
+                while time.monotonic() < deadline and not (yield conn.socket, WAITS[status]):
+                    pass  # libpq wants to be asked only when its socket is ready
             conn.untrace()
         finally:
             conn.finish()
         trace.seek(0)
-        return _last_error(trace.read().decode(errors="replace"))
+        return trace.read().decode(errors="replace")
 
 
 def _last_error(trace: str) -> tuple[str | None, str]:

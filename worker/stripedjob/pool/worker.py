@@ -39,13 +39,14 @@ class WorkerPool(PoolSession):
         """
         return int(await self._value("register(%s, %s, %s)", [job_id, name, backend_name]))
 
-    async def resume(self, worker_id: int, fences: Sequence[int]) -> list[int]:
-        """Go on as this worker over this connection, which ends the one before.
+    async def resume(self, worker_id: int, session: int, fences: Sequence[int]) -> list[int]:
+        """Go on as this worker over this connection, as its session of this number, greater than all before.
 
-        `fences` are those of all leases that the worker knows of: any other is given back, of a claim whose answer was
-        lost. Returns those of `fences` that are not the worker's any more. Raises WorkerLostError.
+        What earlier connections still send is refused from then on. `fences` are those of all leases that the worker
+        knows of: any other is given back, of a claim whose answer was lost. Returns those of `fences` that are not the
+        worker's any more. Raises WorkerLostError.
         """
-        session, lost = (await self._rows("resume(%s, %s)", [worker_id, list(fences)]))[0]
+        lost = await self._value("resume(%s, %s, %s)", [worker_id, session, list(fences)])
         self._sessions[worker_id] = session
         return list(lost)
 

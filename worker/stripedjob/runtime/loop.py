@@ -78,7 +78,7 @@ class Worker:
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
         self._unrecorded: deque[Batch] = deque()  # the first one may have been sent, and was not acknowledged
-        self._numbers = count(1)
+        self._numbers = count(1)  # of batches and of sessions: each is greater than all before
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
         self._renew_at = 0.0
@@ -121,7 +121,7 @@ class Worker:
             )
         else:
             unanswered = [one.lease.fence for batch in self._unrecorded for one in batch.ended]
-            lost = await pool.resume(self._worker_id, self._ahead.fences() + unanswered)
+            lost = await pool.resume(self._worker_id, next(self._numbers), self._ahead.fences() + unanswered)
             await self._drop(lost)
         self._extend(asked)
         self._observer.connected(self._worker_id)
@@ -151,8 +151,8 @@ class Worker:
         if asked < self._renew_at or not leases:
             return
         lost = await pool.renew(self._worker_id, [lease.fence for lease in leases])
+        await self._drop(lost)  # before the executor hears that it may go on
         self._extend(asked)
-        await self._drop(lost)
         await self._locking.renew(self._worker_id, self._ahead.held())
 
     async def _drop(self, lost: list[int]) -> None:

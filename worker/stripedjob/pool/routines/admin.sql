@@ -134,7 +134,8 @@ $$;
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
-    rest bigint;
+    stripes bigint;
+    completed_units bigint;
 begin
     perform from @extschema@.flow where job_id = p_job for no key update;
     with gone as (
@@ -142,8 +143,7 @@ begin
             select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))
         returning completed
     )
-    update @extschema@.job set done = done + (select coalesce(sum(completed), 0) from gone) where id = p_job and exists (select from gone);
-    get diagnostics rest = row_count;
+    select count(*), sum(completed) into stripes, completed_units from gone;
     with gone as (
         delete from @extschema@.wake where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
         returning units, delayed
@@ -164,7 +164,8 @@ begin
         from counts c where f.job_id = p_job and c.units > 0
     )
     select units into n from counts;
-    return case when n > 0 or rest > 0 or exists (select from @extschema@.wake where job_id = p_job)
+    update @extschema@.job set done = done + completed_units where id = p_job and completed_units > 0;
+    return case when n > 0 or stripes > 0 or exists (select from @extschema@.wake where job_id = p_job)
         or exists (select from @extschema@.dedup where job_id = p_job) then n end;
 end
 $$;

@@ -48,13 +48,31 @@ end
 $$;
 
 -- Folds wakes into stripes. Invariant: no wake-up is lost. A wake is removed in the transaction that makes its stripe ready, or
--- marks it as woken where it is leased, so that the end of the lease makes it ready. Stripes are locked in the order of their names,
--- as in settle, and before anything else of upkeep holds one, so that the two cannot deadlock.
-create or replace function @extschema@.fold_wakes(p_job int) returns void language sql as $$
+-- marks it as woken where it is leased, so that the end of the lease makes it ready. It waits for nobody: wakes of a resource whose stripe is
+-- locked, by a settlement or by a handler's transaction that has completed its units and not committed yet, are left for the next time.
+create or replace function @extschema@.fold_wakes(p_job int) returns void language plpgsql as $$
+declare
+    bound constant int := 5000;
+    ids bigint[];
+    resources text[];
+    locked text[] := '{}';
+    last_id bigint := 0;
+begin
+    for pass in 1 .. 4 loop -- further ones where all that the first finds is locked
+        select array_agg(id), array_agg(distinct resource), max(id) into ids, resources, last_id
+        from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id limit bound) k;
+        locked := array(select unnest(resources) intersect select resource from @extschema@.stripe where job_id = p_job and resource = any(resources)
+            except select resource from (
+                select resource from @extschema@.stripe where job_id = p_job and resource = any(resources) for update skip locked) l);
+        perform @extschema@.fold_these(p_job, ids, locked);
+        exit when cardinality(ids) < bound or cardinality(locked) < cardinality(resources);
+    end loop;
+end
+$$;
+
+create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[]) returns void language sql as $$
     with taken as (
-        delete from @extschema@.wake where id = any(array(
-            select id from @extschema@.wake where job_id = p_job order by id limit 5000))
-        returning resource, units, delayed, importance
+        delete from @extschema@.wake where id = any(p_ids) and resource <> all(p_locked) returning resource, units, delayed, importance
     ), counted as (
         update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken), delayed_in = delayed_in + (select sum(delayed) from taken)
         where job_id = p_job and exists (select from taken)
@@ -148,12 +166,17 @@ begin
             end if;
         end loop;
         perform @extschema@.unassign(w.id);
-        if not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased')
-            and not exists (select from @extschema@.stripe where worker_id = w.id and state = 'assigned') then
-            perform @extschema@.archive_worker_counts(w.id);
-        end if;
     end loop;
 end
+$$;
+
+-- Removes the rows of workers whose time ran out and that hold nothing any more. It comes last: it locks the job's row.
+create or replace function @extschema@.remove_dead(p_job int) returns void language sql as $$
+    select @extschema@.archive_worker_counts(w.id) from (
+        select id from @extschema@.worker where job_id = p_job and expires_at < clock_timestamp() order by id limit 16 for update skip locked
+    ) w
+    where not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased')
+        and not exists (select from @extschema@.stripe where worker_id = w.id and state = 'assigned')
 $$;
 
 -- Whether upkeep would find anything to do: most often not, and this costs some looks into indexes.
@@ -169,46 +192,55 @@ begin
 end
 $$;
 
+-- Nothing here waits for a lock, and what was leased by the dead comes first: a process that was stopped in the middle of a transaction keeps
+-- neither its own resource nor anybody else's from being worked on.
 create or replace function @extschema@.upkeep(p_job int) returns void language plpgsql as $$
 begin
     if @extschema@.needs_upkeep(p_job) and @extschema@.take_turn(p_job, 'upkeep') then
-        perform @extschema@.wake_due(p_job);
-        if not @extschema@.refit(p_job) then -- not both: each locks stripes in their order, and waits for them
-            perform @extschema@.fold_wakes(p_job);
-        end if;
-        perform @extschema@.end_waits(p_job);
         perform @extschema@.reap(p_job);
+        perform @extschema@.wake_due(p_job);
+        perform @extschema@.fold_wakes(p_job);
+        perform @extschema@.refit(p_job);
+        perform @extschema@.end_waits(p_job);
+        perform @extschema@.remove_dead(p_job);
     end if;
 end
 $$;
 
 -- Brings the resources of a job whose strategy or onFailure has changed to the new one, 1,000 at a time: their areas as the throttle counts
 -- them, and where order is strict no more, those that wait for a barrier or for a person go on. Until it is through, nothing is assigned in a
--- throttled job. It is part of upkeep, so that no wake is folded by the old ways meanwhile. False: there was nothing of it to do.
-create or replace function @extschema@.refit(p_job int) returns boolean language plpgsql as $$
+-- throttled job. It is part of upkeep, so that no wake is folded by the old ways meanwhile. It goes on before the first that is locked.
+create or replace function @extschema@.refit(p_job int) returns void language plpgsql as $$
 declare
     bound constant int := 1000;
+    come_to text;
     j @extschema@.job;
     resources text[];
+    free text[];
+    skipped text;
 begin
-    perform from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update;
+    select coalesce(detail, '') into come_to from @extschema@.turn
+    where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update;
     if not found then
-        return false;
+        return;
     end if;
     select * into j from @extschema@.job where id = p_job;
     resources := array(
-        select resource from @extschema@.stripe
-        where job_id = p_job and resource > (select coalesce(detail, '') from @extschema@.turn where job_id = p_job and kind = 'refit')
-        order by resource limit bound for update);
+        select resource from @extschema@.stripe where job_id = p_job and resource > come_to order by resource limit bound);
+    free := array(
+        select resource from @extschema@.stripe where job_id = p_job and resource = any(resources) order by resource for update skip locked);
     update @extschema@.stripe s set
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
         next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or exists (
             select from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'))
             then clock_timestamp() else s.next_at end
-    where s.job_id = p_job and s.resource = any(resources);
-    update @extschema@.turn set detail = resources[bound], at = case when cardinality(resources) < bound then 'infinity' else '-infinity' end::timestamptz
+    where s.job_id = p_job and s.resource = any(free);
+    skipped := (select min(r.resource) from unnest(resources) r(resource) where r.resource <> all(free));
+    update @extschema@.turn set
+        detail = case when skipped is null then resources[cardinality(resources)]
+            else coalesce((select max(r.resource) from unnest(free) r(resource) where r.resource < skipped), come_to) end,
+        at = case when skipped is null and cardinality(resources) < bound then 'infinity' else '-infinity' end::timestamptz
     where job_id = p_job and kind = 'refit';
-    return true;
 end
 $$;
 

@@ -48,19 +48,21 @@ end
 $$;
 
 -- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was leased by a claim whose
--- answer was lost; nobody would ever end that, so it is ready again. A claim of the old connection that is still to come, or comes to its end
--- only now, is either waited for, since both lock the worker's row, or finds that its session is over.
-create or replace function @extschema@.resume(p_worker bigint, p_fences bigint[], out session int, out lost bigint[]) language plpgsql as $$
+-- answer was lost; nobody would ever end that, so it is ready again. p_session is drawn by the worker, and greater than all before: a claim or
+-- a resume of an older connection that comes only now finds that its session is over. Returns those of p_fences that are not the worker's.
+create or replace function @extschema@.resume(p_worker bigint, p_session int, p_fences bigint[]) returns bigint[] language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker);
 begin
-    session := w.session + 1;
-    update @extschema@.worker k set session = resume.session, expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
+    if p_session <= w.session then
+        raise exception 'worker % goes on in session %, not %', p_worker, w.session, p_session using errcode = 'SJ002';
+    end if;
+    update @extschema@.worker set session = p_session, expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
     update @extschema@.stripe s set state = 'ready', worker_id = null
     where s.job_id = w.job_id and s.resource = any(array(
         select resource from @extschema@.stripe
         where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update));
-    lost := @extschema@.lost_fences(p_worker, p_fences);
+    return @extschema@.lost_fences(p_worker, p_fences);
 end
 $$;
 
