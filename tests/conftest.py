@@ -14,12 +14,13 @@ pytest_plugins = [
     "tests.support.operators",
     "tests.support.scenes",
 ]
-TIERS = ("unit", "sim", "integration", "faults", "mutations", "cluster", "e2e")
+TIERS = ("unit", "isolation", "sim", "integration", "faults", "mutations", "cluster", "e2e")
 HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew", action="store_true", help="Write what the chart renders to tests/cluster/rendered.")
+    parser.addoption("--order", help="Play one order of an isolation spec alone: names of sessions, one a step.")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,149 @@
+"""Which rows a routine locks, in which order, and where it waits: seen by holding one row after the other before it.
+
+A row that is held by another session shows three things of a routine: whether it waits for that row, passes it over, or
+has no use of it; and, where it waits, which rows it has locked by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+from tests.isolation.harness import Stage, Step, Trace, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import psycopg
+    from tests.isolation.harness import Spec
+    from tests.isolation.world import World
+
+# What names a job's rows within each table; tables that only grow, `wake`, are locked by who deletes.
+NAMES = {
+    "job": "''",
+    "delegator": "''",
+    "flow": "''",
+    "turn": "kind",
+    "worker": "name",
+    "stripe": "resource",
+    "unit": "resource || ' ' || state",
+    "wake": "resource",
+    "dedup": "dedup_id",
+    "area": "area",
+}
+# What a row that is locked in each way keeps others from, the weakest lock first.
+MODES = {"update": "key share", "no key update": "share", "share": "no key update", "key share": "update"}
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """A row of the scene."""
+
+    table: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.name}".rstrip()
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A routine waits for a row, where another session holds it in one of these modes; what it has locked by then."""
+
+    modes: tuple[str, ...]
+    held: Mapping[Row, str]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a routine does to rows: how it has locked each in the end, and where it waits."""
+
+    modes: Mapping[Row, str]
+    waits: Mapping[Row, Wait]
+
+    def edges(self) -> Iterable[tuple[tuple[Row, str], tuple[Row, str]]]:
+        """Give each row that is locked, and how, while the routine waits for another that is locked in some way."""
+        for row, wait in self.waits.items():
+            yield from ((held, (row, mode)) for held in wait.held.items() for mode in wait.modes)
+
+    def tables(self) -> list[str]:
+        """Give the tables in the order in which they are locked; of those passed over as far as it is seen."""
+        first: dict[str, set[str]] = {}
+        for row, wait in self.waits.items():
+            held = {other.table for other in wait.held}
+            if row.table not in first or len(held) < len(first[row.table]):
+                first[row.table] = held
+        tables = {row.table for row in self.modes} | set(first)
+
+        def place(table: str) -> tuple[int, bool, str]:
+            before = [
+                other for other in first if (other in first[table] if table in first else table not in first[other])
+            ]
+            return (len(before), table in first, table)
+
+        return sorted(tables, key=place)
+
+
+def rows_of(conn: psycopg.Connection, job_id: int, mode: str | None = None) -> set[Row]:
+    """Give the job's rows, or those of them that can be locked in this mode now."""
+    found = set()
+    for table, name in NAMES.items():
+        query = sql.SQL("select {} from {} where {} = %s").format(
+            sql.SQL(name), sql.Identifier("striped", table), sql.Identifier("id" if table == "job" else "job_id")
+        )
+        locking = sql.SQL("" if mode is None else f" for {mode} skip locked")
+        found |= {Row(table, str(value)) for (value,) in conn.execute(query + locking, [job_id])}
+    return found
+
+
+def locked(conn: psycopg.Connection, job_id: int) -> dict[Row, str]:
+    """Give the rows that somebody has locked, and how."""
+    everything, modes = rows_of(conn, job_id), dict[Row, str]()
+    for mode, kept_from in MODES.items():
+        for row in everything - rows_of(conn, job_id, kept_from):
+            modes.setdefault(row, mode)
+    return modes
+
+
+def use_of(stage: Stage, spec: Spec[World], step: Step[World]) -> Use:
+    """Observe a routine: once alone, and for each row of its scene while another session holds that one."""
+    rows = sorted(rows_of(stage.observer, spec.world(stage.observer).id))
+    waits = dict[Row, Wait]()
+    for row in rows:
+        modes, held = list[str](), dict[Row, str]()
+        for mode in MODES:
+            is_waiting, held_now = _run(stage, spec, step, (row, mode))
+            if not is_waiting:
+                break
+            modes.append(mode)
+            held = held_now
+        if modes:
+            waits[row] = Wait(tuple(modes), held)
+    return Use(_run(stage, spec, step, None)[1], waits)
+
+
+def _run(
+    stage: Stage, spec: Spec[World], step: Step[World], held: tuple[Row, str] | None
+) -> tuple[bool, dict[Row, str]]:
+    """Run a routine while a row is held; return whether it waits, and what it has locked by then or at its end."""
+    world, trace = spec.world(stage.observer), Trace()
+    routine = stage.session("routine")
+    try:
+        if held:
+            _hold(stage.session("holder").conn, world.id, *held)
+        stage.take_step(spec, world, trace, "routine", transaction(step)[0])
+        found = locked(stage.observer, world.id)
+        return routine.busy, {row: mode for row, mode in found.items() if not held or row != held[0]}
+    finally:
+        stage.reset("holder", "routine")
+
+
+def _hold(conn: psycopg.Connection, job_id: int, row: Row, mode: str) -> None:
+    conn.execute("begin")
+    query = sql.SQL("select from {} where {} = %s and {} = %s for " + mode).format(
+        sql.Identifier("striped", row.table),
+        sql.Identifier("id" if row.table == "job" else "job_id"),
+        sql.SQL(NAMES[row.table]),
+    )
+    conn.execute(query, [job_id, row.name])
