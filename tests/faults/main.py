@@ -42,7 +42,7 @@ class Result:
 
     strategy: str
     seed: int
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, int] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     units: int = 0
     effects: int = 0
@@ -87,7 +87,7 @@ def run(plan: Plan, course: Course, bag: Bag, servers: Servers, network: Network
         if course.is_long:
             _wait(world, AFTER_SECONDS)
         result.drain_seconds = round(world.drain(), 1)
-        result.faults, result.unsupported = nemesis.made, world.unsupported
+        result.faults, result.unsupported = dict(nemesis.made), world.unsupported
         result.away_at_start = sum(host.away_at_start for host in world.hosts)
         for name, history in world.histories():
             result.units += len(history.recorded)
@@ -113,7 +113,7 @@ def _wait(world: World, seconds: float) -> None:
 def _show(result: Result) -> None:
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(result.faults.items()))
     print(f"{result.strategy}: {'holds' if result.holds else 'BROKEN'}; seed {result.seed}")
-    print(f"  {result.faults.total()} faults: {faults}")
+    print(f"  {sum(result.faults.values())} faults: {faults}")
     for kind, why in result.unsupported.items():
         print(f"  not made here: {kind}: {why}")
     print(
