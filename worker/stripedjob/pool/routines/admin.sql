@@ -13,6 +13,8 @@ declare
     before @extschema@.job;
     after @extschema@.job;
 begin
+    perform from @extschema@.turn where kind = 'refit' and job_id = (
+        select id from @extschema@.job where namespace = p_namespace and job_type = p_job_type) for no key update; -- before the job's, as upkeep
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
@@ -46,13 +48,12 @@ end
 $$;
 
 -- Makes held or dead units ready again, with their attempts and crashes at 0: of the job, of one resource, or given ids; at most p_bound of
--- them. Returns how many. A resource that was waiting for one of them goes on.
+-- them. Returns how many. A resource that was waiting for one of them goes on when its wake is folded.
 create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int) returns int
 language plpgsql as $$
 declare
     n int;
     chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
-    resources text[];
 begin
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null, trace = null
@@ -60,30 +61,30 @@ begin
         returning resource, importance
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance)
-        select p_job, resource, count(*), max(importance) from revived group by resource returning units, resource
+        select p_job, resource, count(*), max(importance) from revived group by resource returning units
     )
-    select coalesce(sum(units), 0), array_agg(resource) into n, resources from woken;
+    select coalesce(sum(units), 0) into n from woken;
     perform @extschema@.count_out(p_job, p_state, n);
-    perform @extschema@.end_holds(p_job, resources);
     return n;
 end
 $$;
 
--- Removes held or dead units for good, at most p_bound of them. Returns how many.
+-- Removes held or dead units for good, at most p_bound of them. Returns how many. A resource that was waiting for one of them is woken.
 create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int) returns int
 language plpgsql as $$
 declare
     n int;
     chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
-    resources text[];
 begin
     with gone as (
-        delete from @extschema@.unit where state = p_state and id = any(chosen)
-        returning resource
+        delete from @extschema@.unit where state = p_state and id = any(chosen) returning resource
+    ), woken as (
+        insert into @extschema@.wake (job_id, resource, units, importance)
+        select p_job, g.resource, 0, 0 from (select distinct resource from gone) g
+        where exists (select from @extschema@.stripe s where s.job_id = p_job and s.resource = g.resource and s.state = 'waiting')
     )
-    select count(*), array_agg(distinct resource) into n, resources from gone;
+    select count(*) into n from gone;
     perform @extschema@.count_out(p_job, p_state, n);
-    perform @extschema@.end_holds(p_job, resources);
     return n;
 end
 $$;
@@ -119,16 +120,6 @@ create or replace function @extschema@.count_out(p_job int, p_state @extschema@.
     where job_id = p_job and p_units > 0
 $$;
 
--- A resource that waits for a held unit goes on when it has none any more; one that waits for a barrier, where a unit before it was revived.
-create or replace function @extschema@.end_holds(p_job int, p_resources text[]) returns void language sql as $$
-    update @extschema@.stripe set next_at = clock_timestamp() where job_id = p_job and resource = any(array(
-        select resource from @extschema@.stripe s where job_id = p_job and resource = any(p_resources) and state = 'waiting'
-            and case when next_at = 'infinity'
-                then not exists (select from @extschema@.unit u where u.job_id = p_job and u.state = 'held' and u.resource = s.resource)
-                else @extschema@.has_unit_before_barrier(s) end
-        order by resource for update))
-$$;
-
 -- Removes a job's units, leases and wakes, at most p_bound of each. Returns how many units, or null when nothing was left. Its workers go on
 -- with nothing: what they hold is refused as stale.
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
@@ -136,8 +127,10 @@ declare
     n bigint;
     stripes bigint;
     completed_units bigint;
+    wakes @extschema@.wake;
+    gone_units record;
 begin
-    perform from @extschema@.flow where job_id = p_job for no key update;
+    perform from @extschema@.turn where job_id = p_job and kind = 'upkeep' for no key update; -- it locks units and wakes in another order
     with gone as (
         delete from @extschema@.stripe where job_id = p_job and resource = any(array(
             select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))
@@ -148,22 +141,19 @@ begin
         delete from @extschema@.wake where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
         returning units, delayed
     )
-    update @extschema@.flow set ready_in = ready_in + (select sum(units) from gone), delayed_in = delayed_in + (select sum(delayed) from gone)
-    where job_id = p_job and exists (select from gone);
+    select coalesce(sum(units), 0), coalesce(sum(delayed), 0) into wakes.units, wakes.delayed from gone;
     delete from @extschema@.dedup where job_id = p_job and dedup_id = any(array(
         select dedup_id from @extschema@.dedup where job_id = p_job order by dedup_id limit p_bound));
     with gone as (
         delete from @extschema@.unit where id = any(array(select id from @extschema@.units_of(p_job, p_bound) id)) returning state
-    ), counts as (
-        select count(*) units, count(*) filter (where state = 'ready') ready, count(*) filter (where state = 'delayed') delayed,
-            count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead
-        from gone
-    ), counted as (
-        update @extschema@.flow f set ready_in = f.ready_in - c.ready, delayed_out = f.delayed_out + c.delayed,
-            held_out = f.held_out + c.held, dead_out = f.dead_out + c.dead
-        from counts c where f.job_id = p_job and c.units > 0
     )
-    select units into n from counts;
+    select count(*) all_of_them, count(*) filter (where state = 'ready') ready, count(*) filter (where state = 'delayed') delayed,
+        count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead
+    into gone_units from gone;
+    update @extschema@.flow set ready_in = ready_in + wakes.units - gone_units.ready, delayed_in = delayed_in + wakes.delayed,
+        delayed_out = delayed_out + gone_units.delayed, held_out = held_out + gone_units.held, dead_out = dead_out + gone_units.dead
+    where job_id = p_job;
+    n := gone_units.all_of_them;
     update @extschema@.job set done = done + completed_units where id = p_job and completed_units > 0;
     return case when n > 0 or stripes > 0 or exists (select from @extschema@.wake where job_id = p_job)
         or exists (select from @extschema@.dedup where job_id = p_job) then n end;

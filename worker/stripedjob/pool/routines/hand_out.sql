@@ -71,11 +71,14 @@ begin
 end
 $$;
 
--- Whether a resource that waits for its barrier has a ready unit ahead of it: one whose transaction committed late, or that was revived.
-create or replace function @extschema@.has_unit_before_barrier(s @extschema@.stripe) returns boolean language sql stable as $$
-    select exists (
+-- Whether a resource that waits may go on: for a person, and it has no held unit any more; for its barrier, and it has a ready unit ahead of
+-- that: one whose transaction committed late, or that was revived.
+create or replace function @extschema@.may_go_on(s @extschema@.stripe) returns boolean language sql stable as $$
+    select case when s.next_at = 'infinity' then not exists (
+        select from @extschema@.unit u where u.job_id = s.job_id and u.resource = s.resource and u.state = 'held')
+    else exists (
         select from @extschema@.unit b
         where b.job_id = s.job_id and b.resource = s.resource and b.state = 'delayed' and b.due_at = s.next_at
             and exists (select from @extschema@.unit u
-                where u.job_id = s.job_id and u.resource = s.resource and u.state = 'ready' and u.id < b.id))
+                where u.job_id = s.job_id and u.resource = s.resource and u.state = 'ready' and u.id < b.id)) end
 $$;

@@ -86,7 +86,7 @@ create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_l
     on conflict (job_id, resource) do update set
         ready = s.ready + excluded.ready, woken = true, importance = greatest(s.importance, excluded.importance),
         rank = least(s.rank, excluded.rank),
-        next_at = case when s.state = 'waiting' and @extschema@.has_unit_before_barrier(s) then clock_timestamp() else s.next_at end
+        next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then clock_timestamp() else s.next_at end
 $$;
 
 -- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.
