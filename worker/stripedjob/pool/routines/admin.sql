@@ -13,6 +13,7 @@ declare
     before @extschema@.job;
     after @extschema@.job;
 begin
+    perform @extschema@.await_turns(id, '{refit}') from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
@@ -45,15 +46,25 @@ begin
 end
 $$;
 
+-- Takes a job's turns at these kinds of periodic work, in order, and waits for them: what a person asks for at once locks units, resources and
+-- counters in an order of its own, which is safe where none of the others is at it.
+create or replace function @extschema@.await_turns(p_job int, p_kinds text[]) returns void language plpgsql as $$
+begin
+    perform from @extschema@.turn where job_id = p_job and kind = any(p_kinds) order by kind for no key update;
+end
+$$;
+
 -- Makes held or dead units ready again, with their attempts and crashes at 0: of the job, of one resource, or given ids; at most p_bound of
 -- them. Returns how many. A resource that was waiting for one of them goes on.
 create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int) returns int
 language plpgsql as $$
 declare
     n int;
-    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
+    chosen bigint[];
     resources text[];
 begin
+    perform @extschema@.await_turns(p_job, '{upkeep}');
+    chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null, trace = null
         where state = p_state and id = any(chosen)
@@ -74,9 +85,11 @@ create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit
 language plpgsql as $$
 declare
     n int;
-    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
+    chosen bigint[];
     resources text[];
 begin
+    perform @extschema@.await_turns(p_job, '{upkeep}');
+    chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with gone as (
         delete from @extschema@.unit where state = p_state and id = any(chosen)
         returning resource
@@ -136,7 +149,7 @@ declare
     n bigint;
     rest bigint;
 begin
-    perform from @extschema@.flow where job_id = p_job for no key update;
+    perform @extschema@.await_turns(p_job, '{clean,upkeep}');
     with gone as (
         delete from @extschema@.stripe where job_id = p_job and resource = any(array(
             select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))

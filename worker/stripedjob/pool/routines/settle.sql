@@ -141,7 +141,9 @@ create or replace function @extschema@.end_leases(
         worker_id = case when x.after = 'keep' then s.worker_id end,
         rank = case when x.after = 'keep' then s.rank else clock_timestamp() - s.importance * interval '1 minute' end,
         next_at = case when x.after = 'wait' then case when x.wait < 'infinity' then clock_timestamp() + make_interval(secs => x.wait)
-            when j.on_failure = 'Block' then 'infinity' else clock_timestamp() end end
+            when j.on_failure = 'Block' and exists (
+                select from @extschema@.unit u where u.job_id = j.id and u.resource = s.resource and u.state = 'held') then 'infinity'
+            else clock_timestamp() end end
     from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
     where s.job_id = j.id and s.resource = any(p_kept) and x.resource = s.resource
 $$;

@@ -191,7 +191,7 @@ declare
     j @extschema@.job;
     resources text[];
 begin
-    perform from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update;
+    perform from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update skip locked; -- apply_job() is at it
     if not found then
         return false;
     end if;
