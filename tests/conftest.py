@@ -14,7 +14,7 @@ pytest_plugins = [
     "tests.support.operators",
     "tests.support.scenes",
 ]
-TIERS = ("unit", "isolation", "sim", "integration", "cluster", "e2e")
+TIERS = ("unit", "isolation", "sim", "integration", "faults", "mutations", "cluster", "e2e")
 HERE = Path(__file__).parent
 
 

@@ -162,6 +162,7 @@ class Database:
             key = jobs.pop(status.id)
             if key in self.jobs and self.jobs[key].take(status, now):
                 self.changed(key)
+        await pool.call(lambda admin: admin.clean([backlog.job_id for backlog in self.jobs.values()]), CALL_SECONDS_MAX)
         for key in jobs.values():  # somebody removed them
             self.jobs.pop(key, None)
             if key in self._wanted:

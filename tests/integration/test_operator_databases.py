@@ -22,7 +22,7 @@ from tests.support.reconciling import Reconciling, until
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool import bounded
+from stripedjob.pool import bounded, connection
 from stripedjob.schedule import schedule_key
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import Schedule
@@ -95,7 +95,7 @@ async def test_forty_hung_databases_cost_the_next_one_nothing(fresh_database: st
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have deadlines that a test can wait for."""
-    monkeypatch.setattr(bounded, "CONNECT_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(connection, "CALL_SECONDS_MAX", 1.0)
     monkeypatch.setattr(bounded, "GRACE_SECONDS", 0.5)
     monkeypatch.setattr(databases_module, "CALL_SECONDS_MAX", 1.0)
     monkeypatch.setattr(databases_module, "MIGRATE_SECONDS_MAX", 1.0)
@@ -176,7 +176,8 @@ def begun_an_hour_ago(url: str, name: str) -> None:
     key = schedule_key(Schedule.model_validate(EVERY_MINUTE))
     with psycopg.connect(url) as conn:
         conn.execute(
-            "update striped.job set schedule = %s, scheduled_at = %s where job_type = %s",
+            "update striped.turn set detail = %s, at = %s from striped.job j"
+            " where kind = 'schedule' and j.id = job_id and job_type = %s",
             [key, dt.datetime.now(dt.UTC) - dt.timedelta(hours=1), name],
         )
 
@@ -318,8 +319,8 @@ async def test_idle_workers_are_marked_before_there_are_fewer(fresh_database: st
             site.observed.pod_seen(("shop", "job"), site.cluster.keep(path, {"metadata": {"name": name}}))
         with psycopg.connect(fresh_database) as conn:
             conn.execute(
-                """insert into striped.worker (job_id, name, working, expires_at)
-                select id, 'b', true, now() + interval '1 hour' from striped.job"""
+                """insert into striped.worker (id, job_id, name, working, expires_at)
+                select 1, id, 'b', true, now() + interval '1 hour' from striped.job"""
             )
         site.apply(
             "job", {"postgres": fresh_database}, minWorkers=1, scheduleLimit=3, scaling={"scaleDownDelaySeconds": 0}

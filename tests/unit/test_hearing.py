@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stripedjob.local import hearing
@@ -54,6 +54,7 @@ def test_an_odd_line_is_shown_and_does_not_end_the_reading(what: str) -> None:
     assert noted == [Said("w", RECORD)] * 2
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_line_is_understood(line: bytes) -> None:
     assert isinstance(understood("w", "stderr", line), Printed)

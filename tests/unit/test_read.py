@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stripedjob.cli.exits import DataError
@@ -52,6 +52,7 @@ jsons = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(jsons, st.booleans(), st.sampled_from([None, 1]))
 def test_any_json_is_kept(value: object, ascii_only: bool, indent: int | None) -> None:  # noqa: FBT001
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)

@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stripedjob.local.restarts import BACKOFF_SECONDS_MAX, EARLY_DEATHS_MAX, EARLY_SECONDS, Restarts
@@ -27,6 +27,7 @@ def one_after_another(restarts: Restarts, codes: list[int], lived: float = 1.0) 
     return said, waits
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PASSING), max_size=100))
 def test_deaths_that_pass_by_themselves_never_end_it_and_cost_little(codes: list[int]) -> None:
     said, waits = one_after_another(Restarts(), codes)

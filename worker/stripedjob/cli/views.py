@@ -1,5 +1,6 @@
 """How `stripedjob run` shows its progress: a live table on a terminal, plain lines elsewhere, JSON for machines."""
 
+import errno
 import json
 import sys
 import time
@@ -19,6 +20,7 @@ from stripedjob.local.supervisor import Progress, View
 PLAIN_SECONDS = 2.0  # between two plain lines
 NOT_SHOWN = {"event", "level", "logger", "timestamp", "job"}  # of a log record
 QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class PlainView:
@@ -31,21 +33,21 @@ class PlainView:
     def said(self, said: Said) -> None:
         """Show a line of a worker."""
         if said.record.get("event") not in QUIET_EVENTS:
-            click.echo(f"{said.worker}: {_line(said)}", err=True)
+            _show(f"{said.worker}: {_line(said)}", err=True)
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
-        click.echo(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
+        _show(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            click.echo(" · ".join(f"{name} {value}" for name, value in _facts(progress)))
+            _show(" · ".join(f"{name} {value}" for name, value in _facts(progress)))
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        click.echo(printable(words), err=True)
+        _show(printable(words), err=True)
 
 
 class JsonView:
@@ -57,22 +59,22 @@ class JsonView:
 
     def said(self, said: Said) -> None:
         """Pass a record on."""
-        click.echo(json.dumps({"worker": said.worker, **said.record}), err=True)
+        _show(json.dumps({"worker": said.worker, **said.record}), err=True)
 
     def printed(self, printed: Printed) -> None:
         """Wrap a line that a handler has printed."""
         line = json.dumps({"event": "output", "worker": printed.worker, "line": printed.line})
-        click.echo(line, err=printed.stream == "stderr")
+        _show(line, err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is, once a second."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
-            click.echo(json.dumps({"event": "progress", **asdict(progress)}))
+            _show(json.dumps({"event": "progress", **asdict(progress)}))
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        click.echo(json.dumps({"event": words}), err=True)
+        _show(json.dumps({"event": words}), err=True)
 
 
 class LiveView:
@@ -118,6 +120,15 @@ def choose(*, as_json: bool) -> AbstractContextManager[View]:
     if as_json:
         return nullcontext(JsonView())
     return LiveView() if sys.stdout.isatty() else nullcontext(PlainView())
+
+
+def _show(words: str, *, err: bool = False) -> None:
+    """Write a line of progress; where the volume behind the stream is full, the line is lost, and the work goes on."""
+    try:
+        click.echo(words, err=err)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 def _facts(progress: Progress) -> list[tuple[str, str]]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from stripedjob.pool.admin import PoolAdmin
-from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
+from stripedjob.pool.errors import PoolConfigError, PoolError, PoolRefusedError, PoolSchemaError
 
 UNREACHABLE_SECONDS_MAX = 600.0
-LASTING = (PoolRefusedError, PoolSchemaError)  # a person has to mend it
+LASTING = (PoolConfigError, PoolRefusedError, PoolSchemaError)  # a person has to mend it
 Answer = TypeVar("Answer")
 
 

@@ -113,6 +113,7 @@ class Supervisor:
     def _look(self, pool: PoolAdmin) -> JobStatus:
         """Keep the pool up, and read its numbers."""
         pool.upkeep(self.job_id)
+        pool.clean([self.job_id])
         self._fire(pool)
         self.last = pool.status(self.job_id)
         return self.last

@@ -148,9 +148,11 @@ class PoolAdmin:
         """Wake what is due and take back what the dead held: for a job that has no workers to do it."""
         self._value("upkeep(%s)", [job_id])
 
-    def clean(self, job_id: int) -> bool:
-        """Remove what was kept for long enough, at most every 30 s; True: there is more, worth a call at once."""
-        return bool(self._value("clean(%s)", [job_id]))
+    def clean(self, job_ids: Sequence[int]) -> None:
+        """Remove what these jobs have kept for long enough: of each at most every 30 s, and at most 2,000 of a kind."""
+        query = sql.SQL("select {}(job) from unnest(%s::int[]) job").format(sql.Identifier(self.schema, "clean"))
+        with foreign_errors():
+            self.conn.execute(query, [list(job_ids)])
 
     def is_empty(self, job_id: int) -> bool:
         """Say whether nothing is left to do; held and dead units, which wait for a person, do not count."""

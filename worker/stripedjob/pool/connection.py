@@ -136,7 +136,9 @@ def check_url(url: str) -> None:
 
 def _conninfo(url: str, name: str) -> str:
     """Check the URL and add what every connection has; raises PoolConfigError in words that quote nothing of it."""
-    mistake = mistake_in(url) if "://" in url or "=" not in url else None  # else libpq's other form: host=… user=…
+    mistake = (
+        mistake_in(url, encoded=True) if "://" in url or "=" not in url else None
+    )  # else libpq's other form: host=… user=…
     scheme = url.partition("://")[0]
     if not mistake and "://" in url and scheme not in ("postgresql", "postgres"):
         mistake = "it begins with " + ("SQLAlchemy's" if "+" in scheme else "another") + " scheme, not postgresql://"
@@ -151,7 +153,7 @@ def _conninfo(url: str, name: str) -> str:
 
 
 def _where(url: str) -> str:
-    return shown(url) if "://" in url else "Postgres"
+    return shown(url) if "://" in url else "its address"
 
 
 def _why_not_connected(url: str, conninfo: str, error: psycopg.Error) -> PoolError:
@@ -164,12 +166,12 @@ def _why_not_connected(url: str, conninfo: str, error: psycopg.Error) -> PoolErr
     if code is None:
         cause = next((one for one in CAUSES if one in str(error)), "no answer" if is_silent else "no connection")
         return PoolUnreachableError(
-            f"{where} cannot be reached: {cause}; does Postgres run there, and may this machine reach it?"
+            f"Postgres cannot be reached at {where}: {cause}; does it run there, and may this machine reach it?"
         )
     kind = class_of(code)
     if issubclass(kind, PoolUnreachableError):
-        return kind(f"{where} cannot be used now: {words} ({code})", code)
-    return PoolRefusedError(f"{where} refused the connection: {words} ({code})", code)
+        return kind(f"Postgres cannot be used now at {where}: {words} ({code})", code)
+    return PoolRefusedError(f"Postgres refused the connection to {where}: {words} ({code})", code)
 
 
 def _connection_failure(conninfo: str) -> tuple[str | None, str]:

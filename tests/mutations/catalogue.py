@@ -1,0 +1,347 @@
+"""The mutations: one promise broken in each, and the test that must fail then."""
+
+from tests.mutations.mutation import Mutation
+
+WORK, HAND_OUT, SETTLE = "pool/routines/work.sql", "pool/routines/hand_out.sql", "pool/routines/settle.sql"
+UPKEEP, ASSIGN, ADMIN = "pool/routines/upkeep.sql", "pool/routines/assign.sql", "pool/routines/admin.sql"
+LEASES, UNITS = "tests/integration/test_pool_leases.py", "tests/integration/test_pool_units.py"
+GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/test_pool_meetings.py"
+FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
+LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
+SCHEMA, DEDUPLICATION = "tests/integration/test_pool_schema.py", "tests/integration/test_deduplication.py"
+ENDS, TRANSACTIONS = "tests/integration/test_executor_ends.py", "tests/integration/test_transactions.py"
+COMPLETED = f"{GUARDS}::test_units_are_completed_under_the_newest_fence_alone_and_by_its_worker_alone"
+FOLDED = f"{GUARDS}::test_a_wake_that_is_folded_while_its_resource_is_leased_is_not_forgotten"
+PASSED = f"{MEETINGS}::test_upkeep_goes_past_a_worker_that_is_at_a_call_and_past_another_upkeep"
+
+FENCED = (
+    Mutation(
+        "settle takes any fence",
+        SETTLE,
+        "and worker_id is not distinct from p_worker and fence = x.fence",
+        "and worker_id is not distinct from worker_id",
+        f"{LEASES}::test_a35_a_late_settlement_changes_nothing_and_is_counted",
+    ),
+    Mutation(
+        "settle forgets the numbers of batches",
+        SETTLE,
+        "for no key update) >= p_batch then",
+        "for no key update) > p_batch then",
+        f"{GUARDS}::test_a_batch_that_comes_again_is_no_stale_one",
+    ),
+    Mutation(
+        "complete takes any fence",
+        SETTLE,
+        "and worker_id = p_worker and fence = p_fence;",
+        "and worker_id = p_worker;",
+        COMPLETED,
+    ),
+    Mutation(
+        "complete takes any worker",
+        SETTLE,
+        "and worker_id = p_worker and fence = p_fence;",
+        "and fence = p_fence;",
+        COMPLETED,
+    ),
+    Mutation(
+        "the answer of complete is not looked at",
+        "pool/transaction.py",
+        'if result is None or result.get_value(0, 0) != b"t":',
+        "if result is None:",
+        f"{WORKER}::test_a_lost_lease_rolls_its_transaction_back",
+    ),
+    Mutation(
+        "a renewal hides lost leases",
+        WORK,
+        "    return @extschema@.lost_fences(p_worker, p_fences);",
+        "    return '{}';",
+        f"{GUARDS}::test_a_renewal_names_the_leases_that_are_lost",
+    ),
+)
+HANDLED = (
+    Mutation(
+        "a unit starts after the deadline",
+        "runtime/progress.py",
+        "if moment >= self._board.deadline:",
+        "if moment < 0:",
+        "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
+    ),
+    Mutation(
+        "an executor goes on when its main process has stopped",
+        "runtime/executor.py",
+        "if left <= 0 and self._board.running():",
+        "if left <= -3600 and self._board.running():",
+        f"{ENDS}::test_an_executor_ends_itself_where_its_main_process_does_not[pauses]",
+    ),
+    Mutation(
+        "what a lost lease brought starts all the same",
+        "runtime/host.py",
+        "        self._given.clear()\n        waiting",
+        "        waiting",
+        f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",
+    ),
+    Mutation(
+        "a connection that is lost after the handler is a try",
+        "pool/transaction.py",
+        "return _lost(error) if self._has_returned and is_lost else error",
+        "return error",
+        f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
+    ),
+    Mutation(
+        "a handler is called on a stand-by",
+        "pool/transaction.py",
+        'if self._conn.info.parameter_status(STANDBY) == "on":',
+        'if self._conn.info.parameter_status(STANDBY) == "none":',
+        f"{TRANSACTIONS}::test_a_handler_is_not_called_on_a_stand_by",
+    ),
+)
+MET = (
+    Mutation(
+        "a claim does not lock its worker",
+        WORK,
+        "where id = p_worker for no key update;\n    if w.id is null",
+        "where id = p_worker;\n    if w.id is null",
+        f"{MEETINGS}::test_a_worker_that_is_being_considered_dead_claims_nothing",
+    ),
+    Mutation(
+        "a claim of an old session is accepted",
+        WORK,
+        "if p_session is distinct from w.session and p_session is not null then",
+        "if false then",
+        f"{MEETINGS}::test_a_claim_of_a_session_that_is_over_is_refused",
+    ),
+    Mutation(
+        "a worker comes back before its row is locked",
+        WORK,
+        "declare\n    w @extschema@.worker := @extschema@.lock_worker(p_worker);\nbegin\n    session := w.session + 1;",
+        "declare\n    w @extschema@.worker;\nbegin\n    select * into w from @extschema@.worker where id = p_worker;\n"
+        "    session := w.session + 1;\n    update @extschema@.stripe set state = 'ready', worker_id = null\n"
+        "    where worker_id = p_worker and fence <> all(p_fences);\n"
+        "    update @extschema@.worker k set session = resume.session where id = p_worker;\n"
+        "    lost := '{}';\n    return;",
+        f"{MEETINGS}::test_a_worker_that_comes_back_waits_for_its_old_claim_and_takes_it_back",
+    ),
+    Mutation(
+        "a worker that comes back keeps what it does not know of",
+        WORK,
+        "where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order",
+        "where false and fence <> all(p_fences) order",
+        f"{GUARDS}::test_a_worker_that_comes_back_loses_what_it_does_not_know_of",
+    ),
+    Mutation(
+        "two may take the last slot",
+        WORK,
+        "from @extschema@.job where id = w.job_id for no key update;",
+        "from @extschema@.job where id = w.job_id;",
+        f"{MEETINGS}::test_of_two_that_want_the_last_slot_the_second_waits_and_is_refused",
+    ),
+    Mutation(
+        "the reaper waits for workers",
+        UPKEEP,
+        "order by id limit 16 for update skip locked",
+        "order by id limit 16 for update",
+        PASSED,
+    ),
+    Mutation(
+        "the reaper waits for leases",
+        UPKEEP,
+        "where worker_id = w.id and state = 'leased' for update skip locked",
+        "where worker_id = w.id and state = 'leased' for update",
+        f"{MEETINGS}::test_a_lease_that_is_being_settled_is_not_taken_back",
+    ),
+    Mutation(
+        "upkeep waits for upkeep",
+        UPKEEP,
+        "where job_id = p_job and kind = p_kind for no key update skip locked;",
+        "where job_id = p_job and kind = p_kind for no key update;",
+        PASSED,
+    ),
+    Mutation(
+        "what is assigned to is not locked",
+        ASSIGN,
+        "and expires_at > clock_timestamp() for key share skip locked",
+        "and expires_at > clock_timestamp()",
+        f"{MEETINGS}::test_nothing_is_assigned_to_a_worker_that_leaves",
+    ),
+)
+DEAD = (
+    Mutation(
+        "a worker that leaves keeps its leases",
+        SETTLE,
+        "where worker_id = p_worker and state = 'leased' order by resource for update));\n    perform",
+        "where false order by resource for update));\n    perform",
+        f"{LEASES}::test_leaving_gives_everything_back_and_counts_no_crash",
+    ),
+    Mutation(
+        "a death has no culprit",
+        UPKEEP,
+        "if w.leases = 1 then",
+        "if false then",
+        f"{LEASES}::test_a42_a_unit_that_kills_its_workers_is_held",
+    ),
+    Mutation(
+        "a suspect comes with others of its resource",
+        WORK,
+        "case when leased.suspect then 1 else p_units end",
+        "p_units",
+        f"{GUARDS}::test_what_may_have_killed_its_worker_is_handed_out_alone",
+    ),
+    Mutation(
+        "what a worker counted goes with it",
+        SETTLE,
+        "done = j.done + gone.done,",
+        "done = j.done,",
+        f"{GUARDS}::test_what_a_worker_did_is_counted_when_it_has_gone",
+    ),
+)
+LIMITED = (
+    Mutation(
+        "the limit is left to the replicas",
+        WORK,
+        "if allowed <= (select count(*)",
+        "if allowed < 0 * (select count(*)",
+        f"{LEASES}::test_a14_no_more_workers_than_the_limit_may_claim",
+    ),
+    Mutation(
+        "a lowered limit stops nobody",
+        WORK,
+        "return allowed > (select count(*)",
+        "return allowed >= 0 * (select count(*)",
+        f"{LEASES}::test_a16_a_lowered_limit_stops_the_youngest",
+    ),
+    Mutation(
+        "a worker without work keeps its slot",
+        WORK,
+        "set wants = 0, lacks = 0, working = exists (",
+        "set wants = 0, lacks = 0, working = true or exists (",
+        f"{GUARDS}::test_a_slot_is_free_when_its_worker_has_nothing_left",
+    ),
+    Mutation(
+        "leased resources are not outstanding",
+        ASSIGN,
+        "s.area = this_area and s.state in ('assigned', 'leased'));",
+        "s.area = this_area and s.state = 'assigned');",
+        f"{GUARDS}::test_what_is_leased_counts_as_outstanding",
+    ),
+    Mutation(
+        "a start takes no token",
+        ASSIGN,
+        "set tokens = a.tokens - n where",
+        "set tokens = a.tokens where",
+        f"{GUARDS}::test_a_start_takes_a_token",
+    ),
+    Mutation(
+        "an old delegator assigns",
+        ASSIGN,
+        "where job_id = p_job and term = p_term and expires_at > clock_timestamp();",
+        "where job_id = p_job and expires_at > clock_timestamp();",
+        f"{DELEGATION}::test_of_two_delegators_one_leads_and_a_paused_old_one_assigns_nothing",
+    ),
+)
+WOKEN = (
+    Mutation(
+        "a wake does not mark a leased stripe",
+        UPKEEP,
+        "ready = s.ready + excluded.ready, woken = true,",
+        "ready = s.ready + excluded.ready, woken = s.woken,",
+        FOLDED,
+    ),
+    Mutation(
+        "a stripe that was woken is removed",
+        SETTLE,
+        "filter (where l.after = 'idle' and not l.woken)",
+        "filter (where l.after = 'idle')",
+        FOLDED,
+    ),
+    Mutation(
+        "wakes of leased stripes are thrown away",
+        UPKEEP,
+        "then clock_timestamp() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
+        "then clock_timestamp() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
+        FOLDED,
+    ),
+    Mutation(
+        "a wait ends at once",
+        UPKEEP,
+        "where job_id = p_job and state = 'waiting' and next_at <= this_moment\n        order",
+        "where job_id = p_job and state = 'waiting'\n        order",
+        f"{FIFO}::test_a_group_waits_for_the_retry_of_its_unit",
+    ),
+)
+ORDERED = (
+    Mutation(
+        "a barrier is ignored",
+        HAND_OUT,
+        "and id < coalesce(l.barrier, no_barrier)",
+        "",
+        f"{FIFO}::test_a_delayed_unit_holds_back_those_after_it_alone",
+    ),
+    Mutation(
+        "the newest unit goes first",
+        HAND_OUT,
+        "order by id limit p_units + 1",
+        "order by id desc limit p_units + 1",
+        f"{FIFO}::test_batches_keep_the_order_of_their_group",
+    ),
+    Mutation(
+        "a claim has no bound in bytes",
+        HAND_OUT,
+        "- octet_length(h.payload) < p_bytes",
+        "- octet_length(h.payload) < p_bytes * 1000000",
+        f"{GUARDS}::test_what_is_handed_out_fits_into_the_bytes_that_were_asked_for",
+    ),
+    Mutation(
+        "a resource with a held unit goes on",
+        "runtime/decide.py",
+        'float("inf") if held else max(waits)',
+        "0.0 if held else max(waits)",
+        "tests/unit/test_decide.py",
+    ),
+)
+LOCKED = (
+    Mutation(
+        "a lock is released without its token",
+        "locks/release.lua",
+        "holder == ARGV[i] and redis.call",
+        "holder and redis.call",
+        f"{LOCKS}::test_a_late_release_does_not_free_the_next_holders_lock",
+    ),
+    Mutation(
+        "a lock is granted over another's",
+        "locks/acquire.lua",
+        "if not holder or holder == ARGV[i + 1] then",
+        "if true then",
+        f"{LOCKS}::test_another_token_is_refused_within_one_process_too",
+    ),
+)
+RECORDED = (
+    Mutation(
+        "every change of a unit's state is legal",
+        "pool/routines/guard.sql",
+        "if (old.state, new.state) in (",
+        "if true or (old.state, new.state) in (",
+        f"{UNITS}::test_a40_the_database_refuses_illegal_transitions",
+    ),
+    Mutation(
+        "an older generation overwrites a newer one",
+        ADMIN,
+        "where j.generation <= excluded.generation",
+        "where true",
+        f"{SCHEMA}::test_a06_applying_again_updates_in_place_and_never_from_an_older_generation",
+    ),
+    Mutation(
+        "an id that is still good is delivered again",
+        "pool/routines/enqueue.sql",
+        "if not found then\n            select unit_id into first_id",
+        "if false then\n            select unit_id into first_id",
+        f"{DEDUPLICATION}::test_a28_the_same_id_within_5_minutes_is_delivered_once",
+    ),
+    Mutation(
+        "a unit is tried once too often",
+        "runtime/decide.py",
+        "if attempts >= policy.attempts_max or",
+        "if attempts > policy.attempts_max or",
+        "tests/unit/test_decide.py",
+    ),
+)
+MUTATIONS = (*FENCED, *HANDLED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)

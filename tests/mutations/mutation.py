@@ -1,0 +1,72 @@
+"""A mutation: a small fault put into a copy of the package, and the test that has to find it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "worker"
+RUN_SECONDS_MAX = 280
+TESTS_FAILED = 1  # pytest's exit code
+COUNTS = re.compile(r"(\d+) (failed|error)")
+
+
+class NoSuchTextError(Exception):
+    """The text that the mutation replaces is not there, or is there twice: the code has moved on, and so must it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """In `file`, under stripedjob, `new` stands for `old`, which is there once; `test` is a node id of pytest."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+    def apply(self, package: Path) -> None:
+        """Change the copy of the package; raises NoSuchTextError."""
+        path = package / "stripedjob" / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise NoSuchTextError(f"{self.name}: {self.file} has {text.count(self.old)} times: {self.old}")
+        path.write_text(text.replace(self.old, self.new))
+
+
+def copied(folder: Path) -> Path:
+    """Copy the package; returns what PYTHONPATH is to begin with."""
+    return Path(shutil.copytree(PACKAGE, folder / "worker", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What pytest said of the tests that it was given: how many failed, and how many could not be run."""
+
+    code: int
+    failed: int
+    errors: int
+    output: str
+
+    @property
+    def is_caught(self) -> bool:
+        """Whether a test failed by itself: a fixture that fails, such as for SQL that is no SQL, proves nothing."""
+        return self.code == TESTS_FAILED and self.failed > 0 and self.errors == 0
+
+
+def judged(tests: list[str], package: Path, postgres_url: str) -> Verdict:
+    """Run tests against a copy of the package."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(package), "STRIPEDJOB_TEST_POSTGRES": postgres_url}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False
+    )
+    counts = {word: int(number) for number, word in COUNTS.findall((done.stdout.splitlines() or [""])[-1])}
+    output = done.stdout[-3000:] + done.stderr[-1000:]
+    return Verdict(done.returncode, counts.get("failed", 0), counts.get("error", 0), output)
