@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -18,7 +18,7 @@ from tests.isolation.gates import GATE_LOCK, stop_at
 from tests.isolation.session import OPTIONS, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 REST_SECONDS_MAX = 30.0  # a stage that does not come to rest within this is a fault of the harness or of the machine
 LOOK_SECONDS = 0.001  # between two looks at a session that has not answered
@@ -233,42 +233,3 @@ def _all_held(waits: Mapping[int, Sequence[int]]) -> bool:
     while more := {pid for pid, others in waits.items() if held.intersection(others)} - held:
         held |= more
     return len(held) == len(waits)
-
-
-def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) -> Iterator[Order]:
-    """Give every interleaving of so many steps of each session, but for those that begin with an infeasible one."""
-    if not any(steps.values()):
-        yield taken
-    for name, left in steps.items():
-        if any(taken[:n] in infeasible for n in range(len(taken) + 1)):
-            return
-        if left:
-            yield from orders({**steps, name: left - 1}, infeasible, (*taken, name))
-
-
-def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[Order, Trace]:
-    """Play every order of the spec that can be had, or one alone."""
-    infeasible: set[Order] = set()
-    played: dict[Order, Trace] = {}
-    counts = {name: len(steps) for name, steps in spec.sessions.items()}
-    for order in [only] if only else spec.orders or orders(counts, infeasible):
-        try:
-            played[order] = stage.play(spec, order)
-        except InfeasibleError as error:
-            if only:
-                raise
-            infeasible.add(error.prefix)
-    assert played, "no order of the spec can be had"
-    return played
-
-
-def preempt_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[Order, Trace]:
-    """Preempt the first of the spec's two sessions at each of its gates, or at one alone."""
-    first, second = spec.sessions
-    played: dict[Order, Trace] = {}
-    for gate in itertools.count(int(only[0].partition("@")[2]) if only else 1):
-        trace, stopped = stage.preempt(spec, gate)
-        played[f"{first}@{gate}", second] = trace
-        if only or not stopped:
-            break
-    return played

@@ -6,6 +6,7 @@ has no use of it; and, where it waits, which rows it has locked by then.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from psycopg import sql
 from tests.isolation.harness import Stage, Step, Trace, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import psycopg
     from tests.isolation.harness import Spec
@@ -61,11 +62,6 @@ class Use:
 
     modes: Mapping[Row, str]
     waits: Mapping[Row, Wait]
-
-    def edges(self) -> Iterable[tuple[tuple[Row, str], tuple[Row, str]]]:
-        """Give each row that is locked, and how, while the routine waits for another that is locked in some way."""
-        for row, wait in self.waits.items():
-            yield from ((held, (row, mode)) for held in wait.held.items() for mode in wait.modes)
 
     def tables(self) -> list[str]:
         """Give the tables in the order in which they are locked; of those passed over as far as it is seen."""
@@ -147,3 +143,60 @@ def _hold(conn: psycopg.Connection, job_id: int, row: Row, mode: str) -> None:
         sql.SQL(NAMES[row.table]),
     )
     conn.execute(query, [job_id, row.name])
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A routine holds a row and waits for another, under the turns that it has taken."""
+
+    routine: str
+    held: tuple[Row, str]
+    wanted: frozenset[tuple[Row, str]]  # the row, in each mode that keeps the routine waiting
+    turns: frozenset[Row]
+
+    def __str__(self) -> str:
+        return f"{self.routine} holds {self.held[0]} and waits for {min(self.wanted)[0]}"
+
+
+def edges(uses: Mapping[str, Use]) -> list[Edge]:
+    """Give what each routine holds wherever it waits."""
+    found = []
+    for routine, use in uses.items():
+        for row, wait in use.waits.items():
+            turns = frozenset(held for held in wait.held if held.table == "turn")
+            wanted = frozenset((row, mode) for mode in wait.modes)
+            found += [Edge(routine, held, wanted, turns) for held in wait.held.items()]
+    return found
+
+
+def circle(found: list[Edge]) -> list[Edge]:
+    """Give sessions that wait for one another in a circle, if there can be any.
+
+    No two of them are under one turn, since only one session has it. Circles of more than two turns are not looked for.
+    """
+    onward = dict[tuple[Row, str], list[Edge]]()
+    for edge in found:
+        if not edge.turns:
+            onward.setdefault(edge.held, []).append(edge)
+    reach = {edge: _reach(edge, onward) for edge in found}
+    for edge in found:
+        if edge.held in reach[edge]:
+            return reach[edge][edge.held]
+    under = [edge for edge in found if edge.turns]
+    for one, other in itertools.product(under, repeat=2):
+        if not one.turns & other.turns and other.held in reach[one] and one.held in reach[other]:
+            return [*reach[one][other.held], *reach[other][one.held]]
+    return []
+
+
+def _reach(edge: Edge, onward: Mapping[tuple[Row, str], list[Edge]]) -> dict[tuple[Row, str], list[Edge]]:
+    """Give what those may hold whom a session waits for, directly or not, each with those in between."""
+    known = {node: [edge] for node in edge.wanted}
+    ahead = list(known)
+    while ahead:
+        node = ahead.pop()
+        for after in onward.get(node, []):
+            for more in after.wanted - known.keys():
+                known[more] = [*known[node], after]
+                ahead.append(more)
+    return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.isolation.harness import play_all
+from tests.isolation.plays import play_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

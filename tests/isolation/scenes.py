@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def busy(world: World) -> None:
     world.expire(conn, "w2")
     world.fire(conn)
     conn.execute("update striped.turn set at = '-infinity' where job_id = %s and kind = 'clean'", [world.id])
+
+
+def refitting(world: World) -> None:
+    """Be as busy as that, a moment after the label of the throttle has changed."""
+    busy(world)
+    world.apply(world.conn, replace(world.job, area_label="town"))
 
 
 def set_aside(world: World, resource: str, state: str, since: str = "clock_timestamp()") -> None:

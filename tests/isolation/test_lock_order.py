@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.isolation.locks import MODES, Row, Use, use_of
+from tests.isolation.locks import MODES, Use, circle, edges, use_of
 from tests.isolation.routines import FIFOS, THROTTLES
 from tests.isolation.scenes import busy
 from tests.isolation.specs import Specs
@@ -36,19 +35,7 @@ def uses(stage: Stage) -> dict[str, Use]:
 
 
 def test_no_circle_closes(uses: dict[str, Use]) -> None:
-    order = TopologicalSorter[tuple[Row, str]]()
-    by: dict[tuple[tuple[Row, str], tuple[Row, str]], str] = {}
-    for name, use in uses.items():
-        for held, wanted in use.edges():
-            by.setdefault((held, wanted), name)
-            order.add(wanted, held)
-    try:
-        order.prepare()
-    except CycleError as error:
-        circle = list(zip(error.args[1], error.args[1][1:], strict=False))
-        pytest.fail(
-            "\n".join(f"{by[held, wanted]} holds {held[0]} and waits for {wanted[0]}" for held, wanted in circle)
-        )
+    assert "\n".join(map(str, circle(edges(uses)))) == ""
 
 
 def test_the_page_says_what_is_seen(uses: dict[str, Use], request: pytest.FixtureRequest) -> None:

@@ -9,10 +9,11 @@ import itertools
 
 import pytest
 from tests.isolation.calls import LOST, OUTLIVED
-from tests.isolation.harness import Spec, Stage, preempt_all, transaction
+from tests.isolation.harness import Spec, Stage, transaction
+from tests.isolation.plays import preempt_all
 from tests.isolation.report import check
 from tests.isolation.routines import FIFOS, THROTTLES
-from tests.isolation.scenes import busy
+from tests.isolation.scenes import busy, refitting
 from tests.isolation.specs import Specs
 from tests.isolation.world import FIFO, THROTTLED, World
 
@@ -30,6 +31,18 @@ for one, other in itertools.product(NAMES, repeat=2):
         other=[routines[other]],
         errors=frozenset({LOST, OUTLIVED}),
     )
+
+
+# A change of strategy while the one before is still being carried out.
+for one, other in itertools.product(NAMES, ["apply"]):
+    for first, second in {(one, other), (other, one)}:
+        SPECS.add(
+            f"{first}, {second}, refitting",
+            THROTTLED,
+            refitting,
+            one=transaction(THROTTLES[first]),
+            other=[THROTTLES[second]],
+        )
 
 
 @pytest.mark.parametrize("made", SPECS, ids=lambda made: made.name)

@@ -13,8 +13,7 @@ declare
     before @extschema@.job;
     after @extschema@.job;
 begin
-    perform from @extschema@.turn where kind = 'refit' and job_id = (
-        select id from @extschema@.job where namespace = p_namespace and job_type = p_job_type) for no key update; -- before the job's, as upkeep
+    perform @extschema@.await_turns(id, '{refit}') from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
@@ -44,6 +43,14 @@ begin
     end if;
     perform pg_notify('striped_' || after.id, '1/1');
     return after.id;
+end
+$$;
+
+-- Takes a job's turns at these kinds of periodic work, in order, and waits for them: what a person asks for at once locks units, resources and
+-- counters in an order of its own, which is safe where none of the others is at it.
+create or replace function @extschema@.await_turns(p_job int, p_kinds text[]) returns void language plpgsql as $$
+begin
+    perform from @extschema@.turn where job_id = p_job and kind = any(p_kinds) order by kind for no key update;
 end
 $$;
 
@@ -130,7 +137,7 @@ declare
     wakes @extschema@.wake;
     gone_units record;
 begin
-    perform from @extschema@.turn where job_id = p_job and kind = 'upkeep' for no key update; -- it locks units and wakes in another order
+    perform @extschema@.await_turns(p_job, '{clean,upkeep}');
     with gone as (
         delete from @extschema@.stripe where job_id = p_job and resource = any(array(
             select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))

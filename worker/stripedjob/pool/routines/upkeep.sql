@@ -220,7 +220,7 @@ declare
     skipped text;
 begin
     select coalesce(detail, '') into come_to from @extschema@.turn
-    where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update;
+    where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update skip locked; -- else apply_job() is at it
     if not found then
         return;
     end if;
