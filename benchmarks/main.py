@@ -5,7 +5,14 @@ import importlib
 import json
 from pathlib import Path
 
-MODULES = {"local": "local", "work": "work", "strategies": "strategies", "cost": "cost", "operator": "operating"}
+MODULES = {
+    "local": "local",
+    "work": "work",
+    "strategies": "strategies",
+    "cost": "cost",
+    "operator": "operating",
+    "memory": "memory",
+}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NOTE = """
 create table at_work (id int generated always as identity, working bigint);
 create function note() returns trigger language plpgsql as $$ begin
-    insert into at_work (working) select count(*) from striped.worker where working; return null; end $$;
+    insert into public.at_work (working) select count(*) from striped.worker where working; return null; end $$;
 create trigger note after insert or delete or update of working on striped.worker
     for each statement execute function note();
 """
