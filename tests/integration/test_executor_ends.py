@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +242,28 @@ def test_what_runs_ends_with_its_lease_and_nobody_hears_of_it(notes: Path) -> No
             assert (outcome.key, outcome.faults) == (7, ())
 
     asyncio.run(scene())
+
+
+def test_commands_end_with_their_executor_whenever_that_is_killed() -> None:
+    """Also in the moment in which they are made."""
+    mark, dice = f"{3600 + os.getpid() / 1e7:.7f}", random.Random(7)
+
+    async def scene() -> None:
+        async with hosting(Config(HandlerSettings("exec", ("sleep", mark)), 4)) as host:
+            for first in range(0, 60, 4):
+                await until(lambda: host._ready)
+                host.submit([(first + n, lease(f"r{n}", 1)) for n in range(4)])
+                await asyncio.sleep(dice.uniform(0, 0.05))
+                await host.kill()
+            await until(lambda: not commands(mark))
+
+    asyncio.run(scene())
+
+
+def commands(mark: str) -> list[int]:
+    """Give the processes that run `sleep` for exactly so long."""
+    found = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
 
 
 @pytest.mark.parametrize("function", ["pauses", "pauses_async"])

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from functools import partial
 from subprocess import PIPE
 
 from stripedjob.runtime.board import Board
@@ -36,10 +35,15 @@ def find(target: tuple[str, ...]) -> tuple[str, ...]:
 class Talk(asyncio.Protocol):
     """One command that runs. Its exit and the end of its stderr are two things: children may hold that open."""
 
-    def __init__(self, argv: tuple[str, ...], announce: Callable[[int], None]) -> None:
-        """Start it, and announce its process group at once: by that it is ended, should this process be."""
-        self._process = subprocess.Popen(argv, stdin=PIPE, stderr=PIPE, start_new_session=True)  # noqa: S603
-        announce(self._process.pid)
+    def __init__(self, argv: tuple[str, ...], announce: Callable[[], None]) -> None:
+        """Start it; before it becomes the command it announces itself."""
+        self._process = subprocess.Popen(  # noqa: S603
+            argv,
+            stdin=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+            preexec_fn=announce,  # noqa: PLW1509 - it takes no lock, and no code of a user runs in this process
+        )
         self.words = b""
         self._silent, self._exited = asyncio.Event(), asyncio.Event()
         self._pipes: list[asyncio.BaseTransport] = []
@@ -69,8 +73,10 @@ class Talk(asyncio.Protocol):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._exited.wait(), KILLED_SECONDS_MAX)
-            await asyncio.wait_for(self._silent.wait(), REST_SECONDS_MAX)
+            async with asyncio.timeout(KILLED_SECONDS_MAX):
+                await self._exited.wait()
+            async with asyncio.timeout(REST_SECONDS_MAX):
+                await self._silent.wait()
         for pipe in self._pipes:
             pipe.close()
 
@@ -85,8 +91,8 @@ class Command:
 
     def __init__(self, argv: tuple[str, ...], timeout_seconds: float, board: Board, slot: int) -> None:
         """Take what to run, and where to say which process group it is."""
-        self._argv, self._timeout_seconds = argv, timeout_seconds
-        self._announce = partial(board.set_group, slot)
+        self._argv, self._timeout_seconds, self._board, self._slot = argv, timeout_seconds, board, slot
+        self._pid = os.getpid()
 
     async def __call__(self, unit: Unit) -> None:
         """Run it; raises Retry or Dead as its exit code says."""
@@ -98,9 +104,18 @@ class Command:
             raise Retry(f"it ran over its {self._timeout_seconds:g} s and was stopped") from None
         finally:
             await talk.end()
-            self._announce(0)
+            self._board.set_group(self._slot, 0)
         if code:
             raise _error(code, talk.words.decode(errors="replace").strip())
+
+    def _announce(self) -> None:
+        """In the child: say which process group it is, so that it ends with this process; it does not outlive that.
+
+        Whoever ends this process ends it first, and then the groups that it finds.
+        """
+        self._board.set_group(self._slot, os.getpid())
+        if os.getppid() != self._pid:
+            os._exit(1)
 
 
 def _error(code: int, words: str) -> Retry | Dead:

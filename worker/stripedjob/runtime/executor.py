@@ -39,7 +39,8 @@ class Executor:
 
     def run(self) -> None:
         """Work until the main process says that it was all."""
-        os.register_at_fork(after_in_child=self._disown)
+        if self._config.handler.kind == "python":  # the children of other kinds are commands, which announce themselves
+            os.register_at_fork(after_in_child=self._disown)
         threading.Thread(target=self._watch, daemon=True).start()
         if self._handler.is_async:
             import asyncio  # noqa: PLC0415 - 8 MB that synchronous handlers do not need

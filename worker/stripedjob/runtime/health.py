@@ -42,9 +42,8 @@ def serving(observer: Health, port: int, host: str = "") -> Iterator[int]:
 
     `host` "": on all addresses, of IPv6 too where the machine has it.
     """
-    loop = asyncio.new_event_loop()
     with _listening(host, port) as sock:
-        stop = asyncio.Event()
+        loop, stop = asyncio.new_event_loop(), asyncio.Event()
         serve = _Server(observer).serve(sock, stop)
         thread = threading.Thread(target=lambda: loop.run_until_complete(serve), daemon=True)
         thread.start()

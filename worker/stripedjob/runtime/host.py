@@ -190,14 +190,14 @@ class Host:
     async def _bury(self) -> None:
         """Make a final outcome of everything that the dead executor had."""
         self._ready = False
+        had = list(self._given)  # what comes from now on is the next one's
         await self._end()
         running = self.board.running()
         self._blameless |= self.board.is_overdue
         self.board.is_overdue = False
         for slot in range(self._config.slots):
             self.board.clear(slot)
-        lost = [self._lost(task, settled, running) for task, settled in self._given.values()]
-        self._given.clear()
+        lost = [self._lost(*self._given.pop(key), running) for key in had if key in self._given]
         self._timed_out.clear()
         if lost:
             self._outcomes.put_nowait(lost)

@@ -76,8 +76,7 @@ class ExecutorProcess:
     async def leave(self, seconds: float) -> None:
         """Let it end by itself, with what the user's modules do at exit; then end it."""
         self.send(End())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), seconds)
+        await self._gone(seconds)
         await self.end()
 
     async def end(self) -> None:
@@ -86,9 +85,14 @@ class ExecutorProcess:
             self._is_ended = True
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), KILLED_SECONDS_MAX)
+        await self._gone(KILLED_SECONDS_MAX)
         self._writer.transport.abort()
+
+    async def _gone(self, seconds: float) -> None:
+        """Wait until it has ended, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for() of Python 3.11 may lose that its caller is cancelled
+                await self._process.wait()
 
     def epitaph(self) -> str:
         """Say how it ended."""
