@@ -20,7 +20,7 @@ KIND = {"one unit": (1, 1, 20 << 20), "many large units": (10_000, 20, 1 << 20),
 FILL = """
 insert into striped.unit (job_id, resource, payload)
     select %s, 'r' || n %% %s, to_json(repeat(md5(n::text), %s / 32)) from generate_series(%s::int, %s::int) n"""
-CHUNK_UNITS = 100_000
+CHUNK_BYTES = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], name: str, path: Path) -> Re
     units, resources, size = KIND[name]
     one = job(f"memory-{resources}-{units}")
     job_id = pool.apply(job_settings(one))
-    for first in range(1, units + 1, CHUNK_UNITS):
-        pool.conn.execute(FILL, [job_id, resources, size, first, min(units, first + CHUNK_UNITS - 1)])
+    chunk = CHUNK_BYTES // max(size, 1000)
+    for first in range(1, units + 1, chunk):
+        pool.conn.execute(FILL, [job_id, resources, size, first, min(units, first + chunk - 1)])
     with crew(one, *urls, 1, path) as there:
         await_("the pool is empty", lambda: pool.is_empty(job_id))
         main = psutil.Process(there.members[0].process.pid)

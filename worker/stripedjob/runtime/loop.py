@@ -9,7 +9,6 @@ release in the lock backend. Whatever becomes of a connection, what was sent and
 import asyncio
 import contextlib
 import random
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from itertools import count
 from stripedjob.locks import LockBackend
 from stripedjob.pool.errors import (
     PoolConfigError,
-    PoolDataError,
     PoolError,
     PoolRefusedError,
     PoolSchemaError,
@@ -34,7 +32,7 @@ from stripedjob.runtime.locking import Locking
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.pace import Pace
 from stripedjob.runtime.reconnect import Reconnect
-from stripedjob.runtime.record import plainer
+from stripedjob.runtime.record import Recorder
 
 REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
 CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
@@ -77,8 +75,8 @@ class Worker:
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
-        self._unrecorded: deque[Batch] = deque()  # the first one may have been sent, and was not acknowledged
         self._numbers = count(1)  # of batches and of sessions: each is greater than all before
+        self._recorder = Recorder(settings.job_id, self._numbers, observer)
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
         self._renew_at = 0.0
@@ -120,12 +118,12 @@ class Worker:
                 self._settings.job_id, self._settings.name, self._settings.backend_name
             )
         else:
-            unanswered = [one.lease.fence for batch in self._unrecorded for one in batch.ended]
-            lost = await pool.resume(self._worker_id, next(self._numbers), self._ahead.fences() + unanswered)
+            known = self._ahead.fences() + self._recorder.fences()
+            lost = await pool.resume(self._worker_id, next(self._numbers), known)
             await self._drop(lost)
         self._extend(asked)
         self._observer.connected(self._worker_id)
-        while self._drain_end is None or self._ahead or self._unrecorded:
+        while self._drain_end is None or self._ahead or self._recorder:
             await self._turn(pool)
         await pool.leave(self._worker_id)
         self._left = True
@@ -139,7 +137,7 @@ class Worker:
         self._host.submit(self._ahead.unpark(self._clock()))
         if self._ahead.leases:
             await self._collect(0.0 if claimed else self._patience())
-        elif not claimed and not self._ahead and not self._unrecorded and self._drain_end is None:
+        elif not claimed and not self._ahead and not self._recorder and self._drain_end is None:
             await self._rest(pool)
         await self._clean(pool)
         self._reconnect.connected()
@@ -167,43 +165,22 @@ class Worker:
         await self._host.kill()
 
     async def _settle(self, pool: WorkerPool) -> None:
-        """Give locks back, then record: the other way round, the next claimer would find the lock still taken.
-
-        A batch whose answer was lost is sent again under the same number, and counts once.
-        """
-        if not self._unrecorded:
+        """Give locks back, then record: the other way round, the next claimer would find the lock still taken."""
+        if not self._recorder:
             due = self._ahead.due_seconds(self._clock())
             if due is None or due > 0:
                 return
             batch = self._next_batch()
             ended = [one.lease for one in batch.ended if one.then is not Then.KEEP]
             await self._locking.release(self._worker_id, ended)
-        refused: list[str] = []
-        while self._unrecorded:
-            refused += await self._record(pool, self._unrecorded[0])
+        refused = await self._recorder.send(pool)
         if refused and any(lease.resource in refused for lease in self._ahead.held()):
             await self._abandon()
 
     def _next_batch(self) -> Batch:
         batch = self._ahead.batch(self._worker_id, next(self._numbers))
-        self._unrecorded.append(batch)
+        self._recorder.add(batch)
         return batch
-
-    async def _record(self, pool: WorkerPool, batch: Batch) -> list[str]:
-        """Send the first batch; returns the resources that were refused. One that cannot be stored is sent plainer."""
-        try:
-            refused = await pool.settle(self._settings.job_id, batch)
-        except PoolDataError as error:
-            self._observer.unstorable(batch, error)
-            instead = plainer(batch, self._numbers, str(error))
-            if not instead:
-                raise
-            self._unrecorded.popleft()
-            self._unrecorded.extendleft(reversed(instead))
-            return []
-        self._observer.settled(batch, refused)
-        self._unrecorded.popleft()
-        return refused
 
     async def _clean(self, pool: WorkerPool) -> None:
         """Remove what was kept for long enough, now and then."""
@@ -304,7 +281,7 @@ class Worker:
         self._observer.turned()
         self._observer.disconnected(error)
         wait_seconds = self._reconnect.wait_seconds(error)
-        if self._drain_end is not None and not self._ahead and not self._unrecorded:
+        if self._drain_end is not None and not self._ahead and not self._recorder:
             self._left = True  # with nothing to give back; its row in the pool expires by itself
             return
         if self._drain_end and self._clock() > self._drain_end:
