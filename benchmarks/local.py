@@ -121,12 +121,12 @@ def crew(one: StripedJob, postgres_url: str, valkey_url: str, workers: int, path
         there.kill()
 
 
-def await_(what: str, is_so: Any) -> None:
+def await_(what: str, is_so: Any, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until it is so, or fail."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {PATIENCE_SECONDS:.0f} s")
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(POLL_SECONDS)
 
 

@@ -21,6 +21,7 @@ FILL = """
 insert into striped.unit (job_id, resource, payload)
     select %s, 'r' || n %% %s, to_json(repeat(md5(n::text), %s / 32)) from generate_series(%s::int, %s::int) n"""
 CHUNK_BYTES = 100 << 20
+PATIENCE_SECONDS = 1200.0  # ten gigabytes pass through
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], name: str, path: Path) -> Re
     for first in range(1, units + 1, chunk):
         pool.conn.execute(FILL, [job_id, resources, size, first, min(units, first + chunk - 1)])
     with crew(one, *urls, 1, path) as there:
-        await_("the pool is empty", lambda: pool.is_empty(job_id))
+        await_("the pool is empty", lambda: pool.is_empty(job_id), PATIENCE_SECONDS)
         main = psutil.Process(there.members[0].process.pid)
         (executor,) = main.children()
         return Result(name, units, resources, size, peak_mb(main), peak_mb(executor))
