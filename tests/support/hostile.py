@@ -346,12 +346,16 @@ async def forks_async(unit: Unit) -> None:
 
 
 def leaves_a_child(unit: Unit) -> None:
-    """Die, and leave a child behind that has left the group."""
+    """Die, and leave a child behind that has left the group and is noted."""
+    del unit
+    ours, theirs = os.pipe()
     if os.fork() == 0:
         os.setsid()
         note(str(os.getpid()))
+        os.close(theirs)
         time.sleep(3600)
-    del unit
+    os.close(theirs)
+    os.read(ours, 1)
     os._exit(9)
 
 
