@@ -68,7 +68,7 @@ def _why_waiting(facts: dict[str, Any]) -> str:
         return f"unit {barrier['id']} is due then, and the {facts['ready']} after it keep their order."
     if head and head["reason"]:
         return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
-    return "its lock was refused, since somebody else has it."
+    return "its lock was refused, since somebody else has it, or its handler could not reach Postgres."
 
 
 def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:

@@ -85,10 +85,6 @@ class Host:
         """Wait for the next outcomes; raises HandlerError where the executor cannot be started again."""
         return _checked(await self._outcomes.get())
 
-    def outcomes_now(self) -> list[Outcome]:
-        """Give the outcomes that are there already, without waiting."""
-        return [] if self._outcomes.empty() else _checked(self._outcomes.get_nowait())
-
     def forget(self) -> None:
         """Forget everything that was handed over: nothing of it starts from now on, nor is anything said of it.
 

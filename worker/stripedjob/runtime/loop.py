@@ -233,7 +233,8 @@ class Worker:
     async def _collect(self, seconds: float) -> None:
         """Take in what the executor says, waiting at most so long for it."""
         try:
-            outcomes = await asyncio.wait_for(self._host.outcomes(), seconds) if seconds else self._host.outcomes_now()
+            async with asyncio.timeout(seconds):
+                outcomes = await self._host.outcomes()
         except TimeoutError:
             return
         except HandlerError as error:  # it cannot be started again
@@ -261,7 +262,8 @@ class Worker:
         lock_seconds = self._locking.wait_seconds()
         if lock_seconds > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), lock_seconds)
+                async with asyncio.timeout(lock_seconds):
+                    await self._wake.wait()
         else:
             self._claimable = poll.claimable or await pool.sleep(
                 self._settings.job_id, self._worker_id, poll.sleep_seconds, self._wake

@@ -148,6 +148,7 @@ async def _find_job(settings: ServiceSettings, observer: Observer, stop: asyncio
         except PoolUnreachableError as error:
             observer.disconnected(error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), START_RETRY_SECONDS)
+                async with asyncio.timeout(START_RETRY_SECONDS):
+                    await stop.wait()
             if stop.is_set() or time.monotonic() >= end:
                 raise
