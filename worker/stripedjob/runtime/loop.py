@@ -70,8 +70,7 @@ class Worker:
     ) -> None:
         """Take what it works with; the caller opens and closes lock and host."""
         self._settings, self._open_pool, self._host = settings, open_pool, host
-        self._observer = observer
-        self._clock = clock.now
+        self._observer, self._clock = observer, clock.now
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
         self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
