@@ -5,6 +5,7 @@ from tests.mutations.mutation import Mutation
 WORK, HAND_OUT, SETTLE = "pool/routines/work.sql", "pool/routines/hand_out.sql", "pool/routines/settle.sql"
 UPKEEP, ASSIGN, ADMIN = "pool/routines/upkeep.sql", "pool/routines/assign.sql", "pool/routines/admin.sql"
 LEASES, UNITS = "tests/integration/test_pool_leases.py", "tests/integration/test_pool_units.py"
+SESSIONS = "tests/integration/test_pool_sessions.py"
 GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/test_pool_meetings.py"
 FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
 LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
@@ -53,8 +54,8 @@ FENCED = (
     Mutation(
         "a renewal hides lost leases",
         WORK,
-        "    return @extschema@.lost_fences(p_worker, p_fences);",
-        "    return '{}';",
+        "lease(w.job_id) where id = p_worker;\n    return @extschema@.lost_fences(p_worker, p_fences);",
+        "lease(w.job_id) where id = p_worker;\n    return '{}';",
         f"{GUARDS}::test_a_renewal_names_the_leases_that_are_lost",
     ),
 )
@@ -113,12 +114,13 @@ MET = (
     Mutation(
         "a worker comes back before its row is locked",
         WORK,
-        "declare\n    w @extschema@.worker := @extschema@.lock_worker(p_worker);\nbegin\n    session := w.session + 1;",
+        "declare\n    w @extschema@.worker := @extschema@.lock_worker(p_worker);\n"
+        "begin\n    if p_session <= w.session then",
         "declare\n    w @extschema@.worker;\nbegin\n    select * into w from @extschema@.worker where id = p_worker;\n"
-        "    session := w.session + 1;\n    update @extschema@.stripe set state = 'ready', worker_id = null\n"
+        "    update @extschema@.stripe set state = 'ready', worker_id = null\n"
         "    where worker_id = p_worker and fence <> all(p_fences);\n"
-        "    update @extschema@.worker k set session = resume.session where id = p_worker;\n"
-        "    lost := '{}';\n    return;",
+        "    update @extschema@.worker set session = p_session where id = p_worker;\n"
+        "    return '{}';\n    if p_session <= w.session then",
         f"{MEETINGS}::test_a_worker_that_comes_back_waits_for_its_old_claim_and_takes_it_back",
     ),
     Mutation(
@@ -127,6 +129,27 @@ MET = (
         "where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order",
         "where false and fence <> all(p_fences) order",
         f"{GUARDS}::test_a_worker_that_comes_back_loses_what_it_does_not_know_of",
+    ),
+    Mutation(
+        "a worker comes back under an old number",
+        WORK,
+        "    if p_session <= w.session then",
+        "    if false then",
+        f"{SESSIONS}::test_what_an_earlier_session_still_sends_is_refused",
+    ),
+    Mutation(
+        "upkeep waits for a resource whose handler has not committed",
+        UPKEEP,
+        "resource = any(resources) for update skip locked) l);",
+        "resource = any(resources) for update) l);",
+        f"{SESSIONS}::test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource",
+    ),
+    Mutation(
+        "sessions of a dead worker go on",
+        UPKEEP,
+        "perform pg_terminate_backend(pid) from pg_stat_activity",
+        "perform pid from pg_stat_activity",
+        f"{SESSIONS}::test_an_open_transaction_of_a_stopped_worker_ends_with_its_lease",
     ),
     Mutation(
         "two may take the last slot",
@@ -138,8 +161,8 @@ MET = (
     Mutation(
         "the reaper waits for workers",
         UPKEEP,
-        "order by id limit 16 for update skip locked",
-        "order by id limit 16 for update",
+        "order by id limit 16 for update skip locked\n    loop",
+        "order by id limit 16 for update\n    loop",
         PASSED,
     ),
     Mutation(
