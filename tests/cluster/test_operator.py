@@ -54,7 +54,7 @@ def test_a_job_scales_with_its_backlog(jobs: Jobs, namespace: str, fresh_databas
     shown = jobs.kubectl("get", "sj", "job").splitlines()[1].split()
     assert shown[:4] == ["job", "job", "Mutex", "Redis"]
     assert jobs.status()["pool"]["pending"] == 10
-    ask(fresh_database, "select striped.clear(striped.job_id(%s, 'job'))", namespace)
+    ask(fresh_database, "select striped.clear(striped.job_id(%s, 'job'), 1000)", namespace)
     await_("no worker", lambda: jobs.replicas() == 0, 15)
     assert [reason for reason, _ in jobs.events()].count("Scaled") == 2
 

@@ -231,9 +231,9 @@ begin
         select resource from @extschema@.stripe where job_id = p_job and resource = any(resources) order by resource for update skip locked);
     update @extschema@.stripe s set
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
-        next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or exists (
-            select from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'))
-            then clock_timestamp() else s.next_at end
+        next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or (
+            select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'
+            order by id limit 1) is not null) then clock_timestamp() else s.next_at end -- in order: by the index of the resource's
     where s.job_id = p_job and s.resource = any(free);
     skipped := (select min(r.resource) from unnest(resources) r(resource) where r.resource <> all(free));
     update @extschema@.turn set
