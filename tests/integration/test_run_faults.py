@@ -65,7 +65,7 @@ def test_prints_are_named_by_their_worker(job: Job) -> None:
 
 def test_the_supervisors_connection_is_lost_again_and_again(job: Job) -> None:
     job.write(handler={"python": "job_handlers:act"}, scaling={"scaleDownDelaySeconds": 0, "resourcesPerWorker": 1})
-    put(job, 200, 0.05)
+    put(job, 1000, 0.05)
     ended = 0
 
     def ends_it() -> bool:
