@@ -244,7 +244,7 @@ class Clock:
         sql = f"select '{name}/' || n, to_json(0) from generate_series(1, {ticks}) n"  # noqa: S608 - a test's
         job = site.job(name, schedule={"cron": "* * * * *", "enqueue": {"sql": sql}} | schedule)
         job.apply()
-        job.wait("PoolReachable", 30)  # in the look that has given the job its schedule
-        query = """select at from striped.turn t join striped.job j on j.id = job_id
-            where kind = 'schedule' and job_type = %s"""
-        return Clock(job, site.one(query, [name]))
+        job.wait("PoolReachable", 30)
+        query = """select max(at) from striped.turn t join striped.job j on j.id = job_id
+            where kind = 'schedule' and job_type = %s and at > '-infinity'"""
+        return Clock(job, await_("the schedule has begun", lambda: site.one(query, [name]), 30))
