@@ -106,7 +106,7 @@ HOLDER = """
 select w.name from striped.stripe s join striped.worker w on w.id = s.worker_id
 where s.resource like %s and s.state = 'leased'"""
 TRANSACTION = """
-select pid from pg_stat_activity where application_name like 'stripedjob %' and state = 'idle in transaction'"""
+select pid from pg_stat_activity where application_name like 'stripedjob %%' and state = 'idle in transaction'"""
 SESSIONS = "select count(*) from pg_stat_activity where pid = %s"
 
 
