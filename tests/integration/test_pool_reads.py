@@ -18,6 +18,7 @@ JOB = JobSettings("default", "sync", schedule_limit=4, on_failure="Block", compl
 THROTTLED = JobSettings(
     "default", "slow", delegated=True, outstanding_max=3, starts_max=9, period_seconds=1, area_label="x"
 )
+HELD = JobSettings("default", "held", on_failure="Block")
 READ_MAX = 60_000  # rows of a table or entries of an index; a pass of upkeep folds 5,000 wakes
 FILL = """
 insert into striped.unit (job_id, resource)
@@ -37,13 +38,16 @@ insert into striped.stripe (job_id, resource, rank, state, next_at)
 insert into striped.stripe (job_id, resource, rank) select 1, 'r' || n, now() from generate_series(0, 9) n;
 insert into striped.stripe (job_id, resource, rank, area)
     select 2, 's' || n, now(), n %% 1000 from generate_series(1, 100000) n;
+insert into striped.stripe (job_id, resource, rank, state, next_at)
+    select 3, 's' || n, now(), 'waiting', 'infinity' from generate_series(1, 100000) n;
 insert into striped.area (job_id, area, tokens, refilled_at) select 2, n, 0, now() from generate_series(1, 50000) n;
 insert into striped.wake (job_id, resource, units, importance)
     select 1, 's' || n, 1, 0 from generate_series(1, 100000) n;
 insert into striped.dedup (job_id, dedup_id, unit_id, expires_at)
     select 1, n, n, now() + interval '1 h' from generate_series(1, 100000) n;
 insert into striped.worker (id, job_id, name, expires_at, working, wants, lacks)
-    values (1, 1, 'w', now() + interval '1 h', true, 0, 0), (2, 2, 'w', now() + interval '1 h', true, 9, 9);
+    values (1, 1, 'w', now() + interval '1 h', true, 0, 0), (2, 2, 'w', now() + interval '1 h', true, 9, 9),
+    (3, 3, 'w', now() + interval '1 h', true, 0, 0);
 insert into striped.delegator values (2, 7, 'd', now() + interval '1 h');
 """
 STATISTICS = """
@@ -68,6 +72,7 @@ CALLS: dict[str, str] = {
     "tend": "select * from striped.tend('{1,2}')",
     "job_status": "select * from striped.job_status",
     "is_empty": "select striped.is_empty(1)",
+    "is_empty of what waits for a person": "select striped.is_empty(3)",
     "explain": "select striped.explain(1, 'r3'), striped.explain(1, 's7'), striped.explain(2, 's7')",
     "enqueue": "select striped.enqueue('sync', 'r3', '1', dedup_id => 'new')",
     "revive": "select striped.revive(1, 'dead', null, null, 1000)",
@@ -87,7 +92,7 @@ CALLS: dict[str, str] = {
 def pool(postgres_url: str) -> Iterator[PoolAdmin]:
     with new_database(postgres_url) as url, PoolAdmin.open(url) as pool:
         pool.migrate()
-        assert [pool.apply(job) for job in (JOB, THROTTLED)] == [1, 2]
+        assert [pool.apply(job) for job in (JOB, THROTTLED, HELD)] == [1, 2, 3]
         pool.conn.execute("analyze")  # of empty tables; and these statistics stay
         for table in ("unit", "stripe", "wake", "dedup", "area"):
             pool.conn.execute(f"alter table striped.{table} set (autovacuum_enabled = off)".encode())

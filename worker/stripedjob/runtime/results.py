@@ -30,6 +30,8 @@ class Finishing:
     def __call__(self, *arguments: Any) -> None:
         """Call it, and run what it returns; raises NotRunError where that cannot be run."""
         result = self._function(*arguments)
+        if result is None:
+            return
         while inspect.isawaitable(result):
             result = self._run(result)
         _refuse_unfinished(result)

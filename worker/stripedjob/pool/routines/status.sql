@@ -61,6 +61,6 @@ create or replace function @extschema@.is_empty(p_job int) returns boolean langu
         and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
         and not exists (select from @extschema@.stripe where job_id = p_job and state = 'ready')
         and not exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at < 'infinity')
-        and not exists (select from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id and s.state in ('assigned', 'leased')
-            where w.job_id = p_job)
+        and not exists (select from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id and s.state = 'leased' where w.job_id = p_job)
+        and not exists (select from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id and s.state = 'assigned' where w.job_id = p_job)
 $$;
