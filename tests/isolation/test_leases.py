@@ -18,7 +18,7 @@ ONE = replace(MUTEX, schedule_limit=1)
 
 
 def dying(world: World, leases: tuple[str, ...], others: int = 0) -> None:
-    """`w1`, with these leases, is about to be taken for dead; `r` is ready."""
+    """`w1`, with these leases, is about to be considered dead; `r` is ready."""
     holder(world, "w1", *leases)
     put(world, "r")
     for n in range(others):

@@ -1,4 +1,4 @@
-"""One job in the pool, made anew for every order, with what its workers know; its methods are what sessions do.
+"""One job in the pool, made again for every order, with what its workers know; its methods are what sessions do.
 
 Every method takes the connection that it is to use: a session's, or `world.conn` to set the scene.
 """
@@ -234,7 +234,7 @@ class World:
 
     @contextmanager
     def _lost(self, name: str) -> Iterator[None]:
-        """A worker that learns that it was taken for dead knows of no lease any more."""
+        """A worker that learns that it is considered dead knows of no lease any more."""
         try:
             yield
         except psycopg.Error as error:

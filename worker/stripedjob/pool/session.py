@@ -81,14 +81,12 @@ class PoolSession:
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
         """Make a call, again where Postgres was busy: of a transaction that failed nothing is left."""
         query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
-        for tries in range(1, TRIES_MAX + 1):
+        for tries in range(1, TRIES_MAX):
             try:
                 return await (await self._run(query, values)).fetchall()
             except PoolRetryError:
-                if tries == TRIES_MAX:
-                    raise
                 await asyncio.sleep(RETRY_SECONDS * tries)
-        raise AssertionError("unreachable")
+        return await (await self._run(query, values)).fetchall()
 
     async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
         with foreign_errors():

@@ -23,9 +23,7 @@ class WorkerPool(PoolSession):
     def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
         """Take a connection in autocommit mode."""
         super().__init__(conn, schema)
-        self._sessions: dict[
-            int, int
-        ] = {}  # worker -> the number of its session over this connection; a new one's is 0
+        self._sessions: dict[int, int] = {}  # of workers that came back over this connection; a new one's is 0
 
     async def apply_job(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
@@ -127,22 +125,11 @@ def _concerns(call: str, worker_id: int) -> bool:
 
 def _leases(worker_id: int, row: Sequence[Any]) -> list[Lease]:
     """Cut the flat arrays of claim() into leases."""
-    resources, fences, suspect, counts, more, ids, attempts, crashes, payloads = row
+    resources, fences, suspect, counts, more, *columns = row
+    columns = [column or () for column in columns]  # null, where no lease has a unit
     leases, end = [], 0
     for resource, fence, count, has_more in zip(resources, fences, counts, more, strict=True):
         start, end = end, end + count
-        units = slice(start, end)
-        leases.append(
-            Lease(
-                resource,
-                fence,
-                suspect,
-                has_more,
-                tuple(ids[units]) if count else (),
-                tuple(attempts[units]) if count else (),
-                tuple(crashes[units]) if count else (),
-                tuple(payloads[units]) if count else (),
-                worker_id,
-            )
-        )
+        ids, attempts, crashes, payloads = (tuple(column[start:end]) for column in columns)
+        leases.append(Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id))
     return leases
