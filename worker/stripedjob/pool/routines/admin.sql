@@ -99,6 +99,8 @@ $$;
 -- The ids of held or dead units that are meant, locked in their order: by the index of those set aside, or by their ids.
 create or replace function @extschema@.set_aside(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_bound int)
 returns bigint[] language plpgsql as $$
+declare
+    chosen bigint[];
 begin
     if p_state not in ('held', 'dead') then
         return '{}';
@@ -107,15 +109,12 @@ begin
             select id from @extschema@.unit
             where id = any(p_ids) and job_id = p_job and state = p_state and (p_resource is null or resource = p_resource)
             order by id limit p_bound for update);
-    elsif p_resource is not null then
-        return array(
-            select id from @extschema@.unit
-            where job_id = p_job and state = p_state and state in ('held', 'dead') and resource = p_resource
-            order by id limit p_bound for update);
     end if;
-    return array(
-        select id from @extschema@.unit where job_id = p_job and state = p_state and state in ('held', 'dead')
-        order by resource, id limit p_bound for update);
+    -- The state as a literal: only then is the index of those set aside read in its order, on every version of Postgres.
+    execute format('select array(
+        select id from @extschema@.unit where job_id = $1 and state = %L and ($2 is null or resource = $2)
+        order by resource, id limit $3 for update)', p_state) into chosen using p_job, p_resource, p_bound;
+    return chosen;
 end
 $$;
 

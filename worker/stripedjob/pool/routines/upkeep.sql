@@ -61,13 +61,24 @@ begin
     for pass in 1 .. 4 loop -- further ones where all that the first finds is locked
         select array_agg(id), array_agg(distinct resource), max(id) into ids, resources, last_id
         from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id limit bound) k;
-        locked := array(select unnest(resources) intersect select resource from @extschema@.stripe where job_id = p_job and resource = any(resources)
-            except select resource from (
-                select resource from @extschema@.stripe where job_id = p_job and resource = any(resources) for update skip locked) l);
+        locked := array(select unnest(@extschema@.with_stripe(p_job, resources)) except select resource from @extschema@.lock_free(p_job, resources));
         perform @extschema@.fold_these(p_job, ids, locked);
         exit when cardinality(ids) < bound or cardinality(locked) < cardinality(resources);
     end loop;
 end
+$$;
+
+-- Those of p_resources that have a stripe. One look by the primary key for each, here and below: a plan for an array of many may go through
+-- all that the job has.
+create or replace function @extschema@.with_stripe(p_job int, p_resources text[]) returns text[] language sql stable as $$
+    select array(select r.resource from unnest(p_resources) r(resource) cross join lateral (
+        select from @extschema@.stripe where job_id = p_job and resource = r.resource limit 1) s)
+$$;
+
+-- Locks those stripes of p_resources that nobody has locked, and returns where they are, for the next statement.
+create or replace function @extschema@.lock_free(p_job int, p_resources text[]) returns table (resource text, place tid) language sql as $$
+    select r.resource, s.ctid from unnest(p_resources) r(resource) cross join lateral (
+        select ctid from @extschema@.stripe where job_id = p_job and resource = r.resource for update skip locked) s
 $$;
 
 create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[]) returns void language sql as $$
@@ -217,6 +228,7 @@ declare
     j @extschema@.job;
     resources text[];
     free text[];
+    places tid[];
     skipped text;
 begin
     select coalesce(detail, '') into come_to from @extschema@.turn
@@ -227,15 +239,14 @@ begin
     select * into j from @extschema@.job where id = p_job;
     resources := array(
         select resource from @extschema@.stripe where job_id = p_job and resource > come_to order by resource limit bound);
-    free := array(
-        select resource from @extschema@.stripe where job_id = p_job and resource = any(resources) order by resource for update skip locked);
+    select array_agg(f.resource), array_agg(f.place) into free, places from @extschema@.lock_free(p_job, resources) f;
     update @extschema@.stripe s set
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
         next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or (
             select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'
             order by id limit 1) is not null) then clock_timestamp() else s.next_at end -- in order: by the index of the resource's
-    where s.job_id = p_job and s.resource = any(free);
-    skipped := (select min(r.resource) from unnest(resources) r(resource) where r.resource <> all(free));
+    where s.ctid = any(places);
+    skipped := (select min(resource) from (select unnest(resources) resource except select unnest(free)) r);
     update @extschema@.turn set
         detail = case when skipped is null then resources[cardinality(resources)]
             else coalesce((select max(r.resource) from unnest(free) r(resource) where r.resource < skipped), come_to) end,
