@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ def outcome(tried: int, *faults: Fault, first: int = 0, final: bool = True) -> O
 
 def test_all_done_leaves_nothing() -> None:
     assert settle(LEASE, outcome(3), SKIP, DICE).then is Then.IDLE
-    assert settle(replace(LEASE, more=True), outcome(3), SKIP, DICE).then is Then.READY
+    assert settle(LEASE._replace(more=True), outcome(3), SKIP, DICE).then is Then.READY
 
 
 def test_units_that_were_not_started_go_back() -> None:
@@ -50,16 +49,16 @@ def test_a_held_unit_blocks_until_a_person_comes() -> None:
 
 def test_the_maximum_of_attempts_is_honoured() -> None:
     fault = Fault(0, Verdict.RETRY, "busy")
-    tried = replace(LEASE, attempts=(3, 0, 0))
+    tried = LEASE._replace(attempts=(3, 0, 0))
     assert settle(tried, outcome(1, fault), SKIP, DICE).failed[0].to is Fate.DELAYED
-    tried = replace(LEASE, attempts=(4, 0, 0))
+    tried = LEASE._replace(attempts=(4, 0, 0))
     assert settle(tried, outcome(1, fault), SKIP, DICE).failed[0].to is Fate.DEAD
     assert settle(LEASE, outcome(1, fault), DEAD, DICE).failed[0].to is Fate.DEAD
 
 
 @pytest.mark.parametrize(("crashes", "to"), [(0, Fate.READY), (4, Fate.HELD)])
 def test_crashes_hold_a_unit_at_the_threshold(crashes: int, to: Fate) -> None:
-    lease = replace(LEASE, crashes=(crashes, 0, 0))
+    lease = LEASE._replace(crashes=(crashes, 0, 0))
     failure = settle(lease, outcome(0, Fault(0, Verdict.CRASH, "died")), SKIP, DICE).failed[0]
     assert (failure.to, failure.crashes, failure.attempts) == (to, crashes + 1, 0)
 

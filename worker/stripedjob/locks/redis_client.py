@@ -23,6 +23,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
 
 from stripedjob.locks.backend import CONNECT_SECONDS_MAX
 from stripedjob.locks.errors import LockConfigError
@@ -33,6 +34,7 @@ RETRIES = 2
 RETRY_SECONDS_FIRST = 0.05
 RETRY_SECONDS_MAX = 0.5
 CALLS_AT_ONCE_MAX = 4  # a claim, a release and a heartbeat, and one to spare; the connections follow it
+PACKER = HiredisRespSerializer()
 SENTINEL_PORT = 26379
 REDIS_PORT = 6379
 FORMS = "redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://"
@@ -104,7 +106,9 @@ def _single(url: str) -> Redis:
     database = parts.path.strip("/")
     if parts.scheme != "unix" and (not parts.hostname or (database and not database.isdecimal())):
         raise _UrlError("it needs a host, and after it nothing but the number of a database")
-    return _checked(Redis.from_url(url, **_bounds()))
+    client = Redis.from_url(url, **_bounds())
+    _pack_in_c(client)
+    return _checked(client)
 
 
 def _sentinel(address: _Address) -> tuple[Redis, Sequence[Redis]]:
@@ -115,7 +119,9 @@ def _sentinel(address: _Address) -> tuple[Redis, Sequence[Redis]]:
     own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     shared = {name: value for name, value in options.items() if name not in ("username", "password", "db")}
     sentinel = Sentinel(address.hosts, sentinel_kwargs=shared | own, **options)  # type: ignore[no-untyped-call]
-    return _checked(sentinel.master_for(primary)), sentinel.sentinels
+    client = sentinel.master_for(primary)
+    _pack_in_c(client)
+    return _checked(client), sentinel.sentinels
 
 
 def _cluster(address: _Address) -> RedisCluster:
@@ -123,6 +129,16 @@ def _cluster(address: _Address) -> RedisCluster:
         raise _UrlError("a cluster has no databases: leave out what follows the hosts")
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     return RedisCluster(startup_nodes=nodes, **address.options)
+
+
+def _pack_in_c(client: Redis) -> None:
+    """Have commands packed by hiredis: redis-py does so for its synchronous clients alone, and a batch has thousands of words."""
+    pool = client.connection_pool
+    pool.connection_class = type("PackingConnection", (pool.connection_class,), {"pack_command": _pack})
+
+
+def _pack(_connection: object, *words: Any) -> list[bytes]:
+    return PACKER.pack(*words)
 
 
 def _checked(client: Redis) -> Redis:

@@ -5,15 +5,14 @@ A settlement holds a lease, so that nothing ends without one.
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right of one worker to one resource, and the units handed out under it, in order.
 
     `more`: units beyond these were ready. `suspect`: workers died with this resource; run it alone.
-    `payloads` are JSON texts, as they were enqueued.
+    `payloads` are JSON texts, as they were enqueued. A tuple, since thousands are made a second.
     """
 
     resource: str
@@ -76,8 +75,7 @@ class Failure:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of a lease. `wait_seconds` counts for WAIT alone; infinity: until a person releases a held unit."""
 
     lease: Lease

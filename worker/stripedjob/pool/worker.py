@@ -5,14 +5,14 @@ Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Json
 
 from stripedjob.pool.session import PoolSession
-from stripedjob.pool.types import Batch, JobSettings, Lease, Poll
+from stripedjob.pool.types import Batch, JobSettings, Lease, Poll, Then
 
 BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
 
@@ -44,7 +44,7 @@ class WorkerPool(PoolSession):
         knows of: any other is given back, of a claim whose answer was lost. Returns those of `fences` that are not the
         worker's any more. Raises WorkerLostError.
         """
-        lost = await self._value("resume(%s, %s, %s)", [worker_id, session, list(fences)])
+        lost = await self._value("resume(%s, %s, %s)", [worker_id, session, array_of_numbers(fences)])
         self._sessions[worker_id] = session
         return list(lost)
 
@@ -72,16 +72,17 @@ class WorkerPool(PoolSession):
         """Record what became of leases; returns the resources that were refused, because their lease was lost."""
         ended, tally = batch.ended, batch.tally
         failed = [failure.as_row() for one in ended for failure in one.failed]
+        is_plain = all(one.then is Then.IDLE for one in ended)
         values = [
             job_id,
             batch.worker_id,
             batch.number,
-            [one.lease.resource for one in ended],
-            [one.lease.fence for one in ended],
-            [len(one.done) for one in ended],
-            [one.then.value for one in ended],
-            [one.wait_seconds for one in ended],
-            f"{{{','.join(str(unit_id) for one in ended for unit_id in one.done)}}}",  # far quicker than as a list
+            array_of_texts([one.lease.resource for one in ended]),
+            array_of_numbers([one.lease.fence for one in ended]),
+            array_of_numbers([len(one.done) for one in ended]),
+            None if is_plain else array_of_texts([one.then.value for one in ended]),
+            None if is_plain else [one.wait_seconds for one in ended],
+            array_of_numbers([unit_id for one in ended for unit_id in one.done]),
             Json(failed) if failed else None,
             tally.claimed,
             tally.lock_tries,
@@ -95,7 +96,7 @@ class WorkerPool(PoolSession):
 
         Raises WorkerLostError where it was considered dead.
         """
-        return list(await self._value("renew(%s, %s)", [worker_id, list(fences)]))
+        return list(await self._value("renew(%s, %s)", [worker_id, array_of_numbers(fences)]))
 
     async def poll(self, worker_id: int) -> Poll:
         """Ask, when idle, whether there is something to claim."""
@@ -113,6 +114,19 @@ class WorkerPool(PoolSession):
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""
         await self._value("leave(%s)", [worker_id])
+
+
+def array_of_numbers(values: Iterable[int]) -> str:
+    """Write an array as Postgres reads it, which costs a tenth of what psycopg takes for a list."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def array_of_texts(values: Sequence[str]) -> str:
+    """Write an array of texts, whatever is in them."""
+    if not values:
+        return "{}"
+    escaped = "\0".join(values).replace("\\", "\\\\").replace('"', '\\"')  # Postgres knows no text with a \0 in it
+    return '{"' + escaped.replace("\0", '","') + '"}'
 
 
 def _concerns(call: str, worker_id: int) -> bool:

@@ -52,7 +52,7 @@ class Executor:
     def _read(self, put: Callable[[Task | None], Any]) -> None:
         with contextlib.suppress(OSError):  # it died and left what we sent unread
             while (message := receive(self._sock)) is not None:
-                for task in [None] * self._config.slots if isinstance(message, End) else message:
+                for task in [None] * self._config.slots if isinstance(message, End) else map(Task._make, message):
                     put(task)
         self._board.kill_groups()
         os._exit(0)  # the main process is gone and with it the right to go on, whatever the function is doing

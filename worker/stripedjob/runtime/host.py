@@ -6,7 +6,7 @@ outcome, also when the executor died with it, unless it was forgotten.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Any, Self
 
 from stripedjob.pool.types import Lease
 from stripedjob.runtime import clock
@@ -76,7 +76,7 @@ class Host:
             return
         self._given |= {task.key: (task, 0) for task in tasks}
         if self._ready and self._process is not None:
-            self._process.send(tasks)
+            self._process.give(tasks)
         elif self._broken is not None:
             self._give_back()
             self._outcomes.put_nowait(self._broken)
@@ -134,7 +134,7 @@ class Host:
         if isinstance(answer, Ready):
             self._ready, self._blameless = True, False
             if self._given:
-                process.send([task for task, _ in self._given.values()])
+                process.give(task for task, _ in self._given.values())
             return ""
         await self._end()
         if isinstance(answer, Broken):
@@ -143,9 +143,9 @@ class Host:
 
     async def _serve(self) -> None:
         while self._process is not None:
-            outcomes: list[Outcome] | None = await self._process.receive()
+            outcomes: list[tuple[Any, ...]] | None = await self._process.receive()
             if outcomes is not None:
-                self._take(outcomes)
+                self._take([Outcome(*outcome) for outcome in outcomes])
                 continue
             await self._bury()
             try:

@@ -35,6 +35,7 @@ from stripedjob.runtime.reconnect import Reconnect
 from stripedjob.runtime.record import Recorder
 
 REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
+UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
 CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
 CLEAN_SECONDS_MORE = 0.5  # where there is more to remove
 FINAL = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # errors that end a worker: a person has to act
@@ -79,6 +80,7 @@ class Worker:
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
         self._renew_at = 0.0
+        self._upkeep_at = 0.0
         self._lease_end = 0.0
         self._reconnect = Reconnect(self._clock)
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
@@ -200,8 +202,9 @@ class Worker:
         size_bytes = BYTES_MAX - self._ahead.size_bytes
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
-        await pool.upkeep(settings.job_id)
+        await self._upkeep(pool)
         leases = await pool.claim(self._worker_id, resources, units, size_bytes)
+        self._upkeep_at = self._clock() + UPKEEP_SECONDS if len(leases) == resources else 0.0
         if leases:
             self._pace = pace
             self._ahead.tally.claimed += len(leases)
@@ -211,6 +214,11 @@ class Worker:
             else:
                 self._host.submit(self._ahead.give(leases, self._clock()))
         return bool(leases)
+
+    async def _upkeep(self, pool: WorkerPool) -> None:
+        """Keep the pool moving before a claim, where the claim before found too little, else now and then."""
+        if self._clock() >= self._upkeep_at:
+            await pool.upkeep(self._settings.job_id)
 
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
         """Give back what the lock backend refuses, and everything where it is away."""

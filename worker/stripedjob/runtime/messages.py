@@ -3,6 +3,8 @@
     main → executor    Config, then lists of Task, and End at last
     executor → main    Ready or Broken, then lists of Outcome
 
+Tasks and outcomes travel as plain tuples: a pickle names the class of every other object.
+
 Messages are pickles of these classes and of plain values; nothing of the user's is in them.
 """
 

@@ -7,10 +7,11 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from typing import Any, Self
 
 from stripedjob.runtime.board import Board
-from stripedjob.runtime.messages import LENGTH, Config, End, packed
+from stripedjob.runtime.messages import LENGTH, Config, End, Task, packed
 
 KILLED_SECONDS_MAX = 5.0  # for what was killed to be gone: longer only where the kernel itself waits for a device
 PROGRAM = "from stripedjob.runtime.executor import main; main()"  # not -m: its classes would be those of __main__
@@ -60,6 +61,10 @@ class ExecutorProcess:
     def pid(self) -> int:
         """Its number."""
         return self._process.pid
+
+    def give(self, tasks: Iterable[Task]) -> None:
+        """Send tasks, as plain tuples, whose pickles are made and read far quicker."""
+        self.send(list(map(tuple, tasks)))
 
     def send(self, message: Any) -> None:
         """Send a message, in the background."""

@@ -71,7 +71,7 @@ def plainer(batch: Batch, numbers: Iterator[int], problem: str) -> list[Batch]:
             Batch(batch.worker_id, next(numbers), (one,), tally)
             for one, tally in zip(batch.ended, tallies, strict=True)
         ]
-    plain = replace(first, failed=tuple(_plain(failure, problem) for failure in first.failed))
+    plain = first._replace(failed=tuple(_plain(failure, problem) for failure in first.failed))
     if plain == first:
         plain = Settlement(first.lease, Then.READY, first.done)
     return [] if plain == first else [Batch(batch.worker_id, next(numbers), (plain,), batch.tally)]

@@ -114,7 +114,7 @@ class Handler(Part):
 class Batch(Part):
     """The most that a worker leases ahead; how much it does lease follows from the handler's speed."""
 
-    resources: Annotated[int, Field(ge=1, le=1000)] = 64
+    resources: Annotated[int, Field(ge=1, le=1000)] = 500
     """Most resources in one claim."""
     units_per_resource: Annotated[int, Field(ge=1, le=1000)] = 100
     """Most units of each."""

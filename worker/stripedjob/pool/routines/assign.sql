@@ -20,10 +20,10 @@ create or replace function @extschema@.resign(p_job int, p_term bigint) returns 
     update @extschema@.delegator set expires_at = '-infinity' where job_id = p_job and term = p_term
 $$;
 
--- Makes what is assigned to a worker and not leased yet ready again, but for p_kept.
-create or replace function @extschema@.unassign(p_worker bigint, p_kept text[] default '{}') returns void language sql as $$
+-- Makes what is assigned to a worker and not leased yet ready again, but for what is at p_kept.
+create or replace function @extschema@.unassign(p_worker bigint, p_kept tid[] default '{}') returns void language sql as $$
     update @extschema@.stripe s set state = 'ready', worker_id = null
-    from (select job_id, resource from @extschema@.stripe where worker_id = p_worker and state = 'assigned' and resource <> all(p_kept)
+    from (select job_id, resource from @extschema@.stripe where worker_id = p_worker and state = 'assigned' and ctid <> all(p_kept)
           for update skip locked) o
     where s.job_id = o.job_id and s.resource = o.resource
 $$;
@@ -47,17 +47,17 @@ $$;
 -- The assigned resources that a worker may lease now, at most p_resources. The delegator, where it has anything to assign, is called to make
 -- up for them, and finds written down what the worker would take at its next claim, and how much of it it lacks already. A resource that
 -- workers died with comes alone.
-create or replace function @extschema@.pick_assigned(w @extschema@.worker, p_resources int) returns text[] language plpgsql as $$
+create or replace function @extschema@.pick_assigned(w @extschema@.worker, p_resources int) returns tid[] language plpgsql as $$
 declare
     suspicious boolean;
-    picked text[];
+    picked tid[];
     wanted int := 0;
     lacked int := 0;
 begin
     select s.crashes > 0 into suspicious from @extschema@.stripe s
     where s.worker_id = w.id and s.state = 'assigned' order by s.rank limit 1;
     picked := array(
-        select s.resource from @extschema@.stripe s
+        select s.ctid from @extschema@.stripe s
         where s.worker_id = w.id and s.state = 'assigned' and (s.crashes > 0) = suspicious
         order by s.rank limit case when suspicious then 1 else p_resources end for update skip locked);
     if suspicious then

@@ -12,16 +12,19 @@ $$;
 
 -- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
 -- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is expensive.
+-- The conditions beside the id are written so that no index can serve them: a plan made while the table was small would read by another one.
 create or replace function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
 declare
     n int;
 begin
     if j.completed_seconds = 0 then
         delete from @extschema@.unit
-        where id = any(p_done) and job_id = j.id and (p_resources is null or resource = any(p_resources)) and state = 'ready';
+        where id = any(p_done) and job_id is not distinct from j.id and state is not distinct from 'ready'
+            and (p_resources is null or resource = any(p_resources));
     else
         update @extschema@.unit set state = 'done', finished_at = clock_timestamp()
-        where id = any(p_done) and job_id = j.id and (p_resources is null or resource = any(p_resources)) and state = 'ready';
+        where id = any(p_done) and job_id is not distinct from j.id and state is not distinct from 'ready'
+            and (p_resources is null or resource = any(p_resources));
     end if;
     get diagnostics n = row_count;
     return n;
@@ -56,7 +59,7 @@ $$;
 -- was lost, changes nothing.
 --   p_batch  its number, which grows for each worker
 --   p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
---   p_then   for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless units came meanwhile),
+--   p_then   null: all are 'idle'; for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless units came meanwhile),
 --            'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have killed its worker), or 'wait's
 --   p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
 --   p_done   ids of the units that were worked
@@ -68,7 +71,8 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
-    idle text[];  -- of these, the ones to remove
+    kept text[];  -- of these, the ones whose stripe stays
+    idle tid[];   -- where the stripes of the others are
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
 begin
@@ -76,15 +80,15 @@ begin
         return '{}';
     end if;
     select * into j from @extschema@.job where id = p_job;
-    select array_agg(l.resource), array_agg(l.resource) filter (where l.after = 'idle' and not l.woken), sum(l.completed)
-    into valid, idle, completed
+    select array_agg(l.resource), array_agg(l.resource) filter (where not l.goes), array_agg(l.place) filter (where l.goes), sum(l.completed)
+    into valid, kept, idle, completed
     from (
-        select x.resource, s.woken, s.completed, x.after
+        select x.resource, s.completed, s.place, coalesce(x.after, 'idle') = 'idle' and not s.woken as goes
         from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
         -- One look by the primary key for each: any other plan goes through all that was leased lately, again and again. A stripe that
         -- has an owner is leased, so `state` need not be asked for, which would tempt the planner to another index.
         cross join lateral (
-            select woken, stripe.completed from @extschema@.stripe
+            select woken, stripe.completed, ctid as place from @extschema@.stripe
             where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker and fence = x.fence
             for update
         ) s
@@ -94,12 +98,12 @@ begin
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
-        delete from @extschema@.stripe where job_id = p_job and resource = any(idle);
+        delete from @extschema@.stripe where ctid = any(idle);
         if j.delegated and exists (select from @extschema@.worker where job_id = p_job and lacks > 0) then
             perform @extschema@.notify_delegator(p_job);
         end if;
-        if cardinality(valid) > coalesce(cardinality(idle), 0) then
-            perform @extschema@.end_leases(j, array(select unnest(valid) except select unnest(idle)), p_resources, p_worked, p_then, p_wait);
+        if kept is not null then
+            perform @extschema@.end_leases(j, kept, p_resources, p_worked, p_then, p_wait);
         end if;
     end if;
     update @extschema@.worker w set batch = p_batch, done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
@@ -108,7 +112,8 @@ begin
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
         update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
     end if;
-    return array(select unnest(p_resources) except select unnest(valid));
+    return case when cardinality(p_resources) = cardinality(valid) then '{}' else array(
+        select unnest(p_resources) except select unnest(valid)) end;
 end
 $$;
 

@@ -124,22 +124,26 @@ create or replace function @extschema@.count_ready(p_job int, p_workers int, p_r
 $$;
 
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it leaves.
-create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int) returns text[] language plpgsql as $$
+-- Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands first.
+create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int) returns tid[] language plpgsql as $$
 declare
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
     available int := @extschema@.count_ready(w.job_id, workers, p_resources);
     share int := least(p_resources, @extschema@.fair_share(available, workers));
     suspicious boolean;
+    suspects tid[];
+    others tid[];
 begin
     if available > share then
         perform @extschema@.notify_idle(w.job_id, available - share);
     end if;
-    select s.crashes > 0 into suspicious from @extschema@.stripe s
-    where s.job_id = w.job_id and s.state = 'ready' order by s.rank limit 1;
-    return array(
-        select r.resource from @extschema@.stripe r
-        where r.job_id = w.job_id and r.state = 'ready' and (r.crashes > 0) = suspicious
-        order by r.rank limit case when suspicious then 1 else share end for update skip locked);
+    select (array_agg(r.crashes))[1] > 0, array_agg(r.ctid) filter (where r.crashes > 0), array_agg(r.ctid) filter (where r.crashes = 0)
+    into suspicious, suspects, others
+    from (
+        select ctid, crashes from @extschema@.stripe
+        where job_id = w.job_id and state = 'ready' order by rank limit share for update skip locked
+    ) r;
+    return case when suspicious then suspects[1:1] else others end;
 end
 $$;
 
@@ -152,7 +156,7 @@ returns setof @extschema@.claimed language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
-    picked text[];
+    picked tid[];
     leased @extschema@.claimed;
 begin
     if not @extschema@.may_work(w) then
@@ -168,7 +172,7 @@ begin
     with taken as (
         update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false, leased_at = clock_timestamp(),
             fence = nextval('@extschema@.fence')
-        where s.job_id = w.job_id and s.resource = any(picked)
+        where s.ctid = any(picked)
         returning s.resource, s.fence, s.crashes
     )
     select array_agg(l.resource), array_agg(l.fence), max(l.crashes) > 0
