@@ -48,6 +48,7 @@ class PoolSession:
         if self._channel != channel:
             await self._run(sql.SQL("listen {}").format(sql.Identifier(channel)), [])
             self._channel = channel
+            return True  # a call may have come before anybody listened
         tasks: list[asyncio.Task[bool]] = [
             asyncio.create_task(self._called(seconds, concerns)),
             asyncio.create_task(wake.wait()),

@@ -4,7 +4,6 @@ Foreign errors end here: a lost connection becomes PoolUnreachableError, a lease
 """
 
 import asyncio
-import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,6 +50,10 @@ class WorkerPool(PoolSession):
     async def upkeep(self, job_id: int) -> None:
         """Fold wakes in, wake what is due, take back what the dead held. Cheap where there is nothing to do."""
         await self._value("upkeep(%s)", [job_id])
+
+    async def keep_up(self, job_id: int) -> None:
+        """Do upkeep, and call idle workers for what is ready."""
+        await self._value("keep_up(%s)", [job_id])
 
     async def clean(self, job_id: int) -> bool:
         """Remove what was kept for long enough, at most every 30 s; True: there is more, worth a call at once."""
@@ -130,11 +133,8 @@ def array_of_texts(values: Sequence[str]) -> str:
 
 
 def _concerns(call: str, worker_id: int) -> bool:
-    """Tell whether a call is for this worker: `@id`, or the lot falls on it: `k/n`, k of n idle workers are to come."""
-    if call.startswith("@"):
-        return int(call[1:]) == worker_id
-    wanted, _, idle = call.partition("/")
-    return random.random() * int(idle) < int(wanted)  # noqa: S311 - a lot, not a secret
+    """Tell whether a call is for this worker: `*`, or its id is one of those that are named."""
+    return call == "*" or str(worker_id) in call.split(",")
 
 
 def _leases(worker_id: int, row: Sequence[Any]) -> list[Lease]:

@@ -36,6 +36,8 @@ from stripedjob.runtime.record import Recorder
 
 REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
 UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
+KEEP_UP_SECONDS = 0.5  # and of keep_up(), where the worker is busy and claims nothing
+SHORT_SECONDS = 0.05  # after a claim that brought less than it might; a worker without work asks by poll()
 CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
 CLEAN_SECONDS_MORE = 0.5  # where there is more to remove
 FINAL = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # errors that end a worker: a person has to act
@@ -80,7 +82,9 @@ class Worker:
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
         self._renew_at = 0.0
-        self._upkeep_at = 0.0
+        self._upkeep_at = self._keep_up_at = 0.0
+        self._claim_at = 0.0  # where something is at work
+        self._is_short = False  # the last claim brought less than it might
         self._lease_end = 0.0
         self._reconnect = Reconnect(self._clock)
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
@@ -137,6 +141,8 @@ class Worker:
         await self._settle(pool)
         self._host.submit(self._ahead.unpark(self._clock()))
         if self._ahead.leases:
+            if not claimed:
+                await self._keep_up(pool)
             await self._collect(0.0 if claimed else self._patience())
         elif not claimed and not self._ahead and not self._recorder and self._drain_end is None:
             await self._rest(pool)
@@ -190,8 +196,11 @@ class Worker:
             self._clean_at = self._clock() + (CLEAN_SECONDS_MORE if more else CLEAN_SECONDS)
 
     def _may_claim(self) -> bool:
-        may = self._drain_end is None and self._claimable and not self._ahead.alone
-        return may and self._locking.wait_seconds() <= 0
+        if self._drain_end is not None or not self._claimable or self._ahead.alone:
+            return False
+        if self._is_short and (not self._ahead or self._clock() < self._claim_at):
+            return False
+        return self._locking.wait_seconds() <= 0
 
     async def _claim(self, pool: WorkerPool) -> bool:
         """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
@@ -204,7 +213,9 @@ class Worker:
             return False
         await self._upkeep(pool)
         leases = await pool.claim(self._worker_id, resources, units, size_bytes)
-        self._upkeep_at = self._clock() + UPKEEP_SECONDS if len(leases) == resources else 0.0
+        self._is_short = len(leases) < resources
+        self._claim_at = self._clock() + SHORT_SECONDS
+        self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS
         if leases:
             self._pace = pace
             self._ahead.tally.claimed += len(leases)
@@ -219,6 +230,12 @@ class Worker:
         """Keep the pool moving before a claim, where the claim before found too little, else now and then."""
         if self._clock() >= self._upkeep_at:
             await pool.upkeep(self._settings.job_id)
+
+    async def _keep_up(self, pool: WorkerPool) -> None:
+        """See to it that others hear of work while this one is busy."""
+        if self._clock() >= self._keep_up_at:
+            self._keep_up_at = self._clock() + KEEP_UP_SECONDS
+            await pool.keep_up(self._settings.job_id)
 
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
         """Give back what the lock backend refuses, and everything where it is away."""
@@ -265,6 +282,7 @@ class Worker:
 
     async def _rest(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
+        self._is_short = False
         poll = await pool.poll(self._worker_id)
         lock_seconds = self._locking.wait_seconds()
         if lock_seconds > 0:

@@ -41,7 +41,7 @@ begin
     if before.delegated and not after.delegated then
         perform @extschema@.unassign(id) from @extschema@.worker where job_id = after.id;
     end if;
-    perform pg_notify('striped_' || after.id, '1/1');
+    perform pg_notify('striped_' || after.id, '*'), @extschema@.notify_delegator(after.id);
     return after.id;
 end
 $$;
@@ -67,8 +67,8 @@ begin
         where state = p_state and id = any(chosen)
         returning resource, importance
     ), woken as (
-        insert into @extschema@.wake (job_id, resource, units, importance)
-        select p_job, resource, count(*), max(importance) from revived group by resource returning units
+        insert into @extschema@.wake (job_id, resource, units, importance, calls)
+        select p_job, resource, count(*), max(importance), row_number() over () = 1 from revived group by resource returning units
     )
     select coalesce(sum(units), 0) into n from woken;
     perform @extschema@.count_out(p_job, p_state, n);
@@ -86,8 +86,8 @@ begin
     with gone as (
         delete from @extschema@.unit where state = p_state and id = any(chosen) returning resource
     ), woken as (
-        insert into @extschema@.wake (job_id, resource, units, importance)
-        select p_job, g.resource, 0, 0 from (select distinct resource from gone) g
+        insert into @extschema@.wake (job_id, resource, units, importance, calls)
+        select p_job, g.resource, 0, 0, row_number() over () = 1 from (select distinct resource from gone) g
         where exists (select from @extschema@.stripe s where s.job_id = p_job and s.resource = g.resource and s.state = 'waiting')
     )
     select count(*) into n from gone;

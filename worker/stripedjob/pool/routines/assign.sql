@@ -39,11 +39,6 @@ begin
 end
 $$;
 
--- Calls the delegator: NOTIFY striped_<job>_delegator.
-create or replace function @extschema@.notify_delegator(p_job int) returns void language sql as $$
-    select pg_notify('striped_' || p_job || '_delegator', '')
-$$;
-
 -- The assigned resources that a worker may lease now, at most p_resources. The delegator, where it has anything to assign, is called to make
 -- up for them, and finds written down what the worker would take at its next claim, and how much of it it lacks already. A resource that
 -- workers died with comes alone.
@@ -193,7 +188,7 @@ $$;
 create or replace function @extschema@.delegate(p_job int, p_term bigint, out leads boolean, out assigned int, out wait_seconds float8)
 language plpgsql as $$
 declare
-    idle_seconds constant float8 := 0.3; -- between two looks at a job where nothing happens
+    idle_seconds constant float8 := @extschema@.idle_seconds(p_job); -- between two looks at a job where nothing happens
     j @extschema@.job;
     slots bigint[];
 begin
@@ -227,8 +222,8 @@ begin
 end
 $$;
 
--- Calls the workers that were assigned something and have nothing else to do: NOTIFY striped_<job>, '@worker'.
+-- Calls the workers that were assigned something and have nothing else to do.
 create or replace function @extschema@.notify_assigned(p_slots bigint[]) returns void language sql as $$
-    select pg_notify('striped_' || w.job_id, '@' || w.id) from @extschema@.worker w
+    select pg_notify('striped_' || w.job_id, w.id::text) from @extschema@.worker w
     where w.id = any(p_slots) and not exists (select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'leased')
 $$;

@@ -3,13 +3,15 @@
 -- Every inserted unit wakes its resource, whichever way it was inserted: COPY, INSERT or enqueue().
 create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
-    insert into @extschema@.wake (job_id, resource, units, importance)
-    select job_id, resource, count(*), max(importance) from inserted where state = 'ready' group by job_id, resource;
-    insert into @extschema@.wake (job_id, resource, units, importance, delayed)
-    select job_id, '', 0, 0, count(*) from inserted where state = 'delayed' group by job_id;
+    insert into @extschema@.wake (job_id, resource, units, importance, calls)
+    select job_id, resource, count(*), max(importance), row_number() over (partition by job_id) = 1
+    from inserted where state = 'ready' group by job_id, resource;
+    insert into @extschema@.wake (job_id, resource, units, importance, delayed, calls)
+    select job_id, '', 0, 0, count(*), true from inserted where state = 'delayed' group by job_id;
     return null;
 end
 $$;
+
 create or replace trigger wake after insert on @extschema@.unit
     referencing new table as inserted for each statement execute function @extschema@.wake_inserted();
 

@@ -109,6 +109,9 @@ begin
     update @extschema@.worker w set batch = p_batch, done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
+    if p_failed is not null or 'wait' = any(p_then) then
+        perform @extschema@.notify_idle(p_job, 1); -- who waits for what happens next is to know of this
+    end if;
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
         update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
     end if;
@@ -164,5 +167,6 @@ begin
         select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
     perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
+    perform @extschema@.keep_up(w.job_id);
 end
 $$;

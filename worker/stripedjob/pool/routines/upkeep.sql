@@ -55,13 +55,15 @@ declare
     bound constant int := 5000;
     ids bigint[];
     resources text[];
+    there text[];
     locked text[] := '{}';
     last_id bigint := 0;
 begin
     for pass in 1 .. 4 loop -- further ones where all that the first finds is locked
         select array_agg(id), array_agg(distinct resource), max(id) into ids, resources, last_id
         from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id limit bound) k;
-        locked := array(select unnest(@extschema@.with_stripe(p_job, resources)) except select resource from @extschema@.lock_free(p_job, resources));
+        there := @extschema@.with_stripe(p_job, resources);
+        locked := array(select unnest(there) except select resource from @extschema@.lock_free(p_job, there));
         perform @extschema@.fold_these(p_job, ids, locked);
         exit when cardinality(ids) < bound or cardinality(locked) < cardinality(resources);
     end loop;
@@ -218,6 +220,16 @@ begin
 end
 $$;
 
+-- What a worker does now and then that is busy with what it has: others may be idle, and missed a call.
+create or replace function @extschema@.keep_up(p_job int) returns void language plpgsql as $$
+begin
+    perform @extschema@.upkeep(p_job);
+    if not (select delegated from @extschema@.job where id = p_job) then
+        perform @extschema@.notify_idle(p_job, @extschema@.count_ready(p_job, 1, 1));
+    end if;
+end
+$$;
+
 -- Brings the resources of a job whose strategy or onFailure has changed to the new one, 1,000 at a time: their areas as the throttle counts
 -- them, and where order is strict no more, those that wait for a barrier or for a person go on. Until it is through, nothing is assigned in a
 -- throttled job. It is part of upkeep, so that no wake is folded by the old ways meanwhile. It goes on before the first that is locked.
@@ -255,14 +267,30 @@ begin
 end
 $$;
 
+-- When something happens by itself next: a unit is due, a wait is over, or the lease of a worker that works runs out.
+create or replace function @extschema@.next_event(p_job int) returns timestamptz language sql stable as $$
+    select least(
+        (select due_at from @extschema@.unit where job_id = p_job and state = 'delayed' order by due_at limit 1),
+        (select next_at from @extschema@.stripe where job_id = p_job and state = 'waiting' order by next_at limit 1),
+        (select min(expires_at) from @extschema@.worker where job_id = p_job and working))
+$$;
+
+-- How often the idle workers of a job ask, all together, and its delegator: every 2 seconds, and the less often the more jobs share the pool;
+-- but not before what happens by itself next.
+create or replace function @extschema@.idle_seconds(p_job int) returns float8 language sql as $$
+    select greatest(0.01, least(greatest(2, (select count(*) from (select from @extschema@.job limit 2000) j) * 0.06), 30,
+        extract(epoch from @extschema@.next_event(p_job) - clock_timestamp())))
+$$;
+
 -- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are idle, the longer each
--- sleeps, so that all of them together ask five times a second. One that keeps its slot, since the delegator may give it something, comes
+-- sleeps; two of them are there when something is due. One that keeps its slot, since the delegator may give it something, comes
 -- back in time to renew: its slot is free within a lease if it dies.
 create or replace function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8) language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker);
     j @extschema@.job;
     idle int;
+    before int;
 begin
     perform @extschema@.upkeep(w.job_id);
     if not @extschema@.waits_for_delegator(p_worker) then
@@ -270,8 +298,12 @@ begin
     end if;
     select * into w from @extschema@.worker where id = p_worker;
     select * into j from @extschema@.job where id = w.job_id;
-    select count(*) filter (where not o.working or o.lacks > 0) into idle from @extschema@.worker o where o.job_id = w.job_id;
-    sleep_seconds := greatest(1, idle) * case when j.delegated then 1 else 0.2 end; -- a delegator calls those who are to come
+    select count(*), count(*) filter (where o.id < w.id) into idle, before
+    from @extschema@.worker o where o.job_id = w.job_id and (not o.working or o.lacks > 0);
+    sleep_seconds := @extschema@.idle_seconds(w.job_id);
+    if before >= 2 then
+        sleep_seconds := least(60, greatest(2, sleep_seconds) * idle);
+    end if;
     if w.working then
         sleep_seconds := least(sleep_seconds, j.lease_seconds / 3);
     end if;

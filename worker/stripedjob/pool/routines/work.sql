@@ -95,21 +95,6 @@ create or replace function @extschema@.release_slot(p_worker bigint) returns voi
     where id = p_worker and (working or wants > 0)
 $$;
 
--- Calls idle workers, as many as there are resources for and slots free: NOTIFY striped_<job>, 'how many/of how many'.
-create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
-declare
-    idle int;
-    wanted int;
-begin
-    select count(*) filter (where not o.working), least(p_resources, j.schedule_limit - count(*) filter (where o.working))
-    into idle, wanted
-    from @extschema@.job j join @extschema@.worker o on o.job_id = j.id where j.id = p_job group by j.id;
-    if idle > 0 and wanted > 0 then
-        perform pg_notify('striped_' || p_job, least(idle, wanted) || '/' || idle);
-    end if;
-end
-$$;
-
 -- How many of p_available resources one of p_workers may take: half an even share, so that the last ones spread.
 create or replace function @extschema@.fair_share(p_available int, p_workers int) returns int language sql immutable as $$
     select (p_available + 2 * p_workers - 1) / (2 * p_workers)

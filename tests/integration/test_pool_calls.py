@@ -1,0 +1,158 @@
+"""Idle workers are called when units are committed, and then alone; what is due by itself is waited for exactly."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from tests.support.queues import FIFO, Queue, queue
+
+from stripedjob.pool.worker import array_of_numbers, array_of_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MUTEX = replace(FIFO, on_failure="Skip", schedule_limit=2)
+
+
+@pytest.fixture
+def pool(queue_database: str) -> Iterator[Queue]:
+    with queue(queue_database, MUTEX) as made:
+        yield made
+
+
+@pytest.fixture
+def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(queue_database, autocommit=True) as conn:
+        conn.execute(f'listen "striped_{pool.job_id}"')
+        conn.execute(f'listen "striped_{pool.job_id}_delegator"')
+        yield conn
+
+
+def heard(ear: psycopg.Connection) -> list[str]:
+    """Give the calls that have come: whatever was committed before is delivered with the answer to a query."""
+    ear.execute("select 1")
+    return [call.payload for call in ear.notifies(timeout=0)]
+
+
+ENQUEUE = "select striped.enqueue('sync', 'r', '1'{})"
+WAYS = {
+    "enqueue": ENQUEUE.format(""),
+    "delayed": ENQUEUE.format(", due_at => now() + interval '1 h'"),
+    "insert": "insert into striped.unit (job_id, resource) select {job}, 'r' || n from generate_series(1, 50) n",
+    "many": "select striped.enqueue_rows('default', 'sync', '{{a,b}}', null, null, null, null)",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_idle_worker_is_called_once_when_a_unit_is_committed(
+    pool: Queue, ear: psycopg.Connection, queue_database: str, way: str
+) -> None:
+    worker = pool.worker()
+    with psycopg.connect(queue_database) as conn:
+        conn.execute(WAYS[way].format(job=pool.job_id).encode())
+        assert heard(ear) == []
+        conn.commit()
+        assert heard(ear) == [str(worker)]
+        conn.execute(WAYS[way].format(job=pool.job_id).replace("'r'", "'q'").encode())
+        conn.rollback()
+        assert heard(ear) == []
+
+
+def test_a_unit_whose_savepoint_was_rolled_back_calls_nobody(
+    pool: Queue, ear: psycopg.Connection, queue_database: str
+) -> None:
+    pool.worker()
+    with psycopg.connect(queue_database) as conn:
+        with conn.transaction(force_rollback=True):
+            conn.execute(ENQUEUE.format(""))
+        conn.commit()
+    assert heard(ear) == []
+
+
+def test_nobody_is_called_where_all_work_or_the_limit_is_reached(pool: Queue, ear: psycopg.Connection) -> None:
+    workers = [pool.worker() for _ in range(3)]
+    pool.put("a")
+    pool.put("b")
+    heard(ear)
+    for worker in workers[:2]:
+        assert pool.take(worker)
+    heard(ear)
+    pool.put("c")
+    assert heard(ear) == []
+
+
+def test_what_is_set_aside_and_released_calls_somebody(pool: Queue, ear: psycopg.Connection) -> None:
+    worker = pool.worker()
+    unit = pool.put("a")
+    pool.db.execute("delete from striped.wake")
+    pool.db.execute("update striped.unit set state = 'held', reason = 'x' where id = %s", [unit])
+    heard(ear)
+    pool.db.execute("select striped.revive(%s, 'held', null, null, 10)", [pool.job_id])
+    assert heard(ear) == [str(worker)]
+
+
+def test_a_delegated_jobs_delegator_is_called(pool: Queue, ear: psycopg.Connection) -> None:
+    pool.db.execute("update striped.job set delegated = true where id = %s", [pool.job_id])
+    pool.worker()
+    pool.put("a")
+    assert heard(ear) == [""]
+
+
+def test_who_goes_calls_others_for_what_it_gives_back(pool: Queue, ear: psycopg.Connection) -> None:
+    first, second = pool.worker(), pool.worker()
+    pool.put("a")
+    assert pool.take(first)
+    heard(ear)
+    pool.db.execute("select striped.leave(%s)", [first])
+    assert heard(ear) == [str(second)]
+
+
+def test_who_puts_units_in_need_not_see_workers(pool: Queue, ear: psycopg.Connection, queue_database: str) -> None:
+    worker = pool.worker()
+    role = f"producer_{secrets.token_hex(4)}"
+    try:
+        pool.db.execute(
+            f"create role {role}; grant usage on schema striped to {role}; grant insert, select on striped.unit,"
+            f" striped.wake, striped.dedup to {role}; grant select on striped.job to {role};"
+            f" grant usage on all sequences in schema striped to {role}".encode()
+        )
+        with psycopg.connect(queue_database, autocommit=True) as conn:
+            conn.execute(f"set role {role}".encode())
+            conn.execute(ENQUEUE.format(""))
+        assert heard(ear) == [str(worker)]
+    finally:
+        pool.db.execute(f"drop owned by {role}; drop role {role}".encode())
+
+
+def test_an_idle_worker_sleeps_until_what_happens_next(pool: Queue) -> None:
+    worker = pool.worker()
+    pool.db.execute(ENQUEUE.format(", due_at => now() + interval '1.5 s'"))
+    asked = pool.runner.run(pool.pool.poll(worker))
+    assert not asked.claimable
+    assert 1 < asked.sleep_seconds <= 1.5
+
+
+def test_idle_workers_ask_the_less_often_the_more_they_and_jobs_are(pool: Queue) -> None:
+    workers = sorted(pool.worker() for _ in range(4))
+
+    def seconds() -> list[float]:
+        return [pool.runner.run(pool.pool.poll(worker)).sleep_seconds for worker in workers]
+
+    assert seconds() == [2, 2, 8, 8]  # two of them are there for what is due
+    pool.db.execute(
+        "insert into striped.job (namespace, job_type) select 'other', 'job-' || n from generate_series(1, 1000) n"
+    )
+    assert seconds() == [30, 30, 60, 60]
+
+
+@pytest.mark.parametrize(
+    "values", [[], [""], ["a"], ["NULL", "null", "{}", "a,b", 'q"q', "b\\s", "\n\t", "ü", " ", "'"]]
+)
+def test_arrays_arrive_as_they_were_written(pool: Queue, values: list[str]) -> None:
+    assert pool.db.execute("select %s::text[]", [array_of_texts(values)]).fetchone() == (values,)
+    numbers = [len(value) - 1 for value in values]
+    assert pool.db.execute("select %s::bigint[]", [array_of_numbers(numbers)]).fetchone() == (numbers,)
