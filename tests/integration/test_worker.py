@@ -14,6 +14,7 @@ from tests.support.worksite import PATIENCE_SECONDS, Site, drained
 
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.worker import WorkerPool
+from stripedjob.runtime import clock
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.host import HandlerError
 
@@ -164,8 +165,8 @@ class Forgetful(WorkerPool):
 
     lost: tuple[str, ...] = ()
 
-    async def claim(self, worker_id: int, resources_max: int, units_max: int, bytes_max: int = 1 << 20) -> list[Lease]:
-        leases = await super().claim(worker_id, resources_max, units_max, bytes_max)
+    async def claim(self, *asked: int) -> list[Lease]:  # type: ignore[override]
+        leases = await super().claim(*asked)
         if leases and not Forgetful.lost:
             Forgetful.lost = tuple(lease.resource for lease in leases)
             raise PoolUnreachableError("the answer was lost")
@@ -280,6 +281,27 @@ def test_idle_workers_are_called_when_there_is_work(fresh_database: str) -> None
             await asyncio.gather(*runs)
 
     asyncio.run(scene())
+
+
+def test_a_worker_that_was_idle_for_longer_than_a_lease_works_at_its_first_claim(fresh_database: str) -> None:
+    site = Site(fresh_database)
+    site.job = replace(site.job, lease_seconds=1)
+    site.apply()
+
+    async def scene() -> int:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("pause"))
+            run = asyncio.create_task(worker.run())
+            await eventually(lambda: 0 < worker._lease_end < clock.now())
+            process = worker._host._process
+            site.fill(1, 1, "0.3")
+            await eventually(lambda: site.status()["total_done"])
+            assert worker._host._process is process
+            worker.drain()
+            await run
+        return int(site.status()["total_claimed"])
+
+    assert asyncio.run(scene()) == 1
 
 
 def test_the_executor_ends_with_its_worker(fresh_database: str) -> None:

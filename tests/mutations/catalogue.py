@@ -140,8 +140,8 @@ MET = (
     Mutation(
         "upkeep waits for a resource whose handler has not committed",
         UPKEEP,
-        "resource = any(resources) for update skip locked) l);",
-        "resource = any(resources) for update) l);",
+        "resource = r.resource for update skip locked) s",
+        "resource = r.resource for update) s",
         f"{SESSIONS}::test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource",
     ),
     Mutation(
@@ -272,8 +272,8 @@ WOKEN = (
     Mutation(
         "a stripe that was woken is removed",
         SETTLE,
-        "filter (where l.after = 'idle' and not l.woken)",
-        "filter (where l.after = 'idle')",
+        "coalesce(x.after, 'idle') = 'idle' and not s.woken as goes",
+        "coalesce(x.after, 'idle') = 'idle' as goes",
         FOLDED,
     ),
     Mutation(
@@ -282,6 +282,27 @@ WOKEN = (
         "then clock_timestamp() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
         "then clock_timestamp() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
         FOLDED,
+    ),
+    Mutation(
+        "nobody is called when a unit is committed",
+        "pool/routines/call.sql",
+        "if some_back or some_idle is distinct from true",
+        "if true or some_back or some_idle is distinct from true",
+        "tests/integration/test_pool_calls.py::test_an_idle_worker_is_called_once_when_a_unit_is_committed",
+    ),
+    Mutation(
+        "an idle worker sleeps over what is due",
+        UPKEEP,
+        "extract(epoch from @extschema@.next_event(p_job) - clock_timestamp())",
+        "3600",
+        "tests/integration/test_pool_calls.py::test_an_idle_worker_sleeps_until_what_happens_next",
+    ),
+    Mutation(
+        "a worker claims under a lease that it let run out while it was idle",
+        "runtime/loop.py",
+        "or not (leases or self._may_claim())",
+        "or not leases",
+        "tests/integration/test_worker.py::test_a_worker_that_was_idle_for_longer_than_a_lease_works_at_its_first_claim",
     ),
     Mutation(
         "a wait ends at once",

@@ -132,13 +132,14 @@ def _cluster(address: _Address) -> RedisCluster:
 
 
 def _pack_in_c(client: Redis) -> None:
-    """Have commands packed by hiredis: redis-py does so for its synchronous clients alone, and a batch has thousands of words."""
+    """Have hiredis pack commands: redis-py has it do so for synchronous clients alone, and a batch has many words."""
     pool = client.connection_pool
     pool.connection_class = type("PackingConnection", (pool.connection_class,), {"pack_command": _pack})
 
 
 def _pack(_connection: object, *words: Any) -> list[bytes]:
-    return PACKER.pack(*words)
+    packed: list[bytes] = PACKER.pack(*words)
+    return packed
 
 
 def _checked(client: Redis) -> Redis:

@@ -60,15 +60,17 @@ class WorkerPool(PoolSession):
         return bool(await self._value("clean(%s)", [job_id]))
 
     async def claim(
-        self, worker_id: int, resources_max: int, units_max: int, bytes_max: int = BYTES_MAX
+        self, worker_id: int, resources_max: int, units_max: int, bytes_max: int = BYTES_MAX, unshared: int = 0
     ) -> list[Lease]:
         """Lease ready resources with the head of their units; [] where there are none or the limit is reached.
 
-        Their payloads have `bytes_max` bytes in all, or are one unit. Raises WorkerLostError.
+        Their payloads have `bytes_max` bytes in all, or are one unit. So many resources as `unshared` are taken also
+        where less would be a fair share. Raises WorkerLostError.
         """
         await self._forget_calls()
         session = self._sessions.get(worker_id, 0)
-        rows = await self._rows("claim(%s, %s, %s, %s, %s)", [worker_id, session, resources_max, units_max, bytes_max])
+        values = [worker_id, session, resources_max, units_max, bytes_max, unshared]
+        rows = await self._rows("claim(%s, %s, %s, %s, %s, %s)", values)
         return _leases(worker_id, rows[0]) if rows else []
 
     async def settle(self, job_id: int, batch: Batch) -> list[str]:

@@ -150,15 +150,16 @@ class Worker:
         self._reconnect.connected()
 
     async def _renew(self, pool: WorkerPool) -> None:
-        """Extend the leases in good time: one row in Postgres, then the locks, which matter less."""
+        """Extend the leases in good time, those of the next claim too: one row in Postgres, then the locks."""
         asked = self._clock()
         leases = self._ahead.held()
-        if asked < self._renew_at or not leases:
+        if asked < self._renew_at or not (leases or self._may_claim()):
             return
         lost = await pool.renew(self._worker_id, [lease.fence for lease in leases])
         await self._drop(lost)  # before the executor hears that it may go on
         self._extend(asked)
-        await self._locking.renew(self._worker_id, self._ahead.held())
+        if leases:
+            await self._locking.renew(self._worker_id, self._ahead.held())
 
     async def _drop(self, lost: list[int]) -> None:
         """Stop the work where leases that are at work were lost: a stand-by lacks them, or the pool was cleared."""
@@ -212,7 +213,8 @@ class Worker:
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         await self._upkeep(pool)
-        leases = await pool.claim(self._worker_id, resources, units, size_bytes)
+        unshared = self._pace.unshared(settings.slots, resources)
+        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared)
         self._is_short = len(leases) < resources
         self._claim_at = self._clock() + SHORT_SECONDS
         self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 AHEAD_SECONDS = 0.5
 GROWTH_MAX = 32  # a claim is at most so many times the units of the one before: the measure of few units is rough
+UNSHARED_SECONDS = 0.02  # what is worked within this time is not worth another worker's call
 WEIGHT = 0.5  # of the newest measure in the running mean
 
 
@@ -31,6 +32,13 @@ class Pace:
         return Pace(
             old + WEIGHT * (now - old), self.units_asked, self.resource_units + WEIGHT * (mean - self.resource_units)
         )
+
+    def unshared(self, slots: int, resources_max: int) -> int:
+        """Say how many resources are not worth sharing with other workers: 0 before the first measure."""
+        if self.unit_seconds is None:
+            return 0
+        seconds = self.unit_seconds * max(1.0, self.resource_units)
+        return resources_max if seconds <= 0 else min(resources_max, int(slots * UNSHARED_SECONDS / seconds))
 
     def ask(self, slots: int, ahead: int, resources_max: int, units_max: int) -> tuple["Pace", int, int]:
         """Say how many resources, and units of each, to claim next, while `ahead` units are leased; (…, 0, 0): none.

@@ -1,7 +1,7 @@
 -- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come, or '*' for all. Nothing
 -- depends on it: who hears nothing asks by itself, now and then.
 
--- Calls idle workers, as many as there are resources for and slots free.
+-- Calls idle workers, as many as there are resources for and slots free; those first that worked last, so that the others may sleep.
 create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
 declare
     bound constant int := 64; -- of those who are called at once: each calls others for what it leaves
@@ -9,7 +9,7 @@ declare
     idle bigint[];
 begin
     select least(p_resources, bound, j.schedule_limit - count(*) filter (where o.working)),
-        array_agg(o.id order by random()) filter (where not o.working)
+        array_agg(o.id order by o.settled_at desc nulls last, o.id) filter (where not o.working)
     into wanted, idle
     from @extschema@.job j join @extschema@.worker o on o.job_id = j.id where j.id = p_job group by j.id;
     if wanted > 0 and idle is not null then
@@ -23,21 +23,23 @@ create or replace function @extschema@.notify_delegator(p_job int) returns void 
     select pg_notify('striped_' || p_job || '_delegator', '')
 $$;
 
--- At the end of a transaction that put units in: somebody idle is called, once for each statement. NOTIFY makes the commits of those who use
--- it wait for each other, so of the transactions that end at the same time one does; whoever comes sees the units of most others, and
--- idle workers ask again. It runs with the rights of the pool's owner: who puts units in need not see workers.
+-- At the end of a transaction that put units in: somebody idle is called, once for each statement, unless a worker is just about to claim
+-- again. NOTIFY makes the commits of those who use it wait for each other, so of the transactions that end at the same time one does; whoever
+-- comes sees the units of most others, and calls for what is left. It runs with the rights of the pool's owner: who puts units in need not
+-- see workers.
 create or replace function @extschema@.call_somebody() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    is_delegated boolean;
+    soon constant interval := '20 milliseconds'; -- in which a worker that has just settled is back
+    some_idle boolean;
+    some_back boolean;
 begin
-    select delegated into is_delegated from @extschema@.job
-    where id = new.job_id and exists (
-        select from @extschema@.worker o where o.job_id = new.job_id and (not o.working or o.lacks > 0));
-    if is_delegated is null or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
+    select bool_or(not working or lacks > 0), bool_or(working and lacks = 0 and settled_at > clock_timestamp() - soon)
+    into some_idle, some_back from @extschema@.worker where job_id = new.job_id;
+    if some_back or some_idle is distinct from true or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
         return null;
     end if;
-    if is_delegated then
+    if (select delegated from @extschema@.job where id = new.job_id) then
         perform @extschema@.notify_delegator(new.job_id);
     else
         perform @extschema@.notify_idle(new.job_id, 1);

@@ -3,11 +3,13 @@
 -- Every inserted unit wakes its resource, whichever way it was inserted: COPY, INSERT or enqueue().
 create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
-    insert into @extschema@.wake (job_id, resource, units, importance, calls)
-    select job_id, resource, count(*), max(importance), row_number() over (partition by job_id) = 1
-    from inserted where state = 'ready' group by job_id, resource;
     insert into @extschema@.wake (job_id, resource, units, importance, delayed, calls)
-    select job_id, '', 0, 0, count(*), true from inserted where state = 'delayed' group by job_id;
+    select i.job_id, i.woken, count(*) filter (where i.woken <> ''), max(i.importance), count(*) filter (where i.woken = ''),
+        row_number() over (partition by i.job_id) = 1
+    from (
+        select job_id, importance, case when state = 'ready' then resource else '' end woken -- a resource has a name
+        from inserted where state in ('ready', 'delayed')
+    ) i group by i.job_id, i.woken;
     return null;
 end
 $$;
@@ -54,11 +56,15 @@ create or replace function @extschema@.enqueue(
 ) returns bigint language plpgsql as $$
 #variable_conflict use_column
 declare
-    j @extschema@.job;
+    j record;
     new_id bigint := nextval(pg_get_serial_sequence('@extschema@.unit', 'id'));
     first_id bigint;
 begin
-    select * into j from @extschema@.job where id = @extschema@.job_id(enqueue.namespace, enqueue.job_type);
+    select id, importance, deduplicate_content into j from @extschema@.job j
+    where j.namespace = enqueue.namespace and j.job_type = enqueue.job_type;
+    if not found then
+        perform @extschema@.job_id(enqueue.namespace, enqueue.job_type); -- which says so
+    end if;
     payload := coalesce(enqueue.payload, 'null');
     if j.deduplicate_content and enqueue.dedup_id is null then
         dedup_id := @extschema@.content_id(enqueue.resource, enqueue.payload);

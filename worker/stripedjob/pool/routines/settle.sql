@@ -106,7 +106,7 @@ begin
             perform @extschema@.end_leases(j, kept, p_resources, p_worked, p_then, p_wait);
         end if;
     end if;
-    update @extschema@.worker w set batch = p_batch, done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
+    update @extschema@.worker w set batch = p_batch, settled_at = clock_timestamp(), done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
     if p_failed is not null or 'wait' = any(p_then) then

@@ -110,11 +110,11 @@ $$;
 
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it leaves.
 -- Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands first.
-create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int) returns tid[] language plpgsql as $$
+create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[] language plpgsql as $$
 declare
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
     available int := @extschema@.count_ready(w.job_id, workers, p_resources);
-    share int := least(p_resources, @extschema@.fair_share(available, workers));
+    share int := least(p_resources, greatest(p_unshared, @extschema@.fair_share(available, workers)));
     suspicious boolean;
     suspects tid[];
     others tid[];
@@ -133,11 +133,12 @@ end
 $$;
 
 -- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, all together in p_bytes of payload or
--- little more: a single unit is always handed out. A resource that workers died with comes alone, with one unit. One row, of arrays: of each
+-- little more: a single unit is always handed out. So many resources as p_unshared are taken also where less would be a fair share. A resource that workers died with comes alone, with one unit. One row, of arrays: of each
 -- lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it as finished), and whether it
 -- has more of them; and of all units, in order, what a handler and its retries need. No row: nothing was leased.
-create or replace function @extschema@.claim(p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint)
-returns setof @extschema@.claimed language plpgsql as $$
+create or replace function @extschema@.claim(
+    p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
+) returns setof @extschema@.claimed language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
@@ -152,7 +153,7 @@ begin
     if j.delegated then
         picked := @extschema@.pick_assigned(w, p_resources);
     else
-        picked := @extschema@.pick_ready(w, p_resources);
+        picked := @extschema@.pick_ready(w, p_resources, p_unshared);
     end if;
     with taken as (
         update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false, leased_at = clock_timestamp(),
