@@ -165,7 +165,7 @@ class Forgetful(WorkerPool):
 
     lost: tuple[str, ...] = ()
 
-    async def claim(self, *asked: int) -> list[Lease]:  # type: ignore[override]
+    async def claim(self, *asked: int) -> list[Lease]:
         leases = await super().claim(*asked)
         if leases and not Forgetful.lost:
             Forgetful.lost = tuple(lease.resource for lease in leases)

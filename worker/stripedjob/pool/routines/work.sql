@@ -100,42 +100,62 @@ create or replace function @extschema@.fair_share(p_available int, p_workers int
     select (p_available + 2 * p_workers - 1) / (2 * p_workers)
 $$;
 
--- Counts a job's ready resources, as far as a share of p_resources for each of p_workers depends on it. It looks at 2,000 rows at most, and
--- takes it that there are enough where there are as many.
-create or replace function @extschema@.count_ready(p_job int, p_workers int, p_resources int) returns int language sql stable as $$
+-- Counts a job's ready resources from a rank on, as far as a share of p_resources for each of p_workers depends on it. It looks at 2,000 rows
+-- at most, and takes it that there are enough where there are as many.
+create or replace function @extschema@.count_ready(p_job int, p_workers int, p_resources int, p_from timestamptz default '-infinity')
+returns int language sql stable as $$
     select case when count(*) < 2000 then count(*) else 2 * p_workers * p_resources end from (
-        select from @extschema@.stripe where job_id = p_job and state = 'ready' limit least(2 * p_workers * p_resources, 2000)
+        select from @extschema@.stripe where job_id = p_job and state = 'ready' and rank >= p_from limit least(2 * p_workers * p_resources, 2000)
     ) s
 $$;
 
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it leaves.
 -- Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands first.
+-- Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps it in the index, the session
+-- begins for a second where it found something last; what comes to stand before that is seen a second later.
 create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[] language plpgsql as $$
 declare
+    slow constant interval := '5 milliseconds';
+    began constant timestamptz := clock_timestamp();
+    front timestamptz := coalesce(@extschema@.recall('ready', w.job_id)::timestamptz, '-infinity');
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
-    available int := @extschema@.count_ready(w.job_id, workers, p_resources);
-    share int := least(p_resources, greatest(p_unshared, @extschema@.fair_share(available, workers)));
+    available int;
+    share int := p_resources;
+    first_rank timestamptz;
     suspicious boolean;
     suspects tid[];
     others tid[];
 begin
-    if available > share then
-        perform @extschema@.notify_idle(w.job_id, available - share);
+    loop
+        if p_unshared < p_resources then
+            available := @extschema@.count_ready(w.job_id, workers, p_resources, front);
+            share := least(p_resources, greatest(p_unshared, @extschema@.fair_share(available, workers)));
+        end if;
+        select (array_agg(r.rank))[1], (array_agg(r.crashes))[1] > 0,
+            array_agg(r.ctid) filter (where r.crashes > 0), array_agg(r.ctid) filter (where r.crashes = 0)
+        into first_rank, suspicious, suspects, others
+        from (
+            select ctid, rank, crashes from @extschema@.stripe
+            where job_id = w.job_id and state = 'ready' and rank >= front order by rank limit share for update skip locked
+        ) r;
+        exit when first_rank is not null or front = '-infinity';
+        front := '-infinity';
+    end loop;
+    if first_rank is not null and (front > '-infinity' or clock_timestamp() > began + slow) then
+        perform @extschema@.remember('ready', w.job_id, first_rank::text);
     end if;
-    select (array_agg(r.crashes))[1] > 0, array_agg(r.ctid) filter (where r.crashes > 0), array_agg(r.ctid) filter (where r.crashes = 0)
-    into suspicious, suspects, others
-    from (
-        select ctid, crashes from @extschema@.stripe
-        where job_id = w.job_id and state = 'ready' order by rank limit share for update skip locked
-    ) r;
+    if coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
+        perform @extschema@.notify_idle(w.job_id, greatest(1, available - share));
+    end if;
     return case when suspicious then suspects[1:1] else others end;
 end
 $$;
 
 -- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, all together in p_bytes of payload or
--- little more: a single unit is always handed out. So many resources as p_unshared are taken also where less would be a fair share. A resource that workers died with comes alone, with one unit. One row, of arrays: of each
--- lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it as finished), and whether it
--- has more of them; and of all units, in order, what a handler and its retries need. No row: nothing was leased.
+-- little more: a single unit is always handed out. So many resources as p_unshared are taken also where less would be a fair share. A resource
+-- that workers died with comes alone, with one unit. One row, of arrays: of each lease its resource, fence, the number of units handed out (0:
+-- it turned out to have nothing to do; settle it as finished), and whether it has more of them; and of all units, in order, what a handler and
+-- its retries need. No row: nothing was leased.
 create or replace function @extschema@.claim(
     p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
 ) returns setof @extschema@.claimed language plpgsql as $$
