@@ -18,6 +18,11 @@ begin
 end
 $$;
 
+-- Calls an idle worker or two where resources are ready; of a delegated job its delegator does so.
+create or replace function @extschema@.notify_ready(p_job int) returns void language sql as $$
+    select @extschema@.notify_idle(id, @extschema@.count_ready(id, 1, 1)) from @extschema@.job where id = p_job and not delegated
+$$;
+
 -- Calls the delegator: NOTIFY striped_<job>_delegator.
 create or replace function @extschema@.notify_delegator(p_job int) returns void language sql as $$
     select pg_notify('striped_' || p_job || '_delegator', '')

@@ -167,6 +167,6 @@ begin
         select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
     perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
-    perform @extschema@.keep_up(w.job_id);
+    perform @extschema@.notify_ready(w.job_id);
 end
 $$;

@@ -241,9 +241,7 @@ $$;
 create or replace function @extschema@.keep_up(p_job int) returns void language plpgsql as $$
 begin
     perform @extschema@.upkeep(p_job);
-    if not (select delegated from @extschema@.job where id = p_job) then
-        perform @extschema@.notify_idle(p_job, @extschema@.count_ready(p_job, 1, 1));
-    end if;
+    perform @extschema@.notify_ready(p_job);
 end
 $$;
 
