@@ -1,4 +1,4 @@
-"""What a session remembers of where the living begin in an index is a hint: it delays nothing for more than a second."""
+"""What a session remembers of where the living begin in an index is a hint: it delays nothing by more than a second."""
 
 from __future__ import annotations
 
