@@ -5,3 +5,7 @@ alter table @extschema@.worker add column settled_at timestamptz; -- when it rec
 create or replace function @extschema@.call_somebody() returns trigger language plpgsql as 'begin return null; end';
 create constraint trigger call after insert on @extschema@.wake deferrable initially deferred
     for each row when (new.calls) execute function @extschema@.call_somebody();
+-- Rows come and go quickly here: a fifth of a large table, which is Postgres' default, is much to walk through.
+alter table @extschema@.unit set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+alter table @extschema@.stripe set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+alter table @extschema@.wake set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
