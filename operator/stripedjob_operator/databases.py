@@ -23,6 +23,7 @@ from stripedjob_operator.urls import check_postgres
 from stripedjob_operator.words import origin, pool_problem
 
 TICK_SECONDS = 1.5
+CALLED_SECONDS = 0.1  # between two ticks where the pool calls: work has come for a job without workers
 CALL_SECONDS_MAX = 10.0
 MIGRATE_SECONDS_MAX = 600.0  # a table may be rewritten
 RETRY_SECONDS = 3.0  # between two tries to reach a database that is away, or to have a job in it
@@ -72,6 +73,7 @@ class Database:
     _refused: dict[Key, Problem] = field(default_factory=dict)
     _asked: set[Key] = field(default_factory=set)  # jobs whose busy workers are asked for
     _wish: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_called: bool = False
 
     def __post_init__(self) -> None:
         """Have its other task."""
@@ -131,6 +133,7 @@ class Database:
                 applied = await pool.call(PoolAdmin.migrate, MIGRATE_SECONDS_MAX)
                 if applied:
                     logger.info("migrated", extra={"schema": self.schema, "versions": applied})
+                await pool.listen("striped_operator", self._called)
                 while True:
                     await self._tick(pool)
         except Exception as error:  # a server may answer anything: that ends this connection, not this task
@@ -141,17 +144,26 @@ class Database:
 
     async def _tick(self, pool: BoundedPool) -> None:
         """Read all numbers, and until that is due again, do what is wanted."""
-        end = time.monotonic() + TICK_SECONDS
+        began = time.monotonic()
+        end = began + TICK_SECONDS
+        self._is_called = False
         if self.jobs:
             await self._read(pool)
         while time.monotonic() < end:
             self._wish.clear()
+            if self._is_called:
+                end = min(end, began + CALLED_SECONDS)
             if not await self._make_so(pool, end):
                 return
             self._tell(None)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + end - time.monotonic()):
                     await self._wish.wait()
+
+    def _called(self) -> None:
+        """Read the numbers soon: something was put in for a job without workers."""
+        self._is_called = True
+        self._wish.set()
 
     async def _read(self, pool: BoundedPool) -> None:
         jobs = {backlog.job_id: key for key, backlog in self.jobs.items()}

@@ -92,6 +92,17 @@ async def test_forty_hung_databases_cost_the_next_one_nothing(fresh_database: st
         assert sum(thread.name.startswith("pool") for thread in threading.enumerate()) <= HUNG + 1
 
 
+async def test_work_for_a_job_without_workers_is_heard_of_before_the_next_tick(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases_module, "TICK_SECONDS", 3600.0)  # the first one begins before there is a job
+    async with asked() as site:
+        victim = await site.ready("victim", fresh_database)
+        for number in range(1, 4):
+            await asyncio.to_thread(enqueue, fresh_database, "victim")
+            await until(partial(has_pending, victim, "victim", number), TICKS_SECONDS)
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have deadlines that a test can wait for."""

@@ -29,6 +29,7 @@ def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(queue_database, autocommit=True) as conn:
         conn.execute(f'listen "striped_{pool.job_id}"')
         conn.execute(f'listen "striped_{pool.job_id}_delegator"')
+        conn.execute("listen striped_operator")
         yield conn
 
 
@@ -60,6 +61,11 @@ def test_an_idle_worker_is_called_once_when_a_unit_is_committed(
         conn.execute(WAYS[way].format(job=pool.job_id).replace("'r'", "'q'").encode())
         conn.rollback()
         assert heard(ear) == []
+
+
+def test_the_operator_is_called_where_a_job_has_no_workers(pool: Queue, ear: psycopg.Connection) -> None:
+    pool.put("a")
+    assert heard(ear) == [str(pool.job_id)]
 
 
 def test_a_unit_whose_savepoint_was_rolled_back_calls_nobody(

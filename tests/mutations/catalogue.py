@@ -286,8 +286,8 @@ WOKEN = (
     Mutation(
         "nobody is called when a unit is committed",
         "pool/routines/call.sql",
-        "if some_back or some_idle is distinct from true",
-        "if true or some_back or some_idle is distinct from true",
+        "if some_back or not coalesce(some_idle, true)",
+        "if true or some_back or not coalesce(some_idle, true)",
         "tests/integration/test_pool_calls.py::test_an_idle_worker_is_called_once_when_a_unit_is_committed",
     ),
     Mutation(

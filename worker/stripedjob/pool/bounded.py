@@ -38,6 +38,7 @@ class BoundedPool:
         self._thread = ThreadPoolExecutor(1, "pool")
         self._statement_seconds = CALL_SECONDS_MAX
         self._call: asyncio.Future[Any] | None = None
+        self._called: Callable[[], None] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -54,12 +55,33 @@ class BoundedPool:
         """Say whether the connection takes another call."""
         return not self._conn.closed and (self._call is None or self._call.done())
 
+    async def listen(self, channel: str, called: Callable[[], None]) -> None:
+        """Have `called` run when there is a call (NOTIFY) on the channel while nobody uses the connection.
+
+        It runs once, and again only when another call() has read what had come. Raises as call() does.
+        """
+        self._conn.add_notify_handler(lambda _: None)  # or they would be kept
+        await self.call(lambda admin: admin.conn.execute(f'listen "{channel}"'.encode()), CALL_SECONDS_MAX)
+        self._called = called
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._called is not None and not self._conn.closed:
+            asyncio.get_running_loop().add_reader(self._socket, self._heard)
+
+    def _heard(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        if self._called is not None:
+            self._called()
+
     async def call(self, work: Callable[[PoolAdmin], T], seconds: float) -> T:
         """Run `work` in the thread. `seconds`: for each statement by the server's clock, for all of it by ours.
 
         Raises what `work` raises, and PoolUnreachableError where the server keeps no deadline.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._work, work, seconds)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        future = loop.run_in_executor(self._thread, self._work, work, seconds)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if nobody waits any more
         self._call = future
         done, _ = await asyncio.wait({future}, timeout=seconds + GRACE_SECONDS)
@@ -67,6 +89,7 @@ class BoundedPool:
             self._cut()
             await asyncio.wait({future}, timeout=GRACE_SECONDS)
             raise PoolUnreachableError(f"Postgres did not answer within {seconds:g} s")
+        self._watch()
         return future.result()
 
     def _work(self, work: Callable[[PoolAdmin], T], seconds: float) -> T:
@@ -84,6 +107,8 @@ class BoundedPool:
         """End the connection, also under a call that still runs; nothing of it can take long then."""
         if not self.is_usable:
             self._cut()
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._called = None
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._conn.close)
         self._thread.shutdown(wait=False)
         await asyncio.wait({closing}, timeout=GRACE_SECONDS)

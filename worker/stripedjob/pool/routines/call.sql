@@ -1,5 +1,6 @@
--- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come, or '*' for all. Nothing
--- depends on it: who hears nothing asks by itself, now and then.
+-- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come, or '*' for all; and the
+-- operator, that there is something for a job without workers: NOTIFY striped_operator. Nothing depends on it: who hears nothing asks by
+-- itself, now and then.
 
 -- Calls idle workers, as many as there are resources for and slots free; those first that worked last, so that the others may sleep.
 create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
@@ -41,10 +42,12 @@ declare
 begin
     select bool_or(not working or lacks > 0), bool_or(working and lacks = 0 and settled_at > clock_timestamp() - soon)
     into some_idle, some_back from @extschema@.worker where job_id = new.job_id;
-    if some_back or some_idle is distinct from true or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
+    if some_back or not coalesce(some_idle, true) or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
         return null;
     end if;
-    if (select delegated from @extschema@.job where id = new.job_id) then
+    if some_idle is null then
+        perform pg_notify('striped_operator', new.job_id::text);
+    elsif (select delegated from @extschema@.job where id = new.job_id) then
         perform @extschema@.notify_delegator(new.job_id);
     else
         perform @extschema@.notify_idle(new.job_id, 1);
