@@ -1,4 +1,7 @@
-"""The command line of the benchmarks: `python benchmarks/main.py local [--json]`."""
+"""The command line of the benchmarks: `python benchmarks/main.py local [--json]`.
+
+A benchmark is a module with `main(path, options)`, which gives its rows; `add_arguments(parser)` where it takes any.
+"""
 
 import argparse
 import importlib
@@ -7,6 +10,7 @@ from pathlib import Path
 
 MODULES = {
     "local": "local",
+    "unit": "unit",
     "work": "work",
     "strategies": "strategies",
     "cost": "cost",
@@ -19,10 +23,12 @@ def main() -> None:
     """Run one benchmark and print its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=MODULES)
+    module = importlib.import_module(MODULES[parser.parse_known_args()[0].what])
     parser.add_argument("--json", action="store_true")
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
     options = parser.parse_args()
-    rows = importlib.import_module(MODULES[options.what]).main(Path(__file__).parent)
-    for row in rows:
+    for row in module.main(Path(__file__).parent, options):
         print(json.dumps(row) if options.json else "  ".join(map(_words, row.items())), flush=True)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, job
+from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
 from stripedjob.pool.admin import PoolAdmin
@@ -121,6 +121,7 @@ def busy_head(strategy: str, path: Path) -> dict[str, Any]:
             one.close()
             if busy:
                 fill(one.pool, one.job_id, *BUSY)
+                fold(one.pool, one.job_id)
                 one.pool.conn.execute(LEASE_BUSY, {"job": one.job_id})
             fill(one.pool, one.job_id, *FREE, prefix="free")
             rates[busy].append(one.timed(FREE[0]))
@@ -134,6 +135,6 @@ def busy_head(strategy: str, path: Path) -> dict[str, Any]:
     }
 
 
-def main(path: Path) -> list[dict[str, Any]]:
+def main(path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure what is promised of the strategies."""
     return seed(path) + [busy_head(strategy, path) for strategy in SPECS]
