@@ -11,6 +11,7 @@ from pathlib import Path
 MODULES = {
     "local": "local",
     "unit": "unit",
+    "peers": "peers.bench",
     "work": "work",
     "strategies": "strategies",
     "cost": "cost",

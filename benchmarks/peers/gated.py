@@ -1,0 +1,61 @@
+"""A process of a neighbour, as seen by the benchmark: commands to its stdin, a word from its stdout for each.
+
+Called by peer.py. What it writes to its stderr goes to a file, whose end is told when it fails.
+"""
+
+import os
+import select
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from peers.fetch import MissingError
+
+PATIENCE_SECONDS = 60.0
+TAIL_LETTERS = 600
+
+
+class Gated:
+    """One process. It ends when its stdin does, so with this process at the latest."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        """Start it."""
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
+
+    def say(self, line: str) -> None:
+        """Give it a command."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
+    def hear(self, seconds: float = PATIENCE_SECONDS) -> str:
+        """Wait for a line; raises MissingError where none comes."""
+        assert self.process.stdout is not None
+        out, deadline, line = self.process.stdout.fileno(), time.monotonic() + seconds, b""
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
+            more = os.read(out, 1) if readable else b""
+            if not more:
+                tail = self._log.read_text(errors="replace").strip()[-TAIL_LETTERS:]
+                raise MissingError(f"{'ended' if readable else f'said nothing in {seconds:.0f} s'}: {tail}")
+            line += more
+        return line.decode().strip()
+
+    def end(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
