@@ -8,7 +8,6 @@ rows. Rates are medians of the rounds, with the lowest and the highest; CPU is i
 import argparse
 import statistics
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -92,24 +91,26 @@ class Table:
                 yield head | {"work": "recorded"} | self.verdicts[name]
 
     def measured(self, work: str) -> Iterator[Row]:
-        """Measure one work, in turn."""
-        found: dict[str, list[list[Row]]] = defaultdict(list)
-        failed: dict[str, str] = {}
-        for _ in range(self.rounds):
-            for name in (name for name in self.verdicts if name not in failed):
+        """Measure one work, in turn; the rows come in the last round."""
+        found: dict[str, list[list[Row]]] = {name: [] for name in self.verdicts}
+        for turn in range(1, self.rounds + 1):
+            for name in list(found):
                 try:
                     found[name].append(WORKS[work](self.site, KINDS[name]))
                 except FAILURES as error:
-                    failed[name] = str(error)
-        raw = [summary(list(same))[RATE] for same in zip(*found.get(Raw.name, []), strict=True) if RATE in same[0]]
-        for name in self.verdicts:
-            head = {"peer": name, "work": work}
-            if name in failed:
-                yield head | {"failed": failed[name]}
-            for same in zip(*found[name], strict=True):
-                row = summary(list(same))
-                ratio = {"of_raw": round(row[RATE] / raw[0], 3)} if raw and RATE in row else {}
-                yield head | row | ratio | self.verdicts[name]
+                    del found[name]
+                    yield {"peer": name, "work": work, "failed": str(error)}
+                else:
+                    if turn == self.rounds:
+                        yield from self._rows(work, name, found)
+
+    def _rows(self, work: str, name: str, found: dict[str, list[list[Row]]]) -> Iterator[Row]:
+        raw = found.get(Raw.name)
+        for at, rounds in enumerate(zip(*found[name], strict=True)):
+            row = summary(list(rounds))
+            if raw and RATE in row:
+                row["of_raw"] = round(row[RATE] / statistics.median(turn[at][RATE] for turn in raw), 3)
+            yield {"peer": name, "work": work} | row | self.verdicts[name]
 
 
 def main(_path: Path, options: argparse.Namespace) -> Iterator[Row]:

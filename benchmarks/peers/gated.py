@@ -46,10 +46,17 @@ class Gated:
             readable, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
             more = os.read(out, 1) if readable else b""
             if not more:
-                tail = self._log.read_text(errors="replace").strip()[-TAIL_LETTERS:]
-                raise MissingError(f"{'ended' if readable else f'said nothing in {seconds:.0f} s'}: {tail}")
+                raise self._failure("ended" if readable else f"said nothing in {seconds:.0f} s")
             line += more
         return line.decode().strip()
+
+    def check(self) -> None:
+        """Raise MissingError where it has ended by itself."""
+        if self.process.poll() is not None:
+            raise self._failure("ended")
+
+    def _failure(self, what: str) -> MissingError:
+        return MissingError(f"{what}: {self._log.read_text(errors='replace').strip()[-TAIL_LETTERS:]}")
 
     def end(self) -> None:
         """End it."""

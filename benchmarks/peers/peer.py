@@ -23,16 +23,18 @@ from peers.gated import Gated
 
 BENCHMARKS = Path(__file__).parent.parent
 LOAD_SECONDS_MAX = 600.0
+PROCESSES = 2
+SMALL_BATCH = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """How many processes work, how many units each at once (None: as the neighbour is tuned for throughput)."""
+    """Where and how a neighbour is measured."""
 
     servers: Servers
     folder: Path
-    processes: int = 2
-    is_throughput: bool = True  # many units that take no time: large batches
+    processes: int | None = None  # workers; None: as many as the neighbour is measured with
+    one_at_a_time: bool = False  # a worker has one unit at work, and small batches, so that others have work as well
     at_rest: bool = False  # units come one by one: calls in place of polls, where there are any
     records: Path | None = None
 
@@ -99,6 +101,10 @@ class Peer(ABC):
     def workers(self) -> list[int]:
         """Give the process ids of the workers."""
 
+    @abstractmethod
+    def check(self) -> None:
+        """Raise MissingError where a worker has ended by itself."""
+
     def cpu(self) -> dict[str, float]:
         """Give the CPU seconds so far, by group of processes; without the session that asks whether all is done."""
         return {
@@ -119,7 +125,7 @@ class GatedPeer(Peer):
     def start(self) -> None:
         """Install the schema and start the processes."""
         self.make_schema()
-        self.gated = [self.spawn(f"worker-{n}", *self.command()) for n in range(self.cell.processes)]
+        self.gated = [self.spawn(f"worker-{n}", *self.command()) for n in range(self.cell.processes or PROCESSES)]
         for one in self.gated:
             assert one.hear() == "ready"
 
@@ -142,8 +148,8 @@ class GatedPeer(Peer):
             "postgres": self.url,
             "valkey": str(cell.servers.valkey.socket_path),
             "namespace": self.database,
-            "batch": self.batch if cell.is_throughput else min(self.batch, 20),
-            "concurrency": self.concurrency if cell.is_throughput or cell.at_rest else 1,
+            "batch": min(self.batch, SMALL_BATCH) if cell.one_at_a_time else self.batch,
+            "concurrency": 1 if cell.one_at_a_time else self.concurrency,
             "rest_seconds": self.rest_seconds,
             "at_rest": cell.at_rest,
             "records": str(cell.records) if cell.records else None,
@@ -180,6 +186,11 @@ class GatedPeer(Peer):
     def workers(self) -> list[int]:
         """Give the processes."""
         return [one.process.pid for one in self.gated]
+
+    def check(self) -> None:
+        """Check each process."""
+        for one in self.gated:
+            one.check()
 
 
 class PythonWorkers(GatedPeer):

@@ -60,6 +60,7 @@ def await_empty(peer: Peer) -> None:
         asked = time.monotonic()
         if peer.is_empty():
             return
+        peer.check()
         answered = time.monotonic()
         if answered > deadline:
             raise MissingError(f"it was not done after {CELL_SECONDS_MAX:.0f} s")
@@ -97,7 +98,7 @@ def sleeping(site: Site, kind: Kind) -> list[Row]:
     """Have units worked that take a millisecond, by four processes with one at a time."""
     units, resources, seconds = SLEEP
     records = site.records()
-    with kind(Cell(site.servers, site.folder, SLEEPERS, is_throughput=False, records=records)) as peer:
+    with kind(Cell(site.servers, site.folder, SLEEPERS, one_at_a_time=True, records=records)) as peer:
         drain(peer, *fitted(kind, *WARM))
         records.write_bytes(b"")
         row = drain(peer, *fitted(kind, units, resources), seconds)
@@ -113,7 +114,7 @@ def latency(site: Site, kind: Kind) -> list[Row]:
 def _latency(site: Site, kind: Kind, idle: int) -> Row:
     records = site.records()
     committed: dict[int, int] = {}
-    with kind(Cell(site.servers, site.folder, idle, is_throughput=False, at_rest=True, records=records)) as peer:
+    with kind(Cell(site.servers, site.folder, idle, at_rest=True, records=records)) as peer:
         peer.go()
         for first, count in ((1, LATENCY_WARM), (1 + LATENCY_WARM, LATENCY_UNITS)):
             began = time.monotonic()
@@ -130,7 +131,7 @@ def _latency(site: Site, kind: Kind, idle: int) -> Row:
 
 def trickle(site: Site, kind: Kind) -> list[Row]:
     """Put 200 units a second in, one by one, for half a minute, and give the CPU; two workers."""
-    with kind(Cell(site.servers, site.folder, is_throughput=False, at_rest=True)) as peer:
+    with kind(Cell(site.servers, site.folder, at_rest=True)) as peer:
         peer.go()
         peer.enqueue(0, 0)
         await_empty(peer)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from local import await_, crew, job
 
+from peers.fetch import MissingError
 from peers.peer import BENCHMARKS, Peer
 from stripedjob._version import __version__
 from stripedjob.pool.admin import PoolAdmin
@@ -24,7 +25,7 @@ class Mutex(Peer):
     name = "stripedjob"
     version = __version__
     spec: ClassVar[dict[str, Any]] = {}
-    throughput_workers = 2
+    processes = 2
 
     def start(self) -> None:
         """Migrate, make the job and start its workers."""
@@ -34,7 +35,7 @@ class Mutex(Peer):
         self.pool = PoolAdmin(self.asking, "striped")
         self.pool.migrate()
         self.job_id = self.pool.apply(replace(job_settings(self.one), schedule_limit=0))
-        count = self.throughput_workers if cell.is_throughput else cell.processes
+        count = cell.processes or self.processes
         self.crew = self.stack.enter_context(crew(self.one, self.url, self._locks(), count, BENCHMARKS))
         await_("the workers are there", lambda: len(self.pool.workers(self.job_id)) == count)
 
@@ -67,12 +68,17 @@ class Mutex(Peer):
         """Give the main processes; their executors are below them."""
         return [member.process.pid for member in self.crew.members]
 
+    def check(self) -> None:
+        """Check each worker."""
+        if ended := self.crew.bury():
+            raise MissingError(f"a worker ended: {ended[0].last_words}")
+
 
 class FourWorkers(Mutex):
     """Four workers."""
 
     name = "stripedjob-4"
-    throughput_workers = 4
+    processes = 4
 
 
 class PostgresLocks(Mutex):
