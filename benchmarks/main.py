@@ -22,9 +22,10 @@ MODULES = {
 
 def main() -> None:
     """Run one benchmark and print its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=MODULES)
-    module = importlib.import_module(MODULES[parser.parse_known_args()[0].what])
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("what", choices=MODULES)
+    module = importlib.import_module(MODULES[which.parse_known_args()[0].what])
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=module.__doc__, parents=[which])
     parser.add_argument("--json", action="store_true")
     if hasattr(module, "add_arguments"):
         module.add_arguments(parser)

@@ -14,7 +14,7 @@ class Pgmq(PythonWorkers, SqlPeer):
     """`read_grouped_head`: the first message of each group, 1,000 groups a read."""
 
     name = "pgmq-head"
-    version = "1.1.4"
+    version = "1.1.4, SQL 1.13.0"
     read = "read_grouped_head"
     folder = Path(__file__).parent
     worker = folder / "worker.py"
