@@ -4,6 +4,7 @@ Called by peer.py. What it writes to its stderr goes to a file, whose end is tol
 """
 
 import os
+import re
 import select
 import subprocess
 import time
@@ -14,6 +15,7 @@ from peers.fetch import MissingError
 
 PATIENCE_SECONDS = 60.0
 TAIL_LETTERS = 600
+ERROR = re.compile(r"^[\w.]*(?:[Ee]rror|errors\.\w+): .*$", re.MULTILINE)  # as Python and Node end, before any details
 
 
 class Gated:
@@ -56,7 +58,9 @@ class Gated:
             raise self._failure("ended")
 
     def _failure(self, what: str) -> MissingError:
-        return MissingError(f"{what}: {self._log.read_text(errors='replace').strip()[-TAIL_LETTERS:]}")
+        log = self._log.read_text(errors="replace").strip()
+        errors = ERROR.findall(log)
+        return MissingError(f"{what}: {errors[-1] if errors else log[-TAIL_LETTERS:]}")
 
     def end(self) -> None:
         """End it."""
