@@ -25,7 +25,7 @@ IDLE = (1, 4)
 LATENCY_UNITS, LATENCY_APART_SECONDS, LATENCY_WARM = 300, 0.1, 20
 TRICKLE_UNITS, TRICKLE_APART_SECONDS = 6_000, 0.005
 RECORDED = (3_000, 50, 0.001)
-CELL_SECONDS_MAX = 600.0
+CELL_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.005
 POLL_SHARE = 5  # who asks whether all is done rests five times as long as the answer took, so as not to be in the way
 
