@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local import await_, crew, fill, job
+from local import await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
 from stripedjob.pool.admin import PoolAdmin
@@ -32,6 +32,7 @@ def bytes_each(pool: PoolAdmin) -> dict[str, Any]:
     """Measure what units and resources take that wait."""
     job_id = pool.apply(job_settings(job("full")))
     fill(pool, job_id, UNITS, RESOURCES)
+    fold(pool, job_id)
     pool.conn.execute("vacuum striped.wake")
     row: dict[str, Any] = {"units": UNITS, "resources": RESOURCES}
     for name, table, count in (("unit", "unit", UNITS), ("resource", "stripe", RESOURCES)):
@@ -69,7 +70,7 @@ def idle(pool: PoolAdmin, urls: tuple[str, str], workers: int) -> dict[str, Any]
         }
 
 
-def main(_path: Path) -> list[dict[str, Any]]:
+def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure all of it."""
     with embedded() as engines, PoolAdmin.open(engines.postgres_url) as pool:
         pool.migrate()

@@ -1,4 +1,7 @@
-"""The command line of the benchmarks: `python benchmarks/main.py local [--json]`."""
+"""The command line of the benchmarks: `python benchmarks/main.py local [--json]`.
+
+A benchmark is a module with `main(path, options)`, which gives its rows; `add_arguments(parser)` where it takes any.
+"""
 
 import argparse
 import importlib
@@ -7,6 +10,8 @@ from pathlib import Path
 
 MODULES = {
     "local": "local",
+    "unit": "unit",
+    "peers": "peers.bench",
     "work": "work",
     "strategies": "strategies",
     "cost": "cost",
@@ -17,12 +22,15 @@ MODULES = {
 
 def main() -> None:
     """Run one benchmark and print its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=MODULES)
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("what", choices=MODULES)
+    module = importlib.import_module(MODULES[which.parse_known_args()[0].what])
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=module.__doc__, parents=[which])
     parser.add_argument("--json", action="store_true")
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
     options = parser.parse_args()
-    rows = importlib.import_module(MODULES[options.what]).main(Path(__file__).parent)
-    for row in rows:
+    for row in module.main(Path(__file__).parent, options):
         print(json.dumps(row) if options.json else "  ".join(map(_words, row.items())), flush=True)
 
 

@@ -59,7 +59,7 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], name: str, path: Path) -> Re
         return Result(name, units, resources, size, peak_mb(main), peak_mb(executor))
 
 
-def main(path: Path) -> list[dict[str, Any]]:
+def main(path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure all kinds."""
     with embedded() as engines, PoolAdmin.open(engines.postgres_url) as pool:
         pool.migrate()

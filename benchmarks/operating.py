@@ -222,7 +222,7 @@ def _lines(operator: Operator, name: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(f"stripedjob_operator_{name}"))
 
 
-def main(_: Path) -> Iterator[Row]:
+def main(_path: Path, _options: object) -> Iterator[Row]:
     """Measure. What else the machine does comes first: all of it runs on the same cores."""
     yield {"what": "load average before", "value": round(os.getloadavg()[0], 2), "unit": "processes"}
     with ExitStack() as stack:

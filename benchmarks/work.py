@@ -64,7 +64,7 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], units: int, resources: int, 
     return results
 
 
-def main(_path: Path) -> list[dict[str, Any]]:
+def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure the sizes that are promised."""
     with (
         tempfile.TemporaryDirectory() as folder,
