@@ -12,6 +12,7 @@ MODULES = {
     "cost": "cost",
     "operator": "operating",
     "memory": "memory",
+    "effects": "effects",
 }
 
 
