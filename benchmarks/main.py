@@ -17,6 +17,7 @@ MODULES = {
     "cost": "cost",
     "operator": "operating",
     "memory": "memory",
+    "effects": "effects",
 }
 
 

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from tests.support import hostile
+from tests.support.blocking import Blocking
 from tests.support.worksite import PATIENCE_SECONDS, Site
 
+from stripedjob.pool import steps
 from stripedjob.pool.errors import TryLostError
-from stripedjob.pool.transaction import (
-    CONFLICTS_MAX,
-    AsyncTransactional,
-    LeaseLostError,
-    Transactional,
-    TransactionEndedError,
-)
+from stripedjob.pool.handler_session import HandlerSession, LeaseLostError, TransactionEndedError
+from stripedjob.pool.transaction import CONFLICTS_MAX, alone
 from stripedjob.runtime.decide import RetryPolicy
 from stripedjob.runtime.handlers import Database, is_coroutine_function
 from stripedjob.runtime.results import Finishing, NotRunError, finishing_async
@@ -37,7 +34,7 @@ KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 class Place:
-    """One unit that is leased, and a way to work on it in a transaction, as an executor's slot does."""
+    """One unit that is leased, and a way to work on it in a transaction of its own, as an executor's slot does."""
 
     def __init__(self, url: str, kind: str) -> None:
         self.site = Site(url)
@@ -50,21 +47,23 @@ class Place:
         self.units = [Unit(one, resource, fence, 1, "null", worker_id=worker) for one in ids]
         self.database = Database(url, "striped", self.site.job_id, "tested")
         self._loop = asyncio.new_event_loop() if kind == "async" else None
-        self._call: Any = None
+        self._session: HandlerSession | None = None
 
     def work(self, function: Work) -> None:
         """Work on the next unit with this handler, given as a plain function of a plain connection."""
         self._act = function
-        if self._call is None:
-            self._call = self._make()
-        unit = self.units[0]
-        if self._loop is None:
-            self._call(unit)
-        else:
-            self._loop.run_until_complete(self._call(unit))
+        if self._session is None:
+            self._session = self._make()
+        self._go(alone(self._session, self.units[0]))
         self.units = self.units[1:]
 
-    def _make(self) -> Any:
+    def _go(self, way: steps.Steps[None]) -> None:
+        if self._loop is None:
+            steps.run(way)
+        else:
+            self._loop.run_until_complete(steps.run_async(way))
+
+    def _make(self) -> HandlerSession:
         def handle(unit: Unit, conn: psycopg.Connection) -> None:
             self.calls += 1
             self._act(unit, conn)
@@ -73,50 +72,18 @@ class Place:
             self.calls += 1
             await asyncio.to_thread(self._act, unit, Blocking(conn, asyncio.get_running_loop()))  # type: ignore[arg-type]
 
-        return (
-            Transactional(handle, self.database)
-            if self._loop is None
-            else AsyncTransactional(handle_async, self.database)
-        )
+        is_async = self._loop is not None
+        return HandlerSession(handle_async if is_async else handle, self.database, is_async=is_async)
 
     def close(self) -> None:
-        if self._loop is None:
-            if self._call is not None:
-                self._call.close()
-            return
-        if self._call is not None:
-            self._loop.run_until_complete(self._call.aclose())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
+        if self._session is not None:
+            self._go(self._session.close())
+        if self._loop is not None:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
 
     def left(self) -> int:
         return int(self.site.status()["pending"])
-
-
-class Blocking:
-    """An asynchronous connection or cursor as a plain one, for a thread: so that a handler here is written once."""
-
-    def __init__(
-        self, conn: psycopg.AsyncConnection | psycopg.AsyncCursor[Any], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        object.__setattr__(self, "_conn", conn)
-        object.__setattr__(self, "_loop", loop)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._conn, name)
-        if not callable(found):
-            return found
-
-        def call(*arguments: Any) -> Any:
-            result = found(*arguments)
-            if asyncio.iscoroutine(result):
-                result = asyncio.run_coroutine_threadsafe(result, self._loop).result(PATIENCE_SECONDS)
-            return Blocking(result, self._loop) if isinstance(result, psycopg.AsyncCursor) else result
-
-        return call
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._conn, name, value)
 
 
 @pytest.fixture
@@ -340,20 +307,19 @@ def test_what_has_not_run_is_never_committed(
     function: Any = getattr(hostile, name)
 
     async def work_async() -> None:
-        transactional = AsyncTransactional(finishing_async(function), place.database)
+        session = HandlerSession(finishing_async(function), place.database, is_async=True)
         try:
-            await transactional(place.units[0])
+            await steps.run_async(alone(session, place.units[0]))
         finally:
-            await transactional.aclose()
+            await steps.run_async(session.close())
 
     def work() -> None:
-        finishing = Finishing(function)
-        transactional = Transactional(finishing, place.database)
-        try:
-            transactional(place.units[0])
-        finally:
-            transactional.close()
-            finishing.close()
+        with closing(Finishing(function)) as finishing:
+            session = HandlerSession(finishing, place.database, is_async=False)
+            try:
+                steps.run(alone(session, place.units[0]))
+            finally:
+                steps.run(session.close())
 
     try:
         asyncio.run(work_async()) if is_coroutine_function(function) else work()

@@ -10,6 +10,7 @@ GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/t
 FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
 LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
 SCHEMA, DEDUPLICATION = "tests/integration/test_pool_schema.py", "tests/integration/test_deduplication.py"
+SHARING, SHARED_FAULTS = "tests/integration/test_shared_transactions.py", "tests/integration/test_shared_faults.py"
 ENDS, TRANSACTIONS = "tests/integration/test_executor_ends.py", "tests/integration/test_transactions.py"
 COMPLETED = f"{GUARDS}::test_units_are_completed_under_the_newest_fence_alone_and_by_its_worker_alone"
 FOLDED = f"{GUARDS}::test_a_wake_that_is_folded_while_its_resource_is_leased_is_not_forgotten"
@@ -46,9 +47,9 @@ FENCED = (
     ),
     Mutation(
         "the answer of complete is not looked at",
-        "pool/transaction.py",
-        'if result is None or result.get_value(0, 0) != b"t":',
-        "if result is None:",
+        "pool/handler_session.py",
+        'if first_row(cursor) != ["t"]:',
+        "if not first_row(cursor):",
         f"{WORKER}::test_a_lost_lease_rolls_its_transaction_back",
     ),
     Mutation(
@@ -84,16 +85,67 @@ HANDLED = (
     Mutation(
         "a connection that is lost after the handler is a try",
         "pool/transaction.py",
-        "return _lost(error) if self._has_returned and is_lost else error",
+        "return lost(error) if self._has_returned and is_lost else error",
         "return error",
         f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
     ),
     Mutation(
         "a handler is called on a stand-by",
         "pool/transaction.py",
-        'if self._conn.info.parameter_status(STANDBY) == "on":',
-        'if self._conn.info.parameter_status(STANDBY) == "none":',
+        "if self._session.is_standby():",
+        "if False:",
         f"{TRANSACTIONS}::test_a_handler_is_not_called_on_a_stand_by",
+    ),
+)
+SHARED = (
+    Mutation(
+        "a unit that fails leaves its effect to the others' commit",
+        "pool/shared.py",
+        'yield from session.execute(f"rollback to {SAVEPOINT}")',
+        "yield from session.execute(SAVEPOINT)",
+        f"{SHARING}::test_a_unit_that_fails_fails_alone[error-sync]",
+    ),
+    Mutation(
+        "a unit is said to be done before the commit",
+        "runtime/progress.py",
+        "if self._held is None and moment - self._reported > REPORT_SECONDS and",
+        "if moment - self._reported >= 0 and",
+        f"{SHARING}::test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs[sync]",
+    ),
+    Mutation(
+        "what was not committed counts as tried",
+        "runtime/progress.py",
+        "self._tried, self._done, faults = self._held",
+        "_, self._done, faults = self._held",
+        f"{SHARED_FAULTS}::test_a_commit_whose_answer_is_lost_counts[sync]",
+    ),
+    Mutation(
+        "a conflict of what is shared is one unit's fault",
+        "pool/shared.py",
+        "OF_SHARING = CONFLICTS | ",
+        "OF_SHARING = ",
+        f"{SHARING}::test_a_conflict_is_nobodys_fault[handler-40P01-sync]",
+    ),
+    Mutation(
+        "what a handler committed with others is not completed",
+        "pool/shared.py",
+        "        yield from self.begin()\n        self.is_cut = True",
+        "        raise SharedLostError",
+        f"{SHARING}::test_a_handler_that_ends_the_transaction_costs_the_others_nothing[False-commit-sync]",
+    ),
+    Mutation(
+        "settings last until the commit",
+        "pool/shared.py",
+        "{deferred}{session.reset}; release",
+        "{deferred}release",
+        f"{SHARING}::test_what_a_handler_does_to_its_session_ends_with_it[False-sync]",
+    ),
+    Mutation(
+        "what was deferred once is never deferred again",
+        "pool/shared.py",
+        '"set constraints all deferred; " if',
+        '"" if',
+        f"{SHARING}::test_what_is_deferred_is_deferred_to_the_end_of_its_unit",
     ),
 )
 MET = (
@@ -388,4 +440,4 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *HANDLED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)
+MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)

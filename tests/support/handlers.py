@@ -121,6 +121,11 @@ def record_batch(units: list[Unit], conn: psycopg.Connection) -> None:
         record(unit, conn)
 
 
+def count(unit: Unit, conn: psycopg.Connection) -> None:
+    """Add one to the row that the payload names."""
+    conn.execute("update counted set n = n + 1 where name = %s", [unit.payload])
+
+
 def watched(unit: Unit, conn: psycopg.Connection) -> None:
     """Record the interval of the work as well: (resource, fence, from, to) by the database's clock."""
     started: Any = conn.execute("select clock_timestamp()").fetchone()

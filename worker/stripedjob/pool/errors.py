@@ -42,6 +42,10 @@ class TryLostError(PoolError):
     """The pool could not be reached around a handler's transaction; that was no try of its units."""
 
 
+class SharedLostError(PoolError):
+    """The transaction that units share cannot be committed; nothing of it was, and each runs in one of its own."""
+
+
 class WorkerLostError(PoolError):
     """The worker's lease ran out and it was considered dead; it must stop its work and register again."""
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
@@ -88,8 +89,9 @@ class Executor:
 
         def work(slot: int) -> None:
             with self._handler.for_slot(slot) as call:
+                run = call if self._handler.takes_tasks else partial(run_task, call)
                 while (task := tasks.get()) is not None:
-                    run_task(call, Progress(task, self._board, slot, self._config, reporter))
+                    run(Progress(task, self._board, slot, self._config, reporter))
 
         threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(1, self._config.slots)]
         for thread in threads:
@@ -107,8 +109,9 @@ class Executor:
 
         async def work(slot: int) -> None:
             async with self._handler.for_slot(slot) as call:
+                run = call if self._handler.takes_tasks else partial(run_task_async, call)
                 while (task := await tasks.get()) is not None:
-                    await run_task_async(call, Progress(task, self._board, slot, self._config, reporter))
+                    await run(Progress(task, self._board, slot, self._config, reporter))
 
         async with asyncio.TaskGroup() as group:
             for slot in range(self._config.slots):

@@ -53,11 +53,13 @@ class HandlerSettings:
 class Handler:
     """What `make` gives: a call for each slot, since a call may own a connection, a process or an event loop.
 
-    `for_slot` gives a context manager, asynchronous where `is_async`, in which the call works.
+    `for_slot` gives a context manager, asynchronous where `is_async`, in which the call works. Where `takes_tasks`,
+    that is a Sharing or SharingAsync, which is called with a task's Progress.
     """
 
     for_slot: Callable[[int], Any]
     is_async: bool
+    takes_tasks: bool = False
 
 
 def make(settings: HandlerSettings, board: Board) -> Handler:
@@ -77,25 +79,25 @@ def make(settings: HandlerSettings, board: Board) -> Handler:
     function = load_function(settings.target[0])
     is_async = is_coroutine_function(function)
     if settings.database is not None:
-        return Handler(_transactional(function, settings.database, is_async=is_async), is_async)
+        return Handler(_transactional(function, settings.database, is_async=is_async), is_async, takes_tasks=True)
     if is_async:
         return Handler(lambda _slot: contextlib.nullcontext(finishing_async(function)), is_async=True)
     return Handler(lambda _slot: contextlib.closing(Finishing(function)), is_async=False)
 
 
 def _transactional(function: Callable[..., Any], database: Database, *, is_async: bool) -> Callable[[int], Any]:
-    from stripedjob.pool.transaction import AsyncTransactional, Transactional  # noqa: PLC0415 - as in make
+    from stripedjob.runtime.sharing import Sharing, SharingAsync  # noqa: PLC0415 - as in make
 
     if is_async:
-        return lambda _slot: contextlib.aclosing(AsyncTransactional(finishing_async(function), database))
+        return lambda _slot: contextlib.aclosing(SharingAsync(finishing_async(function), database))
 
     @contextlib.contextmanager
-    def for_slot(_slot: int) -> Iterator[Transactional]:
+    def for_slot(_slot: int) -> Iterator[Sharing]:
         with (
             contextlib.closing(Finishing(function)) as finishing,
-            contextlib.closing(Transactional(finishing, database)) as transactional,
+            contextlib.closing(Sharing(finishing, database)) as sharing,
         ):
-            yield transactional
+            yield sharing
 
     return for_slot
 

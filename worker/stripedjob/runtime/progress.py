@@ -15,7 +15,6 @@ from stripedjob.pool.errors import TryLostError
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.clock import now
 from stripedjob.runtime.faults import described, fault_of
-from stripedjob.runtime.forks import end_if_forked
 from stripedjob.runtime.handlers import Call
 from stripedjob.runtime.messages import Config, Task
 from stripedjob.runtime.work import TRY_SECONDS_MAX, Fault, Outcome, Unit, Verdict
@@ -70,6 +69,7 @@ class Progress:
         self._reported = self._started = now()
         self._until: float | None = None  # when the time of what runs ends; None: nothing runs
         self._pid = os.getpid()
+        self._held: tuple[int, int, int] | None = None  # what was tried, done and at fault when hold() was called
 
     def calls(self) -> list[tuple[Any, int]]:
         """Give the arguments of the function's calls, each with the number of units that it covers."""
@@ -83,7 +83,7 @@ class Progress:
         moment = now()
         if moment >= self._board.deadline:
             return False
-        if moment - self._reported > REPORT_SECONDS and self._tried > self._first:
+        if self._held is None and moment - self._reported > REPORT_SECONDS and self._tried > self._first:
             self.report(final=False)
         self._started, self._until = moment, moment + self._config.handler.timeout_seconds
         self._board.start(self._slot, self._task.key, self._tried, moment)
@@ -105,8 +105,7 @@ class Progress:
         self._board.extend(self._slot, self._task.key, index, self._until)
 
     def ended(self, units: int, error: BaseException | None) -> None:
-        """Record that the next so many units were tried, and how it ended. In a forked child: end it."""
-        end_if_forked(self._pid, error)
+        """Record that the next so many units were tried, and how it ended."""
         if error is None:
             self._done += units
         elif issubclass(type(error), TryLostError):
@@ -116,9 +115,26 @@ class Progress:
             again = replace(fault, trace="")  # one trace is enough for all units of a call
             self._faults += [fault, *(replace(again, index=self._tried + i) for i in range(1, units))]
         self._until = None
-        self._board.clear(self._slot)
+        if self._held is None:
+            self._board.clear(self._slot)
         if not self._away:
             self._tried += units
+
+    def hold(self) -> None:
+        """Report nothing of what ends from now on: it is not certain yet, and the last still counts as running."""
+        self._held = self._tried, self._done, len(self._faults)
+
+    def confirm(self) -> None:
+        """Take what ended since hold() as certain."""
+        self._held = None
+        self._board.clear(self._slot)
+
+    def withdraw(self) -> None:
+        """Forget what ended since hold(): it is not tried yet."""
+        if self._held is not None:
+            self._tried, self._done, faults = self._held
+            del self._faults[faults:]
+        self.confirm()
 
     def report(self, *, final: bool) -> None:
         """Send what came since the last report."""

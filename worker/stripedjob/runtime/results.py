@@ -1,12 +1,16 @@
 """What a handler returns is looked at: what has yet to run is run to its end, or refused, and never taken for done.
 
-Used by handlers.py around every function of a user, also inside of a transaction.
+Used by handlers.py around every function of a user, also inside of a transaction. A forked child that comes back out of
+the function goes no further: neither the transaction nor the executor is its own.
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
+
+from stripedjob.runtime.forks import end_if_forked
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,17 +28,24 @@ class Finishing:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Take the function; the loop is made when it is first needed."""
-        self._function = function
+        self._function, self._pid = function, os.getpid()
         self._runner: asyncio.Runner | None = None
 
     def __call__(self, *arguments: Any) -> None:
-        """Call it, and run what it returns; raises NotRunError where that cannot be run."""
-        result = self._function(*arguments)
-        if result is None:
-            return
-        while inspect.isawaitable(result):
-            result = self._run(result)
-        _refuse_unfinished(result)
+        """Call it, and run what it returns; raises NotRunError where that cannot be run. In a forked child: end it."""
+        error: BaseException | None = None
+        try:
+            result = self._function(*arguments)
+            if result is None:
+                return
+            while inspect.isawaitable(result):
+                result = self._run(result)
+            _refuse_unfinished(result)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            end_if_forked(self._pid, error)
 
     def close(self) -> None:
         """Close the loop, and what still runs in it."""
@@ -51,12 +62,20 @@ class Finishing:
 
 def finishing_async(function: Callable[..., Any]) -> "Callable[..., Awaitable[None]]":
     """Give a coroutine function that finishes what the function returns, as Finishing does."""
+    pid = os.getpid()
 
     async def finish(*arguments: Any) -> None:
-        result = function(*arguments)
-        while inspect.isawaitable(result):
-            result = await result
-        _refuse_unfinished(result)
+        error: BaseException | None = None
+        try:
+            result = function(*arguments)
+            while inspect.isawaitable(result):
+                result = await result
+            _refuse_unfinished(result)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            end_if_forked(pid, error)
 
     return finish
 
