@@ -81,7 +81,7 @@ class Executor:
 
     def _start(self, put: Callable[[Task | None], Any], is_empty: Callable[[], bool]) -> Reporter:
         threading.Thread(target=self._read, args=(put,), daemon=True).start()
-        return Reporter(lambda message: send(self._sock, message), lambda: not is_empty())
+        return Reporter(lambda outcomes: send(self._sock, list(map(tuple, outcomes))), lambda: not is_empty())
 
     def _run_threads(self) -> None:
         tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()

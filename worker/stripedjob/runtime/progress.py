@@ -46,7 +46,7 @@ class Reporter:
         with self._lock:
             pending, self._pending = self._pending, []
             if pending:
-                self._send(list(map(tuple, pending)))
+                self._send(pending)
 
     def _later(self) -> None:
         while True:
