@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.exits import code_of
+from stripedjob.cli.exits import code_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -111,5 +111,5 @@ def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
         code = code_of(error)
         if code is None:
             raise
-        logger.error(str(error), extra={"exit_code": code})
+        logger.error(words_of(error), extra={"exit_code": code})
         raise SystemExit(code) from None
