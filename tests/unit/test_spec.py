@@ -157,7 +157,8 @@ def test_every_mistake_is_named_once_in_plain_words(example: broken.Example) -> 
 )
 def test_a_mistake_hides_no_rule_that_crosses_fields(example: broken.Example) -> None:
     if example.field.startswith(("spec.retry", "spec.template")):
-        more, field = {"pool": {"schema": "pg_mine"}}, "spec.pool.schema"
+        more: dict[str, Any] = {"pool": {"schema": "pg_mine"}}
+        field = "spec.pool.schema"
     else:
         more, field = {"retry": {"backoffSeconds": 601}}, "spec.retry.backoffSeconds"
     job = example.job | {"spec": broken.laid(example.job["spec"], more)}
