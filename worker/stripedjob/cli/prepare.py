@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stripedjob.pool.types import JobSettings
     from stripedjob.spec.model import StripedJob
 
+SHOWN_MAX = 3  # names in one message
 # What the pool judges a job by, as the StripedJob calls it.
 SETTINGS = {
     "schedule_limit": "scheduleLimit",
@@ -107,9 +108,10 @@ def apply(site: Site) -> None:
         else:
             _say(f"the job {ours.job_type} is now as in {site.path}: {changed}")
     if others:
+        names = ", ".join(others[:SHOWN_MAX]) + (", …" if len(others) > SHOWN_MAX else "")
         _say(
-            f"{counted(len(others), 'worker')} of another run or a cluster work on {ours.job_type} already, with the"
-            f" handler of their own file: {', '.join(others[:3])}{', …' if len(others) > 3 else ''}"  # noqa: PLR2004 - a glimpse
+            f"{counted(len(others), 'worker')} of another run or a cluster {'works' if len(others) == 1 else 'work'} on"
+            f" {ours.job_type} already, with the handler of its own file: {names}"
         )
 
 
