@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.support.engines import end_engines
 from tests.support.runs import Job, stripedjob
 
 if TYPE_CHECKING:
@@ -195,6 +196,15 @@ def test_another_file_of_the_same_job_changes_nothing_unless_told_to(job: Job) -
     assert (done.returncode, limit(job)) == (0, 7)
     job.do("migrate")
     assert not stripedjob("create-work", job.file, *job.where, "--units", "1").stderr
+
+
+def test_a_lock_server_that_nobody_has_named_is_said(job: Job) -> None:
+    job.do("migrate")
+    try:
+        done = stripedjob("run", job.file, "--postgres", job.url, "--until-empty", "--workers", "0")
+        assert "no --redis is given: the locks are in an embedded Valkey" in done.stderr
+    finally:
+        end_engines(job.folder)
 
 
 def test_what_a_cluster_has_set_stays(job: Job) -> None:

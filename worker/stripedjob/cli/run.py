@@ -37,6 +37,8 @@ def run(place: Place, *, until_empty: bool, workers: int | None, fail_on_dead: b
     began = time.monotonic()
     job = _with_workers(place.load(), workers)
     trial = prepare.begin_trial(place, job)
+    import stripedjob.local.supervisor  # noqa: F401 - while the trial runs
+
     asked = bool(place.redis) and job.spec.lock.backend == "Redis"
     if asked:
         prepare.check_lock(job, place.redis or "")
