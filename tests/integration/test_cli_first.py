@@ -188,7 +188,9 @@ def test_another_file_of_the_same_job_changes_nothing_unless_told_to(job: Job) -
         assert done.returncode == 0
         assert "scheduleLimit 7 (in the pool: 2), importance 5 (in the pool: 0)" in done.stderr
         assert limit(job) == 2
-    job.sql("insert into striped.worker (id, job_id, name, expires_at) values (77, 1, 'other', now() + interval '1 h')")
+    there = "insert into striped.worker (id, job_id, name, expires_at) values (%s, 1, 'w', now() + %s * interval '1 h')"
+    job.sql(there, [77, 1])
+    job.sql(there, [78, -1])  # was killed
     job.sql("update striped.unit set payload = '0'")
     done = stripedjob("run", job.file, *job.where, "--workers", "1", "--until-empty")
     assert f"the job seed is now as in {job.file}: scheduleLimit 7 (in the pool: 2)" in done.stderr

@@ -101,7 +101,7 @@ def apply(site: Site) -> None:
         before = _migrated(pool, ours)
         job_id = pool.apply(ours)
         after = pool.settings(ours.namespace, ours.job_type)
-        others = [worker.name for worker in pool.workers(job_id)]
+        others = [worker.name for worker in pool.workers(job_id) if worker.alive]
     if before is not None and (changed := differences(ours, before)):
         if after == before:
             _say(f"the job {ours.job_type} keeps its settings, which are of a later generation: {changed}")

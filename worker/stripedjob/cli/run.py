@@ -72,13 +72,10 @@ def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) ->
     from stripedjob.local.link import Link
     from stripedjob.local.supervisor import CrewError, Killed, Supervisor
     from stripedjob.pool.admin import PoolAdmin
+    from stripedjob.settings import Plan
 
-    env = {
-        "STRIPEDJOB_SPEC": site.job.model_dump_json(by_alias=True, exclude_none=True, exclude={"status"}),
-        "STRIPEDJOB_POSTGRES_URL": site.postgres_url,
-        "STRIPEDJOB_LOCK_URL": site.lock_url,
-        "STRIPEDJOB_PATH": str(site.path.absolute().parent),
-    }
+    plan = Plan.of(site.job, site.postgres_url, site.lock_url, str(site.path.absolute().parent))
+    env = {"STRIPEDJOB_PLAN": plan.packed(), "STRIPEDJOB_POSTGRES_URL": site.postgres_url}
     signals: list[int] = []
     with site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)

@@ -53,10 +53,11 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One registered worker: its name, as it registered with, and whether it has a slot."""
+    """One registered worker: its name, as it registered with, whether it has a slot, and whether its lease is good."""
 
     name: str
     working: bool
+    alive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class PoolAdmin:
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""
-        query = sql.SQL("select name, working from {} where job_id = %s order by id")
+        query = sql.SQL("select name, working, expires_at >= clock_timestamp() from {} where job_id = %s order by id")
         with foreign_errors():
             rows = self.conn.execute(query.format(sql.Identifier(self.schema, "worker")), [job_id])
             return [WorkerStatus(*row) for row in rows]
