@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from tests.support.engines import end_engines
 from tests.support.runs import Job, stripedjob
 
 if TYPE_CHECKING:
@@ -73,9 +74,18 @@ BAD = [
 
 @pytest.mark.parametrize(("line", "message"), BAD)
 def test_a_bad_line_is_named_and_nothing_is_loaded(job: Job, line: str, message: str) -> None:
+    job.do("migrate")
     code, words = refused(job, "enqueue", "--from", "-", stdin=f'{{"resource": "good"}}\n{line}\n')
     assert code == os.EX_DATAERR
     assert message in words
+    assert job.sql("select count(*) from striped.unit") == [(0,)]
+
+
+def test_a_bad_line_far_down_takes_back_what_came_before(job: Job) -> None:
+    lines = '{"resource": "good"}\n' * 30_000
+    code, words = refused(job, "enqueue", "--from", "-", stdin=f"{lines}not json\n{lines}not json\n")
+    assert (code, "nothing was loaded: 2 of 60,002 lines cannot be used" in words) == (os.EX_DATAERR, True)
+    assert "line 60002: the line is not JSON" in words
     assert job.sql("select count(*) from striped.unit") == [(0,)]
 
 
@@ -111,11 +121,11 @@ def test_held_and_dead_units_are_seen_and_released(job: Job) -> None:
     assert (status["held"], status["dead"]) == (1, 2)
     assert "Unit 1 is held: ask a person" in job.do("explain", "a")
     assert json.loads(job.do("explain", "b", "--json"))["dead"] == 1
-    assert job.do("release") == "1 held units are ready again\n"
-    assert job.do("retry", "--resource", "b") == "1 dead units are ready again\n"
-    assert job.do("purge", "--dead", "--yes") == "1 dead units removed\n"
-    assert "new units" in job.do("explain", "a")
-    assert "has nothing to do" in job.do("explain", "nobody")
+    assert job.do("release") == "1 held unit is ready again\n"
+    assert job.do("retry", "--resource", "b") == "1 dead unit is ready again\n"
+    assert job.do("purge", "--dead", "--yes") == "1 dead unit removed\n"
+    assert "a has new units; no worker is there to claim it" in job.do("explain", "a")
+    assert "or it never had any under exactly this name" in job.do("explain", "nobody")
 
 
 def test_what_waits_for_ever_and_what_a_vanished_worker_holds_are_explained(job: Job) -> None:
@@ -152,10 +162,16 @@ def test_embedded_engines_keep_the_pool_between_commands(tmp_path: Path) -> None
     (tmp_path / "job.yaml").write_text(
         "apiVersion: striped.dev/v1alpha1\nkind: StripedJob\nmetadata: {name: a}\nspec: {handler: {exec: ['true']}}\n"
     )
-    for args in (["create-work", "--units", "20", "--resources", "5"], ["run", "--until-empty"], ["status", "--json"]):
-        done = stripedjob(args[0], tmp_path / "job.yaml", *args[1:], "--data", tmp_path / "data")
-        assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["total_done"] == 20
+    try:
+        servers, work = set(), ["create-work", "--units", "20", "--resources", "5"]
+        for args in (work, ["run", "--until-empty"], ["status", "--json"]):
+            done = stripedjob(args[0], tmp_path / "job.yaml", *args[1:], "--data", tmp_path / "data")
+            assert done.returncode == 0, done.stderr
+            servers.add((tmp_path / "data/postgres/data/postmaster.pid").read_text().split()[0])
+        assert json.loads(done.stdout)["total_done"] == 20
+        assert len(servers) == 1  # each command finds the engine running
+    finally:
+        end_engines(tmp_path)
 
 
 def test_validate_names_every_mistake(job: Job) -> None:

@@ -1,10 +1,11 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -12,10 +13,10 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tests.support.engines import RestartablePostgres, RestartableValkey
+from tests.support.engines import RestartablePostgres, RestartableValkey, end_engines
 
 from stripedjob.local import engines, server
-from stripedjob.local.engines import EngineError, embedded, embedded_engine
+from stripedjob.local.engines import EngineError, EngineName, embedded, embedded_engine
 
 WAIT_SECONDS_MAX = 30.0
 
@@ -234,3 +235,69 @@ def test_a_valkey_that_was_killed_comes_back_empty(restartable_valkey: Restartab
     restartable_valkey.start()
     with redis.Redis.from_url(restartable_valkey.url) as client:
         assert client.get("forgotten") is None
+
+
+def pid_in(path: Path) -> int:
+    return int(path.read_text().split()[0])
+
+
+def removed(folder: Path) -> bool:
+    """Remove it as `rm -rf` does, which does not mind that files go meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+@contextmanager
+def lingering(data: Path, seconds: float) -> Iterator[str]:
+    """Use a Postgres that waits so long for its next user, and end it at the end."""
+    with embedded_engine("postgres", data, linger_seconds=seconds) as url:
+        yield url
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+    end_engines(tmp_path)
+
+
+def test_an_engine_waits_for_its_next_user(data: Path) -> None:
+    with lingering(data, 600) as url:
+        postmaster = pid_in(data / "postgres/data/postmaster.pid")
+    assert answers(url)
+    with lingering(data, 600) as again:
+        assert (again, pid_in(data / "postgres/data/postmaster.pid")) == (url, postmaster)
+    keeper = pid_in(data / "postgres/keeper.lock")
+    os.kill(keeper, signal.SIGTERM)
+    eventually(lambda: not os.path.exists(f"/proc/{postmaster}"))  # noqa: PTH110
+    assert not (data / "postgres/url").exists()
+
+
+def test_an_engine_ends_when_nobody_has_come(data: Path) -> None:
+    with lingering(data, 1) as url:
+        assert answers(url)
+    eventually(lambda: not answers(url))
+    with lingering(data, 1) as url:  # and is started again
+        assert answers(url)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_a_folder_that_is_removed_takes_its_waiting_engine_along(data: Path, name: EngineName) -> None:
+    with embedded_engine(name, data, linger_seconds=600):
+        keeper = pid_in(data / name / "keeper.lock")
+        server = pid_in(next((data / name).rglob("*.pid")))
+    eventually(lambda: removed(data))
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (keeper, server)))  # noqa: PTH110
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_a_folder_that_is_made_again_at_once_has_an_engine_of_its_own(data: Path, name: EngineName) -> None:
+    with embedded_engine(name, data, linger_seconds=600):
+        keeper = pid_in(data / name / "keeper.lock")
+    os.kill(keeper, signal.SIGSTOP)  # it notices when the next one is there
+    assert removed(data)
+    with embedded_engine(name, data) as url:
+        os.kill(keeper, signal.SIGCONT)
+        eventually(lambda: not os.path.exists(f"/proc/{keeper}"))  # noqa: PTH110
+        assert answers(url)
+        with embedded_engine(name, data) as same:
+            assert same == url

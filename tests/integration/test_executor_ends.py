@@ -192,7 +192,7 @@ def test_an_exit_that_hangs_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("kind", ["python", "exec"])
 def test_handlers_do_not_inherit_our_urls(kind: str, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_SPEC"):
+    for name in ("STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_SPEC", "STRIPEDJOB_PLAN"):
         monkeypatch.setenv(name, "postgresql://app:secret@db/app")
     monkeypatch.setenv("PGHOST", "of the user")
     config = calling("shows_environment")
@@ -205,6 +205,7 @@ def test_handlers_do_not_inherit_our_urls(kind: str, notes: Path, monkeypatch: p
         "STRIPEDJOB_POSTGRES_URL",
         "STRIPEDJOB_LOCK_URL",
         "STRIPEDJOB_SPEC",
+        "STRIPEDJOB_PLAN",
     }
 
 

@@ -73,6 +73,7 @@ CALLS: dict[str, str] = {
     "job_status": "select * from striped.job_status",
     "is_empty": "select striped.is_empty(1)",
     "is_empty of what waits for a person": "select striped.is_empty(3)",
+    "waiting": "select * from striped.waiting(1) a, striped.waiting(2) b, striped.waiting(3) c",
     "explain": "select striped.explain(1, 'r3'), striped.explain(1, 's7'), striped.explain(2, 's7')",
     "enqueue": "select striped.enqueue('sync', 'r3', '1', dedup_id => 'new')",
     "revive": "select striped.revive(1, 'dead', null, null, 1000)",

@@ -1,13 +1,17 @@
 """Databases and servers for the tests that need real ones."""
 
+import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
+from stripedjob.filelock import is_held, take_when_alone
 from stripedjob.local.servers import PostgresServer, Server, ValkeyServer
 
 # For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
@@ -36,6 +40,14 @@ def running(*servers: Server) -> Iterator[None]:
             stack.callback(server.stop)
             server.start()
         yield
+
+
+def end_engines(folder: Path) -> None:
+    """End the embedded engines that wait for their next user anywhere under a folder."""
+    for lock in folder.rglob("keeper.lock"):
+        if is_held(lock):
+            os.kill(int(lock.read_text()), signal.SIGTERM)
+            os.close(take_when_alone(lock))
 
 
 @contextmanager

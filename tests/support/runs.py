@@ -164,9 +164,9 @@ class Run:
     def workers(self) -> list[int]:
         return children(self.process.pid)
 
-    def await_end(self) -> dict[str, Any]:
-        """Wait until it ends by itself, with success; returns its summary."""
-        code = self.process.wait(PATIENCE_SECONDS)
-        assert code == 0, (self.folder / "err").read_text()[-3000:]
+    def await_end(self, code: int = 0) -> dict[str, Any]:
+        """Wait until it ends by itself, with this code; returns its summary."""
+        ended = self.process.wait(PATIENCE_SECONDS)
+        assert ended == code, (self.folder / "err").read_text()[-3000:]
         summary: dict[str, Any] = json.loads((self.folder / "out").read_text().splitlines()[-1])
         return summary

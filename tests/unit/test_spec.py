@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.support import broken
 
 from stripedjob.spec import SpecError, StripedJob, crd, crd_yaml, load, parse
 from stripedjob.spec.rules import RULES
@@ -132,6 +135,44 @@ def test_a_mistake_is_named_with_its_line_and_the_way_out(line: str, message: st
 )
 def test_a_file_that_is_no_job(text: str, message: str) -> None:
     assert message in mistakes(text)
+
+
+def made_by(example: broken.Example) -> int:
+    return 2 if example.field == "spec.schedule.enqueue.nosuch" else 1  # its sql is missing, too
+
+
+ALONE = [one for one in broken.bad() if not one.in_a_cluster_alone]
+
+
+@pytest.mark.parametrize("example", ALONE, ids=str)
+def test_every_mistake_is_named_once_in_plain_words(example: broken.Example) -> None:
+    lines = mistakes(json.dumps(example.job)).splitlines()
+    assert len(lines) == made_by(example)
+    line = next(line for line in lines if example.field in line)
+    assert not re.search(r"[\^$]|\[a-z]|\\", line.replace("'No! such'", "")), "a regular expression"
+
+
+@pytest.mark.parametrize(
+    "example", [one for one in ALONE if one.field.count(".") and one.because != "required"], ids=str
+)
+def test_a_mistake_hides_no_rule_that_crosses_fields(example: broken.Example) -> None:
+    if example.field.startswith(("spec.retry", "spec.template")):
+        more: dict[str, Any] = {"pool": {"schema": "pg_mine"}}
+        field = "spec.pool.schema"
+    else:
+        more, field = {"retry": {"backoffSeconds": 601}}, "spec.retry.backoffSeconds"
+    job = example.job | {"spec": broken.laid(example.job["spec"], more)}
+    lines = mistakes(json.dumps(job)).splitlines()
+    assert len(lines) == made_by(example) + 1
+    assert any(example.field in line for line in lines)
+    assert any(f"{field}: must not" in line for line in lines)
+
+
+def test_another_file_altogether_is_one_mistake() -> None:
+    (line,) = mistakes(
+        "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: My_App}\nspec: {replicas: x}"
+    ).splitlines()
+    assert line.startswith("f.yaml:1: is no StripedJob: kind is 'Deployment'")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

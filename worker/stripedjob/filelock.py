@@ -39,6 +39,13 @@ def take_when_alone(path: Path) -> int:
     return descriptor
 
 
+def lend(descriptor: int, seconds: float) -> None:
+    """Let others have a lock that is held alone, for this long; then block until nobody else has it."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    time.sleep(seconds)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def is_held(path: Path) -> bool:
     """Say whether somebody holds the lock exclusively; a missing directory holds nothing."""
     with contextlib.suppress(FileNotFoundError):

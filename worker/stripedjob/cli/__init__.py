@@ -76,4 +76,4 @@ def main(args: list[str] | None = None) -> Any:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks is no reason to fail
     with exits():
-        cli(args, prog_name="stripedjob")
+        sys.exit(cli(args, prog_name="stripedjob", standalone_mode=False))

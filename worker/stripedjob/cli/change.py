@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import click
 
+from stripedjob.cli.asking import confirm
 from stripedjob.cli.site import Place, takes_place
+from stripedjob.cli.text import counted
 
 
 def chooses_units(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,11 +52,10 @@ def purge(place: Place, resource: str | None, ids: tuple[int, ...], state: Any, 
     """
     if state is None:
         raise click.UsageError("Say which: --held or --dead.")
-    if not yes:
-        click.confirm(f"Remove {state} units for good?", abort=True)
-    with place.open() as site, _admin(site) as pool:
+    confirm(f"Remove {state} units for good?", yes=yes)
+    with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
-        click.echo(f"{pool.purge(job_id, state, resource, ids)} {state} units removed")
+        click.echo(f"{counted(pool.purge(job_id, state, resource, ids), f'{state} unit')} removed")
 
 
 @click.command("flush-locks")
@@ -72,16 +73,11 @@ def flush_locks(place: Place) -> None:
             return await lock.flush()
 
     with place.open(lock=True) as site:
-        click.echo(f"{asyncio.run(flush(site.lock_url))} locks removed")
+        click.echo(f"{counted(asyncio.run(flush(site.lock_url)), 'lock')} removed")
 
 
 def _revive(place: Place, state: Literal["held", "dead"], resource: str | None, ids: tuple[int, ...]) -> None:
-    with place.open() as site, _admin(site) as pool:
+    with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
-        click.echo(f"{pool.revive(job_id, state, resource, ids)} {state} units are ready again")
-
-
-def _admin(site: Any) -> Any:
-    from stripedjob.pool.admin import PoolAdmin
-
-    return PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema)
+        units = pool.revive(job_id, state, resource, ids)
+        click.echo(f"{counted(units, f'{state} unit')} {'is' if units == 1 else 'are'} ready again")

@@ -4,8 +4,10 @@
 1  it could not be done           69  EX_UNAVAILABLE  Postgres or the lock backend cannot be reached
 2  wrong usage                    77  EX_NOPERM       Postgres or the lock backend refused
 78 EX_CONFIG  the StripedJob, a URL, the handler or the schema is wrong
+130 interrupted by Ctrl-C
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -49,7 +51,14 @@ def code_of(error: BaseException) -> int | None:
     found = next((code for kinds, code in codes if isinstance(error, kinds)), None)
     if found is None and type(error).__name__ == "EngineError":
         return os.EX_UNAVAILABLE
-    return found
+    return 1 if found is None and isinstance(error, OSError) else found
+
+
+def words_of(error: BaseException) -> str:
+    """Say what an expected error says: of one of the system's, the file first, and no number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
 
 
 @contextmanager
@@ -57,16 +66,20 @@ def exits() -> Iterator[None]:
     """Turn an expected error into its message and code, and never show a traceback for one."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):  # what click makes of Ctrl-C
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader of our output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(1)
         code = code_of(error)
         if code is None:
             raise
-        if str(error):
-            words = "\n".join(printable(line) for line in str(error).splitlines())
-            click.echo(f"{click.style('error:', fg='red')} {words}", err=True)
+        words = "\n".join(printable(line) for line in words_of(error).splitlines())
+        if words:
+            red = None if os.environ.get("NO_COLOR") else "red"
+            click.echo(f"{click.style('error:', fg=red)} {words}", err=True)
         sys.exit(code)

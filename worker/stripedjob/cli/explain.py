@@ -4,9 +4,11 @@ Its times are texts as Postgres writes them in JSON: also `infinity`, and years 
 """
 
 import datetime as dt
-from typing import Any
+from typing import Any, TypeVar
 
 from stripedjob.cli.text import all_printable, printable
+
+T = TypeVar("T")
 
 
 def sentences(facts: dict[str, Any], *, suspended: bool) -> list[str]:
@@ -23,13 +25,13 @@ def _standing(facts: dict[str, Any], *, suspended: bool) -> str:
             return _waiting(facts)
         case "ready":
             return f"{facts['resource']} is ready; {_why_not_yet(facts, suspended=suspended)}"
-    return _without_stripe(facts)
+    return _without_stripe(facts, suspended=suspended)
 
 
 def _owned(facts: dict[str, Any]) -> str:
     resource, state = facts["resource"], facts["state"]
     if facts["worker"] is None:
-        return f"{resource} is {state} to a worker that is gone; the next upkeep of another takes it back."
+        return f"{resource} is {state} to a worker that is gone; another worker takes it back within seconds."
     if state == "assigned":
         return (
             f"{resource} is assigned to worker {facts['worker_id']} ({facts['worker']}) since "
@@ -45,21 +47,33 @@ def _owned(facts: dict[str, Any]) -> str:
 def _waiting(facts: dict[str, Any]) -> str:
     resource = facts["resource"]
     if not facts["waits_for_person"]:
-        return f"{resource} waits until {_when(facts, 'next_at')}: {_why_waiting(facts)}"
+        return f"{resource} {_until(facts)}: {_why_waiting(facts)}"
     if facts["barrier"] and not facts["held"]:
         return f"{resource} waits for unit {facts['barrier']['id']}, which is due never."
     return f"{resource} waits until a person releases or purges its held unit (stripedjob release, purge)."
 
 
-def _without_stripe(facts: dict[str, Any]) -> str:
+def _until(facts: dict[str, Any]) -> str:
+    """Say until when it waits; where that is over, that nobody has looked since."""
+    if _seconds(facts, "next_at", 1.0) > 0:
+        return f"waits until {_when(facts, 'next_at')}"
+    nobody = "" if facts["workers"] else ", and no worker is there to go on with it"
+    return f"has waited until {_when(facts, 'next_at')}{nobody}"
+
+
+def _without_stripe(facts: dict[str, Any], *, suspended: bool) -> str:
     resource = facts["resource"]
     if facts["arriving"]:
-        return f"{resource} has new units, which the next upkeep of a worker makes ready."
+        if suspended or facts["limit"] == 0 or not facts["workers"]:
+            return f"{resource} has new units; {_why_not_yet(facts, suspended=suspended)}"
+        return f"{resource} has new units, which a worker takes up within seconds."
     if facts["delayed"]:
         if facts["next_due_at"] == "infinity":
             return f"{resource} has nothing to do: its delayed units are due never."
         return f"{resource} has nothing to do before {_when(facts, 'next_due_at')}."
-    return f"{resource} has nothing to do."
+    if facts["held"] or facts["dead"]:
+        return f"{resource} has nothing to do but what is set aside."
+    return f"{resource} has nothing to do: all its units are done, or it never had any under exactly this name."
 
 
 def _why_waiting(facts: dict[str, Any]) -> str:
@@ -68,7 +82,10 @@ def _why_waiting(facts: dict[str, Any]) -> str:
         return f"unit {barrier['id']} is due then, and the {facts['ready']} after it keep their order."
     if head and head["reason"]:
         return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
-    return "its lock was refused, since somebody else has it, or its handler could not reach Postgres."
+    return (
+        "its lock was refused, since somebody outside of this pool has it (the key is in the lock backend, see"
+        " docs/locks.md), or its handler could not reach Postgres."
+    )
 
 
 def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
@@ -120,10 +137,18 @@ def _when(facts: dict[str, Any], name: str) -> str:
     text = facts[name]
     if text == "infinity":
         return "never"
+    seconds = _seconds(facts, name, None)
+    if seconds is None:
+        return str(text)
+    moment = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    distance = f"in {seconds:.0f} s" if seconds >= 0 else f"{-seconds:.0f} s ago"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({distance})"
+
+
+def _seconds(facts: dict[str, Any], name: str, otherwise: T) -> float | T:
+    """Give how far a time is from the database's now; `otherwise` for what Python cannot reckon with."""
     try:
         moment, now = (dt.datetime.fromisoformat(facts[key]).astimezone(dt.UTC) for key in (name, "now"))
     except (ValueError, OverflowError):
-        return str(text)
-    seconds = (moment - now).total_seconds()
-    distance = f"in {seconds:.0f} s" if seconds >= 0 else f"{-seconds:.0f} s ago"
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({distance})"
+        return otherwise
+    return (moment - now).total_seconds()

@@ -25,9 +25,7 @@ def status(place: Place, *, as_json: bool, watch: bool) -> None:
 
     Example: stripedjob status job.yaml --watch
     """
-    from stripedjob.pool.admin import PoolAdmin
-
-    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
+    with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         while True:
             one = pool.status(job_id)
@@ -52,9 +50,8 @@ def explain(place: Place, resource: str, *, as_json: bool) -> None:
     Example: stripedjob explain job.yaml listing-7
     """
     from stripedjob.cli.explain import sentences
-    from stripedjob.pool.admin import PoolAdmin
 
-    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
+    with place.open() as site, site.pool() as pool:
         facts = pool.explain(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource)
         click.echo(json.dumps(facts) if as_json else "\n".join(sentences(facts, suspended=site.job.spec.suspend)))
 

@@ -106,6 +106,8 @@ def _check_header(header: list[str]) -> None:
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise DataError(f"the header has the column {shown(min(twice))} twice")
+    if not header:
+        raise DataError("there is no header: the first line names the columns, resource,payload at least")
     if not {"resource", "payload"} <= set(header) or set(header) - set(COLUMNS):
         raise DataError(
             f"the header is {shown(','.join(header))}; it needs resource,payload and may have {', '.join(COLUMNS[2:])}"
@@ -118,16 +120,23 @@ def _unit(row: dict[str, Any], payload: str) -> NewUnit:
         raise DataError(f"importance {shown(importance)} is not a whole number within ±{IMPORTANCE_MAX}")
     json_text.check_surrogates(payload, "the payload")
     due_at = row.get("due_at")
+    return NewUnit(
+        resource=_text(row, "resource"),
+        payload_json=payload,
+        importance=importance,
+        due_at=None if due_at is None else _moment(due_at),
+        dedup_id=_text(row, "dedup_id") if row.get("dedup_id") is not None else None,
+    )
+
+
+def _moment(given: Any) -> dt.datetime:
     try:
-        return NewUnit(
-            resource=_text(row, "resource"),
-            payload_json=payload,
-            importance=importance,
-            due_at=None if due_at is None else dt.datetime.fromisoformat(due_at),
-            dedup_id=_text(row, "dedup_id") if row.get("dedup_id") is not None else None,
-        )
-    except (TypeError, ValueError) as error:
-        raise DataError(f"due_at {shown(due_at)}: {error}") from error
+        moment = dt.datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        raise DataError(f"due_at {shown(given)} is no time such as 2030-01-31T08:00:00+01:00") from None
+    if moment.tzinfo is None:
+        raise DataError(f"due_at {shown(given)} has no time zone: write 2030-01-31T08:00:00Z, or +01:00 in place of Z")
+    return moment
 
 
 def _text(row: dict[str, Any], name: str) -> str:

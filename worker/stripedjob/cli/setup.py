@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stripedjob.cli.asking import confirm
 from stripedjob.cli.exits import Failure
 from stripedjob.cli.site import Place, migration_shown, takes_place
 from stripedjob.cli.text import printable
@@ -18,21 +19,42 @@ if TYPE_CHECKING:
 def validate(files: tuple[Path, ...]) -> None:
     """Check StripedJob files: every mistake with its line, its field, its cause and the way out.
 
+    A handler that is on this machine is loaded, too, as a worker would.
+
     Example: stripedjob validate job.yaml
     """
-    from stripedjob.spec.load import SpecError, load
+    from stripedjob.runtime.host import HandlerError
+    from stripedjob.spec.load import SpecError
 
     failed = False
     for file in files:
         try:
-            job = load(file)
-        except SpecError as error:
+            click.echo(_valid(file))
+        except (SpecError, HandlerError) as error:
             failed = True
-            click.echo(str(error), err=True)
-        else:
-            click.echo(f"{file}: StripedJob {job.metadata.name} is valid")
+            words = str(error) if isinstance(error, SpecError) else f"{file}: {error}"
+            click.echo(words, err=True)
     if failed:
         raise Failure(78)
+
+
+def _valid(file: Path) -> str:
+    """Say that a file is valid; raises SpecError, HandlerError."""
+    from stripedjob.cli.prepare import begin_trial
+    from stripedjob.runtime.host import HandlerError
+    from stripedjob.spec.load import load
+
+    job = load(file)
+    words = f"{file}: StripedJob {job.metadata.name} is valid"
+    if job.spec.handler.kind == "http":
+        return words
+    try:
+        trial = begin_trial(Place(file, None, None, None), job)
+    except HandlerError:
+        return f"{words}; its command is not on this machine"
+    if trial is None or trial.verdict():
+        return f"{words}, and its handler is found"
+    return f"{words}; its handler was not looked at: there is no module {trial.name.partition(':')[0]} here"
 
 
 @click.command()
@@ -53,10 +75,9 @@ def migrate(place: Place) -> None:
 
     Any number of processes may do so at once. Example: stripedjob migrate job.yaml --postgres postgres://…
     """
-    from stripedjob.pool.admin import PoolAdmin
     from stripedjob.settings import job_settings
 
-    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
+    with place.open(create=True) as site, site.pool() as pool:
         with migration_shown():
             versions = pool.migrate()
         pool.apply(job_settings(site.job))
@@ -72,11 +93,9 @@ def teardown(place: Place, *, yes: bool) -> None:
 
     Example: stripedjob teardown job.yaml --yes
     """
-    from stripedjob.pool.admin import PoolAdmin
-
-    with place.open() as site, PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
-        if not yes:
-            click.confirm(f"Drop all jobs and units in schema {pool.schema}?", abort=True)
+    job = place.load()
+    confirm(f"Drop all jobs and units in schema {job.spec.pool.sql_schema}?", yes=yes)
+    with place.open(job) as site, site.pool() as pool:
         click.echo(f"schema {pool.schema}: {_what_became(pool.teardown())}")
 
 

@@ -1,18 +1,28 @@
 """What most commands begin with: the StripedJob file, and the engines that its pool and locks are in."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from stripedjob.cli.exits import Failure
+
 if TYPE_CHECKING:
+    from stripedjob.pool.admin import PoolAdmin
     from stripedjob.spec.model import StripedJob
 
 DATA_DIR = ".stripedjob"
+SILENT_SECONDS = 0.5  # an engine that takes longer is named
+ENGINE_NAMES = {"postgres": "Postgres", "valkey": "Valkey"}
+ABSENT = {
+    "postgres": "there is no pool in {folder}: `stripedjob enqueue {file}` or `stripedjob run {file}` makes one",
+    "valkey": "there are no locks in {folder}: name the server that has them with --redis",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,26 @@ class Site:
     path: Path
     postgres_url: str
     lock_url: str
+
+    @contextmanager
+    def pool(self) -> "Iterator[PoolAdmin]":
+        """Connect to the pool. Raises PoolError; of a schema that does not fit it says which of the two it is."""
+        from stripedjob.pool.admin import PoolAdmin
+        from stripedjob.pool.errors import PoolSchemaError
+
+        schema = self.job.spec.pool.sql_schema
+        with PoolAdmin.open(self.postgres_url, schema) as pool:
+            try:
+                yield pool
+            except PoolSchemaError as error:
+                if error.sqlstate is None:  # it says more than we know
+                    raise
+                way = f"`stripedjob migrate {self.path}`"
+                raise PoolSchemaError(
+                    f"the pool in schema {schema} is not of this version of stripedjob: {way} brings it to this one"
+                    if pool.exists()
+                    else f"there is no pool in schema {schema} of this database: {way} makes it"
+                ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +70,58 @@ class Place:
 
         return load(self.file)
 
+    @property
+    def folder(self) -> Path:
+        """Where embedded engines keep their data."""
+        return self.data or self.file.absolute().parent / DATA_DIR
+
     @contextmanager
-    def open(self, *, lock: bool = False) -> Iterator[Site]:
-        """Find or start the engines, for as long as the context is open; those of the lock only where asked for."""
-        job = self.load()
+    def open(self, job: "StripedJob | None" = None, *, lock: bool = False, create: bool = False) -> Iterator[Site]:
+        """Find or start the engines, for as long as the context is open; those of the lock only where asked for.
+
+        `job`: the file's, where it was read already. `create`: an embedded database that is not there is made.
+        """
+        job = job or self.load()
         with ExitStack() as stack:
-            postgres_url = self.postgres or stack.enter_context(self._embedded("postgres"))
+            postgres_url = self.postgres or stack.enter_context(self._embedded("postgres", create=create))
             lock_url = self.redis or ""
             if job.spec.lock.backend == "Postgres":
                 lock_url = lock_url or postgres_url
             elif lock and not lock_url:
-                lock_url = stack.enter_context(self._embedded("valkey"))
+                if create and self.postgres:
+                    click.echo(
+                        f"no --redis is given: the locks are in an embedded Valkey in {self.folder},"
+                        " which other machines do not see",
+                        err=True,
+                    )
+                lock_url = stack.enter_context(self._embedded("valkey", create=create))
             yield Site(job, self.file, postgres_url, lock_url)
 
-    def _embedded(self, name: Any) -> Any:
-        from stripedjob.local.engines import embedded_engine
+    @contextmanager
+    def _embedded(self, name: Literal["postgres", "valkey"], *, create: bool) -> Iterator[str]:
+        from stripedjob.local.engines import LINGER_SECONDS, embedded_engine, is_there
 
-        return embedded_engine(name, self.data or self.file.absolute().parent / DATA_DIR)
+        is_new = not is_there(name, self.folder)
+        if is_new and not create:
+            raise Failure(1, ABSENT[name].format(folder=self.folder, file=self.file))
+        makes = is_new and name == "postgres"
+        words = f"making a new database in {self.folder}…" if makes else f"starting {ENGINE_NAMES[name]}…"
+        with ExitStack() as stack:
+            with said_after(SILENT_SECONDS, words):
+                engine = embedded_engine(name, self.folder, linger_seconds=LINGER_SECONDS)
+                url = stack.enter_context(engine)
+            yield url
+
+
+@contextmanager
+def said_after(seconds: float, words: str) -> Iterator[None]:
+    """Say on stderr what goes on, where it takes longer than this."""
+    timer = threading.Timer(seconds, click.echo, [words], {"err": True})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

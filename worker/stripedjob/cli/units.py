@@ -1,6 +1,7 @@
 """Commands that put work in: enqueue from a file, create-work from a seed."""
 
 import io
+import itertools
 import random
 import sys
 from contextlib import contextmanager
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from stripedjob.cli.exits import DataError
-from stripedjob.cli.site import Place, Site, migration_shown, takes_place
+from stripedjob.cli.site import Place, Site, takes_place
+from stripedjob.cli.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from stripedjob.cli.lines import Lines
     from stripedjob.cli.read import Format, Reader
     from stripedjob.pool.enqueue import NewUnit
 
+    Shown = Callable[[Callable[[int], None]], Iterator[NewUnit]]  # takes where a progress bar is moved
+
 STDIN = "-"
-TICK_LINES = 1000  # between two moves of the progress bar
+TICK_UNITS = 1000  # between two moves of the progress bar
+LOOK_AHEAD_UNITS, LOOK_AHEAD_CHARACTERS = 1000, 4_000_000  # read before a database is there
 # What is not UTF-8 is found by Lines, line by line.
 ENCODING: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
@@ -34,24 +39,28 @@ def enqueue(place: Place, source: str, form: "Format | None", *, skip_bad: bool)
     """Put in the units of a file: all of them, or none.
 
     A CSV file has a header with resource,payload and optionally importance,due_at,dedup_id; a JSONL file has an object
-    with these keys on each line. A payload is JSON; due_at is ISO 8601 with a time zone.
+    with these keys on each line. A payload is JSON; due_at is ISO 8601 with a time zone. A job that is in the pool
+    keeps its settings, whatever FILE says: `run` and `migrate` change them.
 
     Example: stripedjob enqueue job.yaml --from units.csv
     """
     from stripedjob.cli.lines import Lines
     from stripedjob.cli.read import Reader
 
-    reader = Reader(form or _format_of(source))
-    with place.open() as site, _opened(source) as (file, size):
+    job, reader = place.load(), Reader(form or _format_of(source))
+    with _opened(source) as (file, size):
         lines = Lines(file)
-        counted = _counted(reader, lines, file.buffer.tell if size else lambda: lines.number, skip_bad=skip_bad)
-        new = _load(site, counted, f"loading {source}", size)
+        units = _checked(reader, lines, skip_bad=skip_bad)
+        first = _looked_ahead(units)  # a mistake in these costs no engine its start
+        shown = _ticking(itertools.chain(first, units), file.buffer.tell if size else lambda: lines.number)
+        with place.open(job, create=True) as site:
+            new = _load(site, shown, f"loading {source}", size)
     if reader.bad_count:
         click.echo(reader.complaint(), err=True)
-        click.echo(f"left out: {reader.bad_count} bad lines", err=True)
+        click.echo(f"left out: {counted(reader.bad_count, 'bad line')}", err=True)
     known = reader.read - reader.bad_count - new
     click.echo(
-        f"{new} units enqueued for {site.job.job_type}" + (f", {known} known or empty left out" if known else "")
+        f"{counted(new, 'unit')} enqueued for {job.job_type}" + (f", {known} known or empty left out" if known else "")
     )
 
 
@@ -61,7 +70,7 @@ def enqueue(place: Place, source: str, form: "Format | None", *, skip_bad: bool)
 @click.option("--resources", type=click.IntRange(1), default=1_000, show_default=True, help="Over how many resources.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same work.")
 def create_work(place: Place, units: int, resources: int, seed: int) -> None:
-    """Put in made-up units, to try a job out: each with a number as its payload, over resources drawn at random.
+    """Put in made-up units, to try a job out: each with a payload such as {"number": 7}, over random resources.
 
     Example: stripedjob create-work job.yaml --units 10000 --resources 1000 --seed 1
     """
@@ -70,59 +79,61 @@ def create_work(place: Place, units: int, resources: int, seed: int) -> None:
     dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
     width = len(str(resources))
 
-    def made(tick: "Callable[[int], None]") -> "Iterator[NewUnit]":
+    def made() -> "Iterator[NewUnit]":
         for number in range(units):
-            if number % TICK_LINES == 0:
-                tick(number)
             # The first ones see to it that every resource is there.
             resource = number if number < resources else dice.randrange(resources)
             yield NewUnit(resource=f"resource-{resource:0{width}}", payload={"number": number})
 
-    with place.open() as site:
-        new = _load(site, made, "creating work", units)
-    click.echo(f"{new} units of {min(units, resources)} resources created for {site.job.job_type} (seed {seed})")
+    numbers = itertools.count(0, TICK_UNITS)
+    with place.open(create=True) as site:
+        new = _load(site, _ticking(made(), lambda: next(numbers)), "creating work", units)
+    spread = counted(min(units, resources), "resource")
+    click.echo(f"{counted(new, 'unit')} of {spread} created for {site.job.job_type} (seed {seed})")
 
 
-def prepared(site: Site) -> None:
-    """Bring the pool to this version and the job to its file."""
-    from stripedjob.pool.admin import PoolAdmin
-    from stripedjob.settings import job_settings
-
-    with PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema) as pool:
-        with migration_shown():
-            pool.migrate()
-        pool.apply(job_settings(site.job))
-
-
-def _load(
-    site: Site, units: "Callable[[Callable[[int], None]], Iterable[NewUnit]]", what: str, total: int | None
-) -> int:
-    from stripedjob.pool.admin import PoolAdmin
+def _load(site: Site, units: "Shown", what: str, total: int | None) -> int:
+    from stripedjob.cli.prepare import make
     from stripedjob.pool.connection import foreign_errors
     from stripedjob.pool.enqueue import enqueue_many
 
-    prepared(site)
+    make(site)
     job = site.job
-    opened = PoolAdmin.open(site.postgres_url, job.spec.pool.sql_schema)
-    with opened as pool, _progress(what, total) as tick, foreign_errors():
+    with site.pool() as pool, _progress(what, total) as tick, foreign_errors():
         return enqueue_many(pool.conn, job.job_type, units(tick), namespace=job.metadata.namespace, schema=pool.schema)
 
 
-def _counted(
-    reader: "Reader", lines: "Lines", where: "Callable[[], int]", *, skip_bad: bool
-) -> "Callable[[Callable[[int], None]], Iterator[NewUnit]]":
-    def units(tick: "Callable[[int], None]") -> "Iterator[NewUnit]":
-        for number, unit in enumerate(reader.units(lines)):
-            if number % TICK_LINES == 0:
+def _checked(reader: "Reader", lines: "Lines", *, skip_bad: bool) -> "Iterator[NewUnit]":
+    """Yield the good units; after a bad line none, only to raise DataError at the end with all that is bad."""
+    for unit in reader.units(lines):
+        if skip_bad or not reader.bad_count:
+            yield unit
+    if reader.bad_count and not skip_bad:
+        bad = f"{reader.bad_count} of {counted(reader.read, 'line')}"
+        raise DataError(f"nothing was loaded: {bad} cannot be used (--skip-bad leaves them out)\n{reader.complaint()}")
+
+
+def _looked_ahead(units: "Iterator[NewUnit]") -> "list[NewUnit]":
+    """Take the first units, within a bound."""
+    first, characters = [], 0
+    for unit in units:
+        first.append(unit)
+        characters += len(unit.payload_text())
+        if len(first) == LOOK_AHEAD_UNITS or characters > LOOK_AHEAD_CHARACTERS:
+            break
+    return first
+
+
+def _ticking(units: "Iterator[NewUnit]", where: "Callable[[], int]") -> "Shown":
+    """Move a progress bar now and then to where the units are."""
+
+    def shown(tick: "Callable[[int], None]") -> "Iterator[NewUnit]":
+        for number, unit in enumerate(units):
+            if number % TICK_UNITS == 0:
                 tick(where())
             yield unit
-        if reader.bad_count and not skip_bad:
-            raise DataError(
-                f"nothing was loaded: {reader.bad_count} of {reader.read} lines are bad (--skip-bad leaves them out)\n"
-                + reader.complaint()
-            )
 
-    return units
+    return shown
 
 
 @contextmanager
@@ -142,7 +153,7 @@ def _format_of(source: str) -> "Format":
         return "csv"
     if suffix in {".jsonl", ".ndjson"} or source == STDIN:
         return "jsonl"
-    raise click.UsageError(f"{source}: neither .csv nor .jsonl; say which with --format")
+    raise DataError(f"{source}: its name ends neither in .csv nor in .jsonl; say --format csv or --format jsonl")
 
 
 @contextmanager

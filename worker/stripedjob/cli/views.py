@@ -2,24 +2,25 @@
 
 import errno
 import json
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from stripedjob.cli.text import all_printable, printable
+from stripedjob.cli.text import printable
+from stripedjob.cli.wording import facts, is_shown, logged, waited
 from stripedjob.local.hearing import Printed, Said
-from stripedjob.local.supervisor import Progress, View
+from stripedjob.local.outlook import Progress, View
 
 PLAIN_SECONDS = 2.0  # between two plain lines
-NOT_SHOWN = {"event", "level", "logger", "timestamp", "job"}  # of a log record
-QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}
+SAME_SECONDS = 60.0  # between two that say the same
+JSON_SECONDS = 1.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -28,26 +29,31 @@ class PlainView:
 
     def __init__(self) -> None:
         """Begin with a line at once."""
-        self._next = 0.0
+        self._next = self._next_same = 0.0
+        self._last: object = None
 
     def said(self, said: Said) -> None:
-        """Show a line of a worker."""
-        if said.record.get("event") not in QUIET_EVENTS:
-            _show(f"{said.worker}: {_line(said)}", err=True)
+        """Show a record of a worker."""
+        for line in _lines(said):
+            _show(line, err=True)
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
         _show(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
-        """Show how far it is."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + PLAIN_SECONDS
-            _show(" · ".join(f"{name} {value}" for name, value in _facts(progress)))
+        """Show how far it is, where that has changed."""
+        now = time.monotonic()
+        this = (progress.status, progress.workers, [wait.words for wait in progress.waits])
+        if now < (self._next_same if this == self._last else self._next):
+            return
+        self._next, self._next_same, self._last = now + PLAIN_SECONDS, now + SAME_SECONDS, this
+        parts = [f"{name} {value}" for name, value in facts(progress)]
+        _show(" · ".join(parts + [printable(waited(wait)) for wait in progress.waits]))
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        _show(printable(words), err=True)
+        _show(f"{_clock()} {printable(words)}", err=True)
 
 
 class JsonView:
@@ -59,7 +65,8 @@ class JsonView:
 
     def said(self, said: Said) -> None:
         """Pass a record on."""
-        _show(json.dumps({"worker": said.worker, **said.record}), err=True)
+        record = {"worker_id" if name == "worker" else name: value for name, value in said.record.items()}
+        _show(json.dumps({"worker": said.worker, **record}), err=True)
 
     def printed(self, printed: Printed) -> None:
         """Wrap a line that a handler has printed."""
@@ -69,7 +76,7 @@ class JsonView:
     def progress(self, progress: Progress) -> None:
         """Show how far it is, once a second."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + 1.0
+            self._next = time.monotonic() + JSON_SECONDS
             _show(json.dumps({"event": "progress", **asdict(progress)}))
 
     def note(self, words: str) -> None:
@@ -77,13 +84,16 @@ class JsonView:
         _show(json.dumps({"event": words}), err=True)
 
 
+@dataclass(slots=True)
 class LiveView:
     """A table that stays where it is; what workers say scrolls above it."""
 
-    def __init__(self) -> None:
+    console: Console
+    _live: Live = field(init=False)
+
+    def __post_init__(self) -> None:
         """Take the terminal."""
-        self._console = Console()
-        self._live = Live(console=self._console, refresh_per_second=5, transient=True)
+        self._live = Live(console=self.console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -95,31 +105,35 @@ class LiveView:
         self._live.stop()
 
     def said(self, said: Said) -> None:
-        """Show a line of a worker."""
-        if said.record.get("event") not in QUIET_EVENTS:
-            self._console.print(f"{said.worker}: {_line(said)}", style="dim", markup=False, highlight=False)
+        """Show a record of a worker."""
+        for line in _lines(said):
+            self._above(line, "dim")
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
-        self._console.print(f"{printed.worker}: {printed.line}", markup=False, highlight=False)
+        self._above(f"{printed.worker}: {printed.line}")
 
     def progress(self, progress: Progress) -> None:
         """Draw how far it is."""
         table = Table(show_header=False, box=None)
-        for name, value in _facts(progress):
+        for name, value in facts(progress):
             table.add_row(name, value)
-        self._live.update(table)
+        self._live.update(Group(table, *(Text(f" {printable(waited(wait))}") for wait in progress.waits)))
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        self._console.print(printable(words), markup=False, highlight=False)
+        self._above(f"{_clock()} {printable(words)}")
+
+    def _above(self, line: str, style: str | None = None) -> None:
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def choose(*, as_json: bool) -> AbstractContextManager[View]:
     """Take the view that fits where the output goes."""
     if as_json:
         return nullcontext(JsonView())
-    return LiveView() if sys.stdout.isatty() else nullcontext(PlainView())
+    console = Console()
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else nullcontext(PlainView())
 
 
 def _show(words: str, *, err: bool = False) -> None:
@@ -131,26 +145,13 @@ def _show(words: str, *, err: bool = False) -> None:
             raise
 
 
-def _facts(progress: Progress) -> list[tuple[str, str]]:
-    status = progress.status
-    facts = [
-        ("workers", f"{progress.workers} ({status.working} at work, at most {status.schedule_limit})"),
-        ("pending", f"{status.pending:,}"),
-        ("done", f"{status.total_done:,}"),
-        ("rate", f"{progress.rate:,.0f}/s"),
-        ("ETA", "-" if progress.eta_seconds is None else _duration(progress.eta_seconds)),
-    ]
-    facts += [(name, f"{getattr(status, name):,}") for name in ("delayed", "held", "dead") if getattr(status, name)]
-    return facts
+def _lines(said: Said) -> list[str]:
+    record: dict[str, Any] = dict(said.record)
+    if not is_shown(record):
+        return []
+    first, *trace = logged(record)
+    return [f"{_clock()} {said.worker}: {first}", *trace]
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _line(said: Said) -> str:
-    record: dict[str, Any] = all_printable(dict(said.record))
-    shown = {name: value for name, value in record.items() if name not in NOT_SHOWN}
-    return " ".join([str(record["event"]), *(f"{name}={value}" for name, value in shown.items())])
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.exits import code_of
+from stripedjob.cli.exits import Failure, code_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from stripedjob.runtime.service import ServiceSettings
+    from stripedjob.settings import Plan
 
     Serve = Callable[[ServiceSettings], Coroutine[Any, Any, None]]
 
-SPEC = click.option("--spec", envvar="STRIPEDJOB_SPEC", required=True, help="The StripedJob as JSON or YAML text.")
+SPEC = click.option("--spec", envvar="STRIPEDJOB_SPEC", help="The StripedJob as JSON or YAML text.  [required]")
+PLAN = click.option("--plan", envvar="STRIPEDJOB_PLAN", hidden=True, help="What `stripedjob run` has made of it.")
 POSTGRES = click.option(
     "--postgres", metavar="URL", envvar="STRIPEDJOB_POSTGRES_URL", required=True, help="Postgres of the pool."
 )
@@ -31,6 +33,7 @@ PARENT = click.option(
 
 @click.command()
 @SPEC
+@PLAN
 @POSTGRES
 @click.option("--lock", metavar="URL", envvar="STRIPEDJOB_LOCK_URL", help="The lock backend.  [default: the pool]")
 @NAME
@@ -39,7 +42,8 @@ PARENT = click.option(
 @PARENT
 @click.option("--path", envvar="STRIPEDJOB_PATH", default="", help="Where Python handlers are.  [default: here]")
 def worker(
-    spec: str,
+    spec: str | None,
+    plan: str | None,
     postgres: str,
     lock: str | None,
     name: str,
@@ -56,24 +60,31 @@ def worker(
     Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob worker --postgres postgres://… --lock redis://…
     """
     from stripedjob.runtime.service import ServiceSettings, serve
-    from stripedjob.spec.load import parse
 
-    _run(
-        serve,
-        lambda: ServiceSettings(
-            parse(spec), postgres, lock or postgres, path or str(Path.cwd()), name, port, parent, pid_file
-        ),
-    )
+    def settings() -> ServiceSettings:
+        known = _plan(spec, plan, postgres, lock or postgres, path or str(Path.cwd()))
+        return ServiceSettings(known, postgres, name, port, parent, pid_file)
+
+    _run(serve, settings)
 
 
 @click.command()
 @SPEC
+@PLAN
 @POSTGRES
 @NAME
 @PORT
 @PID_FILE
 @PARENT
-def delegator(spec: str, postgres: str, name: str, port: int | None, pid_file: Path | None, parent: int | None) -> None:
+def delegator(
+    spec: str | None,
+    plan: str | None,
+    postgres: str,
+    name: str,
+    port: int | None,
+    pid_file: Path | None,
+    parent: int | None,
+) -> None:
     """Assign one job's resources to its workers until SIGTERM: for the strategies Delegator and Throttled.
 
     Of several that are started, one is active. Settings from the environment, as of `stripedjob worker`.
@@ -81,9 +92,11 @@ def delegator(spec: str, postgres: str, name: str, port: int | None, pid_file: P
     Example: STRIPEDJOB_SPEC="$(cat job.yaml)" stripedjob delegator --postgres postgres://…
     """
     from stripedjob.runtime.service import ServiceSettings, serve_delegator
-    from stripedjob.spec.load import parse
 
-    _run(serve_delegator, lambda: ServiceSettings(parse(spec), postgres, "", "", name, port, parent, pid_file))
+    def settings() -> ServiceSettings:
+        return ServiceSettings(_plan(spec, plan, postgres, "", ""), postgres, name, port, parent, pid_file)
+
+    _run(serve_delegator, settings)
 
 
 @click.command()
@@ -100,6 +113,19 @@ def drain(pid_file: Path) -> None:
     pidfile.drain(pid_file)
 
 
+def _plan(spec: str | None, plan: str | None, postgres: str, lock: str, path: str) -> "Plan":
+    """Take the plan of who started this process, or make one of the StripedJob."""
+    from stripedjob.settings import Plan
+
+    if plan:
+        return Plan.unpacked(plan)
+    if not spec:
+        raise Failure(2, "there is no StripedJob: give --spec, or STRIPEDJOB_SPEC")
+    from stripedjob.spec.load import parse
+
+    return Plan.of(parse(spec), postgres, lock, path)
+
+
 def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
     """Serve to the end; an error that a person can mend is one line of the log, and an exit code."""
     from stripedjob.runtime.log import configure, logger
@@ -111,5 +137,5 @@ def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
         code = code_of(error)
         if code is None:
             raise
-        logger.error(str(error), extra={"exit_code": code})
+        logger.error(words_of(error), extra={"exit_code": code})
         raise SystemExit(code) from None

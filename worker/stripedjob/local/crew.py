@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stripedjob.local.hearing import Heard, Said, Stream, hear
+from stripedjob.runtime.log import LOCK_AWAY, LOCK_BACK
 
 Role = Literal["worker", "delegator"]  # the command that it is
 LAST_WORDS_SECONDS = 2.0  # for the rest of a pipe after the end; longer only where a grandchild has it still
@@ -23,7 +24,8 @@ LAST_WORDS_SECONDS = 2.0  # for the rest of a pipe after the end; longer only wh
 class Member:
     """One process. `name` is how it registers; `ending`: it was told to end; `last_words`: with which it ended itself.
 
-    Its log says so in a record with its exit code, which no handler's line has.
+    Its log says so in a record with its exit code, which no handler's line has. `lock_away`: why the lock backend does
+    not answer it, or "".
     """
 
     role: Role
@@ -32,12 +34,18 @@ class Member:
     started_at: float
     ending: bool = False
     last_words: str = ""
+    lock_away: str = ""
     readers: list[threading.Thread] = field(default_factory=list)
 
     def note(self, said: Said) -> None:
-        """Take note of what it says of its own end."""
+        """Take note of what it says of its own end, and of the lock backend."""
+        event = said.record["event"]
         if "exit_code" in said.record:
-            self.last_words = str(said.record["event"])
+            self.last_words = str(event)
+        elif event == LOCK_AWAY:
+            self.lock_away = str(said.record.get("error"))
+        elif event == LOCK_BACK:
+            self.lock_away = ""
 
 
 @dataclass(slots=True)
@@ -99,6 +107,11 @@ class Crew:
     def at_work(self, role: Role = "worker") -> list[Member]:
         """Give those that were not told to end."""
         return [member for member in self.members if member.role == role and not member.ending]
+
+    @property
+    def lock_away(self) -> str:
+        """Why the lock backend does not answer its workers, or ""."""
+        return next((member.lock_away for member in self.members if member.lock_away), "")
 
     def _listen(self, member: Member, stream: Stream, pipe: Any) -> None:
         reader = threading.Thread(

@@ -4,11 +4,12 @@ Called by the command line where no --postgres or --redis is given, and by the t
 pool and the lock backends then open like any other.
 
 Everybody who names the same directory at the same time shares the engines: the first user starts a keeper
-(keeper.py), later ones attach, the last one out stops it. Locks in the directory hold the count:
+(keeper.py), later ones attach, and the keeper stops it when nobody has used it for a while. Locks in the directory hold
+the count:
 
     start.lock    one user at a time looks whether there is an engine, and starts one
     users.lock    shared by the users for as long as they are there
-    keeper.lock   held by the keeper for as long as it lives
+    keeper.lock   held by the keeper for as long as it lives; its process id is in it
 """
 
 import os
@@ -27,7 +28,9 @@ from stripedjob import filelock
 from stripedjob.local.keeper import KEEPER_LOCK, TEMPORARY, URL_FILE, USERS_LOCK
 from stripedjob.local.server import START_SECONDS_MAX, STOP_SECONDS_MAX, EngineError, packaged
 
-__all__ = ["EngineError", "Engines", "embedded", "embedded_engine"]
+__all__ = ["LINGER_SECONDS", "EngineError", "Engines", "embedded", "embedded_engine", "is_there"]
+
+LINGER_SECONDS = 30.0  # what a person's commands ask for, so that the next one finds the engine running
 
 START_LOCK = "start.lock"
 KEEPER_LOG = "keeper.log"
@@ -53,12 +56,18 @@ def embedded(data_dir: Path | None = None) -> Iterator[Engines]:
         yield Engines(postgres_url=postgres, valkey_url=valkey)
 
 
+def is_there(name: EngineName, data_dir: Path) -> bool:
+    """Say whether an engine has had its data in this directory before."""
+    return (data_dir / name / f"{name}.log").exists()
+
+
 @contextmanager
-def embedded_engine(name: EngineName, data_dir: Path | None = None) -> Iterator[str]:
+def embedded_engine(name: EngineName, data_dir: Path | None = None, *, linger_seconds: float = 0.0) -> Iterator[str]:
     """Yield the URL of one engine, and keep it alive until the context ends or the process does.
 
-    With `data_dir` the data survives in `data_dir/NAME` and is shared with whoever names it at the same time;
-    without, it lies in a temporary directory that goes at the end. Raises EngineError.
+    With `data_dir` the data survives in `data_dir/NAME` and is shared with whoever names it at the same time; the
+    engine waits for its next user for as long as whoever started it has asked for. Without, the data lies in a
+    temporary directory that goes at the end. Raises EngineError.
     """
     packaged(PACKAGES[name], "__init__.py")
     if data_dir is None:
@@ -66,7 +75,7 @@ def embedded_engine(name: EngineName, data_dir: Path | None = None) -> Iterator[
     else:
         home = data_dir.absolute() / name
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    users, url = _enter(name, home, temporary=data_dir is None)
+    users, url = _enter(name, home, TEMPORARY if data_dir is None else str(linger_seconds))
     try:
         yield url
     finally:
@@ -75,27 +84,28 @@ def embedded_engine(name: EngineName, data_dir: Path | None = None) -> Iterator[
             _await_end(home)
 
 
-def _enter(name: EngineName, home: Path, *, temporary: bool) -> tuple[int, str]:
+def _enter(name: EngineName, home: Path, life: str) -> tuple[int, str]:
     """Be counted as a user, then find or start the engine; returns the counting descriptor and the URL."""
     start = _take(home / START_LOCK, f"another process has been starting {name} in {home}", shared=False)
     users = None
     try:
         users = _take(home / USERS_LOCK, f"{name} has been stopping in {home}", shared=True)
-        return users, _find_or_start(name, home, temporary=temporary)
+        os.utime(users)  # the keeper reads there when the last user came
+        return users, _find_or_start(name, home, life)
     except BaseException:
         if users is not None:
             os.close(users)
-        if temporary:
+        if life == TEMPORARY:
             _await_end(home)
         raise
     finally:
         os.close(start)
 
 
-def _find_or_start(name: EngineName, home: Path, *, temporary: bool) -> str:
+def _find_or_start(name: EngineName, home: Path, life: str) -> str:
     url = _await_url(home)
     if url is None:  # there is no keeper, or none any more: the engine of the last one has died
-        _start_keeper(name, home, temporary=temporary)
+        _start_keeper(name, home, life)
         url = _await_url(home)
     if url is None:
         raise _failure(name, home)
@@ -109,11 +119,10 @@ def _take(path: Path, what_goes_on: str, *, shared: bool) -> int:
     return descriptor
 
 
-def _start_keeper(name: EngineName, home: Path, *, temporary: bool) -> None:
-    command = [sys.executable, "-P", "-m", "stripedjob.local.keeper", name, str(home)]
+def _start_keeper(name: EngineName, home: Path, life: str) -> None:
     with (home / KEEPER_LOG).open("wb") as log:
         subprocess.run(
-            [*command, *([TEMPORARY] if temporary else [])],
+            [sys.executable, "-P", "-m", "stripedjob.local.keeper", name, str(home), life],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

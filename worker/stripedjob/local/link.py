@@ -23,6 +23,7 @@ class Link:
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: PoolAdmin | None = None
     _away_since: float | None = None
+    away: str = ""  # why the last question had no answer
 
     def ask(self, question: Callable[[PoolAdmin], Answer]) -> Answer | None:
         """Give the answer, or None while the pool does not give any. Raises PoolError for what lasts."""
@@ -36,7 +37,7 @@ class Link:
             self.close()
             self._is_away(error)
             return None
-        self._away_since = None
+        self._away_since, self.away = None, ""
         return answer
 
     def close(self) -> None:
@@ -46,6 +47,7 @@ class Link:
 
     def _is_away(self, error: PoolError) -> None:
         now = time.monotonic()
+        self.away = str(error)
         if self._away_since is None:
             self.note(f"{error}; trying again")
             self._away_since = now

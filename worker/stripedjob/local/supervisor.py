@@ -4,26 +4,21 @@ One loop: look at the pool → decide how many → start or end → show. Worker
 process is killed, they end, and their leases run out.
 """
 
-import datetime as dt
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from stripedjob.local.crew import Crew, Member
-from stripedjob.local.hearing import Printed, Said
+from stripedjob.local.firing import Firing
+from stripedjob.local.hearing import Said
 from stripedjob.local.link import Link
+from stripedjob.local.outlook import Facts, Meter, Progress, View, WorkingTime, waits
 from stripedjob.local.restarts import Restarts
-from stripedjob.pool.admin import JobStatus, PoolAdmin
-from stripedjob.pool.errors import PoolError, PoolUnreachableError
+from stripedjob.pool.admin import JobStatus, PoolAdmin, Waiting
 from stripedjob.scaling import Load, Scale, scale
-from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import StripedJob
 
 BUSY_TICK_SECONDS = 0.2
 IDLE_TICK_SECONDS = 1.0  # an idle job costs little
-RATE_SECONDS = 5.0  # over which the rate is measured
-SCHEDULE_RETRY_SECONDS = 10.0  # after a query of the schedule has failed
 DRAIN_GRACE_SECONDS = 5.0  # on top of drainSeconds, before workers are killed
 LAST_LOOK_SECONDS = 30.0  # for the numbers at the end, where Postgres is away just then
 
@@ -41,32 +36,6 @@ class Killed(BaseException):
     """Told to stop a second time: everything ends at once, wherever it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a view shows. `rate` in units a second; `eta_seconds` None where it cannot be said."""
-
-    status: JobStatus
-    workers: int
-    rate: float
-    eta_seconds: float | None
-
-
-class View(Protocol):
-    """Where progress goes."""
-
-    def said(self, said: Said) -> None:
-        """Show a record of a worker's log."""
-
-    def printed(self, printed: Printed) -> None:
-        """Show a line that a worker's handler has printed."""
-
-    def progress(self, progress: Progress) -> None:
-        """Show how far it is."""
-
-    def note(self, words: str) -> None:
-        """Show what the supervisor does."""
-
-
 @dataclass(slots=True)
 class Supervisor:
     """Keeps the crew as large as the pool needs it. `run` returns when told to stop, or when nothing is left to do."""
@@ -80,20 +49,23 @@ class Supervisor:
     stopping: bool = False
     peak: int = 0
     last: JobStatus | None = None  # the numbers as they were seen last
+    working: WorkingTime = field(default_factory=WorkingTime)
     _scale: Scale = field(default_factory=Scale)
     _restarts: Restarts = field(default_factory=Restarts)
-    _seen: "deque[tuple[float, int]]" = field(default_factory=deque)
-    _fired: dt.datetime | None = None
-    _fire_again_at: float = 0.0
+    _meter: Meter = field(default_factory=Meter)
+    _first: JobStatus | None = None
+    _waiting: Waiting = field(default_factory=Waiting)
+    _drain_end: float | None = None  # once it was told to end
 
     def run(self) -> None:
         """Work until told to stop or, with `until_empty`, nothing is left. Raises CrewError, PoolError, Killed."""
+        firing = Firing(self.job, self.job_id, self.view.note)
         try:
             while not self.stopping:
-                status = self.link.ask(self._look)
+                status = self.link.ask(lambda pool: self._look(pool, firing))
                 self._bury()
                 self._man(status)
-                self._show(status)
+                self._show()
                 if self.until_empty and status is not None and self._is_over(status):
                     break
                 self._wait(status)
@@ -110,34 +82,21 @@ class Supervisor:
         self.stopping = True
         self.crew.end_all()
 
-    def _look(self, pool: PoolAdmin) -> JobStatus:
+    def _look(self, pool: PoolAdmin, firing: Firing) -> JobStatus:
         """Keep the pool up, and read its numbers."""
         pool.upkeep(self.job_id)
         pool.clean([self.job_id])
-        self._fire(pool)
-        self.last = pool.status(self.job_id)
-        return self.last
+        firing.fire(pool)
+        status = pool.status(self.job_id)
+        idle = not (status.ready_resources or status.leased_resources)
+        self._waiting = pool.waiting(self.job_id) if idle else Waiting()
+        self._saw(status)
+        return status
 
-    def _fire(self, pool: PoolAdmin) -> None:
-        """Enqueue what the schedule asks for now, once a period; a query that fails is tried again."""
-        schedule = self.job.spec.schedule
-        if schedule is None or self.job.spec.suspend or time.monotonic() < self._fire_again_at:
-            return
-        due = latest_due(schedule, dt.datetime.now(dt.UTC))
-        if due == self._fired:
-            return
-        query = schedule.enqueue.sql if schedule.enqueue else None
-        try:
-            units = pool.fire(self.job_id, schedule_key(schedule), due, query)
-        except PoolUnreachableError:
-            raise
-        except PoolError as error:
-            self._fire_again_at = time.monotonic() + SCHEDULE_RETRY_SECONDS
-            self.view.note(f"spec.schedule.enqueue.sql failed: {error}; trying again in {SCHEDULE_RETRY_SECONDS:g} s")
-            return
-        self._fired = due
-        if units is not None:
-            self.view.note(f"the schedule has enqueued {units} units for {due:%Y-%m-%d %H:%M %Z}")
+    def _saw(self, status: JobStatus) -> None:
+        self.last, self._first = status, self._first or status
+        busy = status.leased_resources > 0 or status.total_claimed > self._first.total_claimed
+        self.working.saw(time.monotonic(), busy=busy, done=status.total_done - self._first.total_done)
 
     def _bury(self) -> None:
         """Take note of processes that died; the next ones are started by the count."""
@@ -184,10 +143,16 @@ class Supervisor:
     def _drain(self) -> None:
         """Tell all to end, and wait for them."""
         self.crew.end_all()
-        end = time.monotonic() + self.job.spec.drain_seconds + DRAIN_GRACE_SECONDS
+        seconds = self.job.spec.drain_seconds
+        now = time.monotonic()
+        end = now + seconds + DRAIN_GRACE_SECONDS
+        if self.stopping:
+            self._drain_end = now + seconds
+            self.view.note(f"draining for up to {seconds} s; Ctrl-C again ends everything at once")
         while self.crew.members and time.monotonic() < end:
             self._hear()
             self.crew.bury()
+            self._show()
             time.sleep(0.02)
         self.crew.kill()
         self.crew.bury()
@@ -201,7 +166,7 @@ class Supervisor:
                 self.view.note("Postgres is still away: the numbers are those that were seen last")
                 return
             time.sleep(IDLE_TICK_SECONDS)
-        self.last = status
+        self._saw(status)
 
     def _wait(self, status: JobStatus | None) -> None:
         idle = status is not None and not (status.pending or status.leased_resources or self.until_empty)
@@ -220,14 +185,21 @@ class Supervisor:
         if left_out:
             self.view.note(f"{left_out} lines of the workers were left out: they came faster than they can be shown")
 
-    def _show(self, status: JobStatus | None) -> None:
+    def _show(self) -> None:
+        status, now = self.last, time.monotonic()
         if status is None:
             return
-        now = time.monotonic()
-        self._seen.append((now, status.total_done))
-        while now - self._seen[0][0] > RATE_SECONDS:
-            self._seen.popleft()
-        seconds = now - self._seen[0][0]
-        rate = (status.total_done - self._seen[0][1]) / seconds if seconds else 0.0
-        left = status.pending + status.delayed
-        self.view.progress(Progress(status, len(self.crew.at_work()), rate, left / rate if rate else None))
+        facts = Facts(
+            status,
+            self._waiting,
+            workers=len(self.crew.at_work()),
+            suspended=self.job.spec.suspend,
+            none_asked=self.job.spec.scaling.mode == "External" and self.job.spec.replicas == 0,
+            pool_away=self.link.away,
+            lock_away=self.crew.lock_away,
+            draining=None if self._drain_end is None else len(self.crew.members),
+            drain_seconds=max(0.0, (self._drain_end or now) - now),
+        )
+        rate = self._meter.rate(now, status.total_done)
+        eta_seconds = status.pending / rate if rate and status.pending else None
+        self.view.progress(Progress(status, facts.workers, rate, eta_seconds, waits(facts)))

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
 from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.migrate import migrate, version
 from stripedjob.pool.teardown import Torn, teardown
 from stripedjob.pool.types import JobSettings
 
@@ -53,10 +53,30 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One registered worker: its name, as it registered with, and whether it has a slot."""
+    """One registered worker: its name, as it registered with, whether it has a slot, and whether its lease is good."""
 
     name: str
     working: bool
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a job waits for: the resource that goes on next, the unit that is due next, and how many wait for a person.
+
+    Seconds are from now, None for never. `resource_reason`: of its first unit, where that was tried; `barrier`: the
+    delayed unit that it waits for, where order is strict. With neither it waits for its lock.
+    """
+
+    resource: str | None = None
+    resource_seconds: float | None = None
+    resource_reason: str | None = None
+    barrier: int | None = None
+    unit: int | None = None
+    unit_resource: str | None = None
+    unit_seconds: float | None = None
+    unit_reason: str | None = None
+    for_person: int = 0
 
 
 class PoolAdmin:
@@ -88,6 +108,21 @@ class PoolAdmin:
         """Drop what is the pool's; None where there was none. Raises PoolRefusedError where others depend on it."""
         with foreign_errors():
             return teardown(self.conn, self.schema)
+
+    def exists(self) -> bool:
+        """Say whether there is a pool in the schema, of whichever version."""
+        with foreign_errors():
+            return version(self.conn, self.schema) > 0
+
+    def settings(self, namespace: str, job_type: str) -> JobSettings | None:
+        """Give what the pool judges a job by; None where there is no such job."""
+        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobSettings))
+        query = sql.SQL("select {} from {} where namespace = %s and job_type = %s").format(
+            names, sql.Identifier(self.schema, "job")
+        )
+        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(query, [namespace, job_type]).fetchone()
+        return JobSettings(**row) if row else None
 
     def apply(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
@@ -139,10 +174,17 @@ class PoolAdmin:
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""
-        query = sql.SQL("select name, working from {} where job_id = %s order by id")
+        query = sql.SQL("select name, working, expires_at >= clock_timestamp() from {} where job_id = %s order by id")
         with foreign_errors():
             rows = self.conn.execute(query.format(sql.Identifier(self.schema, "worker")), [job_id])
             return [WorkerStatus(*row) for row in rows]
+
+    def waiting(self, job_id: int) -> Waiting:
+        """Say what the job waits for."""
+        query = sql.SQL("select * from {}(%s)").format(sql.Identifier(self.schema, "waiting"))
+        with foreign_errors():
+            row = self.conn.execute(query, [job_id]).fetchone()
+        return Waiting(*row) if row else Waiting()
 
     def upkeep(self, job_id: int) -> None:
         """Wake what is due and take back what the dead held: for a job that has no workers to do it."""

@@ -1,20 +1,22 @@
 """How applications put work in from Python, inside their own transaction, as `select striped.enqueue(…)` does in SQL.
 
-Called by users as `stripedjob.enqueue` and `stripedjob.enqueue_many`, and by the command line. Errors are psycopg's:
-the connection and its transaction are the caller's. So are its row factory and its cursors, so nothing here uses them.
+Called by users as `stripedjob.enqueue`, `enqueue_many`, `aenqueue` and `aenqueue_many`, and by the command line. Errors
+are psycopg's: the connection and its transaction are the caller's. So are its row factory and its cursors, so nothing
+here uses them.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from stripedjob.pool.application import async_psycopg_of, psycopg_of
 from stripedjob.pool.scripts import check_schema_name
 
 ENCODER = json.JSONEncoder(allow_nan=False)
@@ -50,16 +52,31 @@ class NewUnit:
         return ENCODER.encode(self.payload) if self.payload_json is None else self.payload_json
 
 
-def enqueue(
-    conn: psycopg.Connection[Any], job_type: str, unit: NewUnit, *, namespace: str = "default", schema: str = "striped"
+def enqueue(conn: Any, job_type: str, unit: NewUnit, *, namespace: str = "default", schema: str = "striped") -> int:
+    """Put one unit in and return its id; with a deduplication id still good, that of the unit it was first used for.
+
+    `conn`: see application.py. Raises TypeError for a connection of another kind.
+    """
+    cursor = _cursor(psycopg_of(conn))
+    return _value(cursor.execute(*_one(job_type, unit, namespace, schema)).fetchone())
+
+
+async def aenqueue(
+    conn: psycopg.AsyncConnection[Any],
+    job_type: str,
+    unit: NewUnit,
+    *,
+    namespace: str = "default",
+    schema: str = "striped",
 ) -> int:
-    """Put one unit in and return its id; with a deduplication id still good, that of the unit it was first used for."""
-    values = [job_type, unit.resource, unit.payload_text(), unit.importance, unit.due_at, unit.dedup_id, namespace]
-    return _call(_cursor(conn), schema, "enqueue(%s, %s, %s::json, %s, %s, %s, %s)", values)
+    """Do what `enqueue` does with a connection of asyncio."""
+    cursor = _async_cursor(async_psycopg_of(conn))
+    await cursor.execute(*_one(job_type, unit, namespace, schema))
+    return _value(await cursor.fetchone())
 
 
 def enqueue_many(
-    conn: psycopg.Connection[Any],
+    conn: Any,
     job_type: str,
     units: Iterable[NewUnit],
     *,
@@ -69,25 +86,71 @@ def enqueue_many(
     """Put many units in, all or none, in their order; return how many were new.
 
     Two callers that give the same deduplication ids in different orders can deadlock; Postgres ends one of them.
+    `conn`: see application.py. Raises TypeError for a connection of another kind.
     """
-    cursor = _cursor(conn)
-    if not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
+    own = psycopg_of(conn)
+    cursor = _cursor(own)
+    if _is_outside(own):
         cursor.execute("select")  # begins the caller's transaction: the one below is a savepoint, and commits nothing
+    with own.transaction():
+        calls = (_many(job_type, chunk, namespace, schema) for chunk in _chunks(units))
+        return sum(_value(cursor.execute(*call).fetchone()) for call in calls)
+
+
+async def aenqueue_many(
+    conn: psycopg.AsyncConnection[Any],
+    job_type: str,
+    units: Iterable[NewUnit],
+    *,
+    namespace: str = "default",
+    schema: str = "striped",
+) -> int:
+    """Do what `enqueue_many` does with a connection of asyncio."""
+    own, new = async_psycopg_of(conn), 0
+    cursor = _async_cursor(own)
+    if _is_outside(own):
+        await cursor.execute("select")
+    async with own.transaction():
+        for chunk in _chunks(units):
+            await cursor.execute(*_many(job_type, chunk, namespace, schema))
+            new += _value(await cursor.fetchone())
+    return new
+
+
+Call = tuple[sql.Composed, list[Any]]
+
+
+def _one(job_type: str, unit: NewUnit, namespace: str, schema: str) -> Call:
+    values = [job_type, unit.resource, unit.payload_text(), unit.importance, unit.due_at, unit.dedup_id, namespace]
+    return _query(schema, "enqueue(%s, %s, %s::json, %s, %s, %s, %s)"), values
+
+
+def _many(job_type: str, chunk: "list[Row]", namespace: str, schema: str) -> Call:
     # In binary, text in an array needs no quotes.
     call = "enqueue_rows(%s, %s, %b, %b, %b::int[], %b::timestamptz[], %b::text[])"
-    with conn.transaction():
-        return sum(_call(cursor, schema, call, [namespace, job_type, *_columns(chunk)]) for chunk in _chunks(units))
+    return _query(schema, call), [namespace, job_type, *_columns(chunk)]
+
+
+def _query(schema: str, call: LiteralString) -> sql.Composed:
+    return sql.SQL("select {}.").format(sql.Identifier(check_schema_name(schema))) + sql.SQL(call)
+
+
+def _value(row: tuple[Any, ...] | None) -> int:
+    assert row is not None  # noqa: S101 - a select of a scalar has one row
+    return int(row[0])
+
+
+def _is_outside(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Say whether the next statement begins a transaction that the caller is to end."""
+    return not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE
 
 
 def _cursor(conn: psycopg.Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
     return psycopg.Cursor(conn, row_factory=tuple_row)
 
 
-def _call(cursor: psycopg.Cursor[tuple[Any, ...]], schema: str, call: str, values: Sequence[Any]) -> int:
-    query = sql.SQL("select {}.").format(sql.Identifier(check_schema_name(schema))) + sql.SQL(call)
-    row = cursor.execute(query, values).fetchone()
-    assert row is not None  # noqa: S101 - a select of a scalar has one row
-    return int(row[0])
+def _async_cursor(conn: psycopg.AsyncConnection[Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    return psycopg.AsyncCursor(conn, row_factory=tuple_row)
 
 
 Row = tuple[str, str, int | None, datetime | None, str | None]

@@ -28,7 +28,7 @@ def find(target: tuple[str, ...]) -> tuple[str, ...]:
     """Give the command with its full path; raises FileNotFoundError."""
     path = shutil.which(target[0])
     if path is None:
-        raise FileNotFoundError(f"there is no executable {target[0]!r} (PATH: {os.environ.get('PATH', '')})")
+        raise FileNotFoundError(f"there is no executable {target[0]!r} on this PATH: {os.environ.get('PATH', '')}")
     return (path, *target[1:])
 
 

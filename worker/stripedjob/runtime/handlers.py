@@ -4,6 +4,7 @@ Each kind is imported only when it is asked for: aiohttp and psycopg cost memory
 """
 
 import contextlib
+import difflib
 import functools
 import importlib
 import inspect
@@ -38,6 +39,11 @@ class HandlerSettings:
     timeout_seconds: float = 300.0
     per_resource: bool = False
     database: Database | None = None
+
+    @property
+    def arguments(self) -> int:
+        """How many arguments a Python function gets: a unit or its resource's units, and the connection."""
+        return 1 if self.database is None else 2
 
     @property
     def ends_itself(self) -> bool:
@@ -76,7 +82,7 @@ def make(settings: HandlerSettings, board: Board) -> Handler:
             from stripedjob.runtime.endpoint import Endpoint  # noqa: PLC0415 - see the module's docstring
 
             return Handler(lambda _slot: Endpoint(settings.target[0], settings.timeout_seconds), is_async=True)
-    function = load_function(settings.target[0])
+    function = load_function(settings.target[0], settings.arguments)
     is_async = is_coroutine_function(function)
     if settings.database is not None:
         return Handler(_transactional(function, settings.database, is_async=is_async), is_async, takes_tasks=True)
@@ -112,17 +118,42 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Import `pkg.mod:func`; raises ImportError, or whatever the module raises."""
+def load_function(name: str, arguments: int) -> Callable[..., Any]:
+    """Import `pkg.mod:func`, which is to take so many arguments; raises ImportError, TypeError, or what it raises."""
     module_name, _, attribute = name.partition(":")
     found: Any = importlib.import_module(module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise ImportError(f"module {module_name} has no {attribute}")
+            raise ImportError(f"module {module_name} has no {attribute}{_near(found, part)}")
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"it is a {type(found).__name__}, not a function")
+    _check_arguments(found, arguments)
     return found  # type: ignore[no-any-return]
+
+
+def _near(found: Any, part: str) -> str:
+    near = difflib.get_close_matches(part, vars(found), 1) if hasattr(found, "__dict__") else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_arguments(function: Callable[..., Any], arguments: int) -> None:
+    """Raise TypeError where a function cannot be called so; one that does not say what it takes is let be.
+
+    A wrapper is looked at itself, not what it wraps: it may well add arguments.
+    """
+    try:
+        if hasattr(function, "__signature__"):
+            return
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError as error:
+        what = "the unit" if arguments == 1 else "the unit and the connection, since transaction is true"
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"it is called with {what}, but is {name}{signature}: {error}") from None
 
 
 def as_json(unit: Unit) -> bytes:

@@ -9,6 +9,8 @@ import logging
 
 from pythonjsonlogger.json import JsonFormatter
 
+# Events that who started this process looks for in its log.
+LOCK_AWAY, LOCK_BACK = "the lock backend cannot be reached; trying again", "the lock backend answers again"
 logger = logging.getLogger("stripedjob")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from stripedjob.pool.types import Batch, Failure, Settlement, Then
-from stripedjob.runtime.log import logger
+from stripedjob.runtime.log import LOCK_AWAY, LOCK_BACK, logger
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
 
@@ -67,9 +67,9 @@ class Observer:
     def lock_reachable(self, error: Exception | None) -> None:
         """Note whether the lock backend answers."""
         if error is None:
-            self._log(logger.info, "the lock backend answers again")
+            self._log(logger.info, LOCK_BACK)
         elif self._lock_problem is None:
-            self._log(logger.warning, "the lock backend cannot be reached; trying again", error=str(error))
+            self._log(logger.warning, LOCK_AWAY, error=str(error))
         self._lock_problem = None if error is None else str(error)
         self._lock_up.set(error is None)
 

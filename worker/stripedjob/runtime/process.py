@@ -15,7 +15,7 @@ from stripedjob.runtime.messages import LENGTH, Config, End, Task, packed
 
 KILLED_SECONDS_MAX = 5.0  # for what was killed to be gone: longer only where the kernel itself waits for a device
 PROGRAM = "from stripedjob.runtime.executor import main; main()"  # not -m: its classes would be those of __main__
-OUR_VARIABLES = ("STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_SPEC")  # passwords, and no user's matter
+OUR_VARIABLES = ("STRIPEDJOB_POSTGRES_URL", "STRIPEDJOB_LOCK_URL", "STRIPEDJOB_SPEC", "STRIPEDJOB_PLAN")
 
 
 class ExecutorProcess:

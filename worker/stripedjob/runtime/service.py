@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stripedjob.locks import open_lock
+from stripedjob.locks import LockConfigError, open_lock
 from stripedjob.pool.delegator import DelegatorPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.worker import WorkerPool
@@ -27,8 +27,7 @@ from stripedjob.runtime.host import Host
 from stripedjob.runtime.log import logger
 from stripedjob.runtime.loop import Worker
 from stripedjob.runtime.observe import Observer
-from stripedjob.settings import executor_config, lock_settings, worker_settings
-from stripedjob.spec.model import StripedJob
+from stripedjob.settings import Plan
 
 START_SECONDS_MAX = 60.0  # how long Postgres may take to answer at the start
 START_RETRY_SECONDS = 1.0
@@ -37,15 +36,13 @@ PARENT_SECONDS = 1.0  # between two looks whether the supervisor is still there
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Which job, where, and how it shows itself. `health_port` None: no endpoints; `path`: first on sys.path.
+    """Which job, where, and how it shows itself. `health_port` None: no endpoints.
 
     `parent_pid`: end when this process has gone. `pid_file`: held meanwhile, see pidfile.py.
     """
 
-    job: StripedJob
+    plan: Plan
     postgres_url: str
-    lock_url: str
-    path: str
     name: str = ""
     health_port: int | None = None
     parent_pid: int | None = None
@@ -86,15 +83,18 @@ class _Process:
 
 async def serve(settings: ServiceSettings) -> None:
     """Be one worker. Raises HandlerError, PoolError, LockConfigError; OSError where port or file is taken."""
-    job = settings.job
+    plan = settings.plan
     async with _process(settings) as process:
-        lock = open_lock(lock_settings(job, settings.lock_url))
+        if plan.lock is None:
+            raise LockConfigError("no lock backend is named")
+        lock = open_lock(plan.lock)
         backend_name = f"stripedjob {secrets.token_hex(8)}"  # of this process alone
-        host = Host(executor_config(job, process.job_id, settings.postgres_url, settings.path, backend_name))
+        worker_settings, config = plan.for_process(process.job_id, process.name, backend_name)
+        host = Host(config)
         async with lock, host:
             worker = Worker(
-                worker_settings(job, process.job_id, process.name, backend_name),
-                lambda: WorkerPool.open(settings.postgres_url, job.spec.pool.sql_schema),
+                worker_settings,
+                lambda: WorkerPool.open(settings.postgres_url, plan.schema),
                 lock,
                 host,
                 process.observer,
@@ -104,7 +104,7 @@ async def serve(settings: ServiceSettings) -> None:
 
 async def serve_delegator(settings: ServiceSettings) -> None:
     """Be the delegator, or wait to be it. Raises PoolError; OSError where port or file is taken."""
-    schema = settings.job.spec.pool.sql_schema
+    schema = settings.plan.schema
     async with _process(settings) as process:
         delegator = Delegator(
             process.job_id, process.name, lambda: DelegatorPool.open(settings.postgres_url, schema), process.observer
@@ -115,7 +115,7 @@ async def serve_delegator(settings: ServiceSettings) -> None:
 @contextlib.asynccontextmanager
 async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
     """Set up signals and endpoints, and find the job."""
-    observer = Observer(f"{settings.job.metadata.namespace}/{settings.job.job_type}")
+    observer = Observer(f"{settings.plan.namespace}/{settings.plan.job_type}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -143,8 +143,8 @@ async def _find_job(settings: ServiceSettings, observer: Observer, stop: asyncio
     while True:
         observer.turned()
         try:
-            async with WorkerPool.open(settings.postgres_url, settings.job.spec.pool.sql_schema) as pool:
-                return await pool.job_id(settings.job.metadata.namespace, settings.job.job_type)
+            async with WorkerPool.open(settings.postgres_url, settings.plan.schema) as pool:
+                return await pool.job_id(settings.plan.namespace, settings.plan.job_type)
         except PoolUnreachableError as error:
             observer.disconnected(error)
             with contextlib.suppress(TimeoutError):

@@ -139,3 +139,15 @@ RULES = (
 def broken_rules(spec: dict[str, Any]) -> list[Rule]:
     """Give the rules that a spec breaks."""
     return [rule for rule in RULES if not rule.holds(spec)]
+
+
+def certainly_broken(spec: dict[str, Any]) -> list[Rule]:
+    """Give the rules that a spec breaks, of which only some can be asked: what they look at may be anything."""
+    return [rule for rule in RULES if _is_certain(rule, spec)]
+
+
+def _is_certain(rule: Rule, spec: dict[str, Any]) -> bool:
+    try:
+        return not rule.holds(spec)
+    except (AttributeError, KeyError, TypeError):
+        return False
