@@ -49,21 +49,10 @@ def test_what_stands_after_the_place_goes_first_for_a_second(pool: Queue) -> Non
     assert [lease.resource for lease in pool.take(worker, resources=1)] == ["a"]
 
 
-def test_a_wake_before_the_place_is_folded_when_the_second_is_over(pool: Queue) -> None:
+def test_a_wake_before_the_place_is_folded_where_none_comes_after_it(pool: Queue) -> None:
     worker = pool.worker()
     pool.put("a")
     remember(pool, "wakes", pool.job_id, "1000000")
-    assert pool.take(worker) == []
-    gone = pool.one("select clock_timestamp() - interval '1 ms'")
-    hint = recalled(pool, "wakes", pool.job_id)
-    assert hint == "1000000"
-    pool.runner.run(
-        pool.pool._conn.execute(
-            "select set_config('striped.wakes', replace(current_setting('striped.wakes'),"
-            " split_part(current_setting('striped.wakes'), '|', 3), %s), false)",
-            [str(gone)],
-        )
-    )
     assert [lease.resource for lease in pool.take(worker)] == ["a"]
 
 

@@ -202,6 +202,9 @@ declare
     first_id bigint;
 begin
     select id into first_id from @extschema@.wake where job_id = p_job and id > coalesce(front, 0) order by id limit 1;
+    if first_id is null and front > 0 then -- those of a transaction that began before others and ended after them
+        select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
+    end if;
     if front is not null or clock_timestamp() > began + slow then
         perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text);
     end if;
