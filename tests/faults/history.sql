@@ -1,6 +1,6 @@
 -- What the database under test writes down of itself, in the transactions that do it: what was rolled back is not there.
 create schema history;
-create table history.effect (unit bigint, resource text, fence bigint);
+create table history.effect (unit bigint, resource text, fence bigint, n bigint generated always as identity); -- n: the order in a transaction
 create table history.recorded (job_id int, unit bigint, at timestamptz default clock_timestamp());
 create table history.scheduled (job_id int, unit bigint, resource text, at timestamptz default clock_timestamp());
 create table history.change (

@@ -19,7 +19,7 @@ WRITTEN_DOWN = (Path(__file__).parent / "history.sql").read_text()
 CHANGES = """
 select resource, before, after, fence_before, fence_after, worker, area, {began}, {at}
 from history.change where job_id = %(job)s order by at"""
-EFFECTS = "select unit, resource, fence, {committed} from history.effect order by 4"
+EFFECTS = "select unit, resource, fence, {committed} from history.effect order by 4, n"
 SCHEDULED = "select unit, resource, {at}, 'infinity'::float8 from history.scheduled where job_id = %(job)s"
 RECORDED = "select unit, {at} from history.recorded where job_id = %(job)s order by 2"
 LEFT = """
@@ -57,7 +57,7 @@ class Reader:
         return [Change(*row) for row in self._rows(CHANGES)]
 
     def effects(self) -> list[Effect]:
-        """Give the effects by the time of their commit."""
+        """Give the effects by the time of their commit, and in their order where they committed together."""
         return [Effect(*row) for row in self._rows(EFFECTS)]
 
     def scheduled(self) -> list[Enqueued]:

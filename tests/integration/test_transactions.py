@@ -165,6 +165,7 @@ def test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were(place
         ("close", TransactionEndedError),
         ("commit", TransactionEndedError),
         ("raise", KeyError),
+        ("roll back", psycopg.Rollback),
         ("idle", psycopg.errors.IdleInTransactionSessionTimeout),
         ("deferred", psycopg.errors.ForeignKeyViolation),
     ],
@@ -184,6 +185,8 @@ def test_what_the_handler_did_to_its_transaction_is_its_own_failure(
                 conn.execute("commit")
             case "raise":
                 raise KeyError
+            case "roll back":
+                raise psycopg.Rollback
             case "swallow":
                 with suppress(psycopg.OperationalError):
                     conn.execute("select pg_terminate_backend(pg_backend_pid())")
