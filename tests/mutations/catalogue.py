@@ -140,8 +140,8 @@ MET = (
     Mutation(
         "upkeep waits for a resource whose handler has not committed",
         UPKEEP,
-        "resource = any(resources) for update skip locked) l);",
-        "resource = any(resources) for update) l);",
+        "resource = r.resource for update skip locked) s",
+        "resource = r.resource for update) s",
         f"{SESSIONS}::test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource",
     ),
     Mutation(
