@@ -10,7 +10,9 @@ settings.load_profile("unhurried")
 pytest_plugins = [
     "tests.acceptance.report",
     "tests.cluster_kit.fixtures",
+    "tests.support.dealing",
     "tests.support.fixtures",
+    "tests.support.measured",
     "tests.support.operators",
     "tests.support.scenes",
 ]

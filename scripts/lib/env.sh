@@ -55,5 +55,5 @@ ensure_env() {
   PATH=$root/.venv/bin:$PATH
   STRIPEDJOB_UV=$uv
   export PATH STRIPEDJOB_UV
-  unset VIRTUAL_ENV
+  unset VIRTUAL_ENV PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, most of which do little but import
 }

@@ -14,7 +14,7 @@ from tests.acceptance.table import DOCS, ROOT, Decider, Judgement, as_markdown, 
 def run(tests: Sequence[Decider], asked: Sequence[str], report: Path) -> None:
     """Run the tests; how they went is in the report. What pytest says goes to stderr."""
     tiers = {one.tier for one in tests}
-    chosen = [word for number in asked for word in ("--row", number)] or ["-m", "acceptance"]
+    chosen = [word for number in asked for word in ("--row", number)] or ["-m", "acceptance", "-n", "auto"]
     command = [str(ROOT / "scripts" / "test"), tiers.pop() if len(tiers) == 1 else "all", *chosen]
     subprocess.run([*command, "--acceptance-report", str(report)], stdout=sys.stderr, check=False)
 

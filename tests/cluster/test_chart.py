@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import secrets
 import shutil
 import tarfile
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.cluster_kit.fixtures import await_
+from tests.cluster_kit.fixtures import await_, new_namespace
 from tests.cluster_kit.home import ROOT
 from tests.support.made import MAKING, job
 
@@ -66,13 +65,9 @@ VALUES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def restricted(cluster: RunningCluster) -> Iterator[Program]:
     """Give kubectl in a namespace that takes restricted pods alone."""
-    name = f"restricted-{secrets.token_hex(3)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    try:
+    with new_namespace(cluster) as name:
+        cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         yield replace(cluster.kubectl, namespace=name)
-    finally:
-        cluster.kubectl("delete", "namespace", name, seconds=180)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cluster_kit.fixtures import Program
+    from tests.cluster_kit.fixtures import Program, RunningCluster
 
 CHART = ROOT / "deploy" / "helm" / "stripedjob"
 ACCOUNT = "rbac-operator"  # of release `rbac`
@@ -80,8 +80,9 @@ def _rights(rules: list[dict[str, Any]]) -> set[Right]:
 
 
 @pytest.fixture(params=["in one namespace", "in all namespaces"])
-def installed(
+def installed(  # noqa: PLR0917 - fixtures
     request: pytest.FixtureRequest,
+    cluster: RunningCluster,
     crd: None,  # noqa: ARG001
     helm: Program,
     kubectl: Program,
@@ -90,6 +91,7 @@ def installed(
     if not AUDIT.exists():
         unavailable("this cluster's API server keeps no audit log")
     alone = request.param == "in one namespace"
+    cluster.await_gone()  # nothing can be made in a namespace that is leaving, which would count as refused
     values = {"replicas": 0, "crds": {"install": False}, "namespaces": [kubectl.namespace] if alone else []}
     helm("install", "rbac", CHART, "--values", "-", stdin=yaml.safe_dump(values))
     token = kubectl("create", "token", ACCOUNT, "--duration=1h").strip()

@@ -9,14 +9,14 @@ from urllib.error import HTTPError
 import psycopg
 import pytest
 from tests.cluster_kit.fixtures import Program, await_
+from tests.support.hasty_operator import ECHO_SECONDS_MAX, INACTIVE_SECONDS, STREAM_SECONDS
 from tests.support.operators import START_SECONDS_MAX, Jobs, Operator
 from tests.support.wire import LIST, WATCH, Wire
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob_operator.handlers import INACTIVE_SECONDS, STREAM_SECONDS
-from stripedjob_operator.observed import ECHO_SECONDS_MAX
 
+PROGRAM = "tests.support.hasty_operator"
 WATCHES = 3  # of StripedJobs, Deployments and pods
 REFUSALS = 10  # until then everything in the operator has met the API server's absence
 SOON_SECONDS = 20
@@ -33,7 +33,7 @@ def wire(kubectl: Program, tmp_path: Path) -> Iterator[Wire]:
 def far_operator(wire: Wire, jobs: Jobs, namespace: str, tmp_path: Path) -> Iterator[Operator]:
     """Start an operator behind the wire, with a StripedJob that has nothing to do."""
     jobs.apply()
-    one = Operator(wire.kubeconfig, namespace, tmp_path / "operator.log").start()
+    one = Operator(wire.kubeconfig, namespace, tmp_path / "operator.log", program=PROGRAM).start()
     try:
         await_("it leads", lambda: "leading" in one.log.read_text(), START_SECONDS_MAX)
         jobs.until("Ready", "Idle")
@@ -93,7 +93,7 @@ def test_a_new_operator_whose_watch_of_deployments_comes_last(
     assert operator.stop() == 0
     before = pods(jobs)
     wire.muted = (b"/deployments?",)
-    new = Operator(wire.kubeconfig, namespace, tmp_path / "new.log").start()
+    new = Operator(wire.kubeconfig, namespace, tmp_path / "new.log", program=PROGRAM).start()
     try:
         jobs.apply(minWorkers=2, networkPolicy=True)
         kubectl = jobs.kubectl

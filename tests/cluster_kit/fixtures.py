@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 UP_SECONDS_MAX = 3600  # with everything to build
 WAIT_SECONDS = 60
+GONE_SECONDS_MAX = 180
 UNAVAILABLE = 69
 
 
@@ -90,6 +91,16 @@ class RunningCluster:
     level: str
     kubectl: Program
     helm: Program
+    leaving: set[str] = field(default_factory=set, compare=False)  # namespaces that were deleted
+
+    def await_gone(self) -> None:
+        """Wait until the namespaces that were deleted have gone with all that was in them, which takes 5 s or more."""
+
+        def left() -> set[str]:
+            return self.leaving.intersection(self.kubectl("get", "namespaces", "-o", "name").split())
+
+        await_("deleted namespaces have gone", lambda: not left(), GONE_SECONDS_MAX)
+        self.leaving.clear()
 
     def on_node(self, script: str) -> str:
         """Run a shell script as root on the node: a container of kind's, or this machine."""
@@ -147,7 +158,9 @@ def cluster() -> Iterator[RunningCluster]:
     try:
         status = json.loads(kit("status", "--json").stdout)
         kubectl, helm = (Program(status[name], status["kubeconfig"]) for name in ("kubectl", "helm"))
-        yield RunningCluster(status["provider"], status["level"], kubectl, helm)
+        made = RunningCluster(status["provider"], status["level"], kubectl, helm)
+        yield made
+        made.await_gone()
     finally:
         if not was_up:
             down = kit("down")
@@ -174,13 +187,14 @@ def images(node: RunningCluster) -> list[str]:
 
 @contextlib.contextmanager
 def new_namespace(cluster: RunningCluster) -> Iterator[str]:
-    """Have a namespace, and nothing of it afterwards."""
+    """Have a namespace, which is deleted afterwards; `await_gone` waits for that."""
     name = f"test-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, "--wait=true", seconds=180)
+        cluster.leaving.add(f"namespace/{name}")
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,23 +14,6 @@ from tests.support.pods import TABLES, Clock, PodJob, Site
 CHART = ROOT / "deploy" / "helm" / "stripedjob"
 TICKS = 2  # units a minute of the clock that runs beside all tests
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
-
-
-MEASURED = pytest.StashKey[list[str]]()
-Measured = Callable[[str, float], None]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(MEASURED, []):
-        terminalreporter.section("measured on the cluster")
-        terminalreporter.write_line("\n".join(lines))
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Measured:
-    """Take a time to be shown at the end of the run."""
-    lines = request.config.stash.setdefault(MEASURED, [])
-    return lambda what, seconds: lines.append(f"{request.node.name}: {what} {seconds:.1f} s")
 
 
 @contextlib.contextmanager

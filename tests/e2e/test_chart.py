@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from tests.cluster_kit.fixtures import Program, RunningCluster, await_
 from tests.cluster_kit.home import ROOT
 from tests.cluster_kit.images import POSTGRES, REDIS
-from tests.e2e.conftest import CHART, RESTRICTED, Measured
+from tests.e2e.conftest import CHART, RESTRICTED
 from tests.support.operators import Jobs
+
+if TYPE_CHECKING:
+    from tests.support.measured import Measured
 
 LISTINGS = ROOT / "examples" / "listings"
 EVENTS = 10_000

@@ -19,7 +19,7 @@ from tests.support.pods import WORK, PodJob, Site, template
 from stripedjob import NewUnit, enqueue_many
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Measured
+    from tests.support.measured import Measured
 
 SEEN_SECONDS = 30
 HEALED_SECONDS = 60

@@ -14,7 +14,7 @@ from tests.cluster_kit.images import HANDLERS
 from tests.support.pods import LEASE_SECONDS, PodJob, Site
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Measured
+    from tests.support.measured import Measured
 
 WORKERS = 3
 UNITS, RESOURCES, UNIT_SECONDS = 900, 90, 0.02  # 6 s of work at the least

@@ -10,7 +10,7 @@ from tests.cluster_kit.fixtures import await_
 from tests.support.pods import WORK_ALL, PodJob
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Measured
+    from tests.support.measured import Measured
 
 AT_ONCE = {"scaleDownDelaySeconds": 0}
 FIRST_WORK_SECONDS = 10  # from `kubectl apply`, images present

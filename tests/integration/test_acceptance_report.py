@@ -66,4 +66,5 @@ def test_the_worst_of_set_up_call_and_tear_down_is_written_for_each_case(tmp_pat
         "test_skipped": (["A03"], "skipped"),
     }
     assert outcomes(tmp_path) == everything
+    assert outcomes(tmp_path, "-n", "2") == everything
     assert outcomes(tmp_path, "--row", "A03") == {"test_skipped": everything["test_skipped"]}

@@ -37,11 +37,11 @@ def execute(query: str) -> Step[World]:
 
 
 class Specs(list[Spec[World]]):
-    """The specs of a test module. A scene that several have is made once."""
+    """The specs of a test module. A scene that several have is made once in a database."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scenes: dict[tuple[JobSettings, Callable[[World], None]], World] = {}
+        self.scenes: dict[tuple[psycopg.Connection, JobSettings, Callable[[World], None]], World] = {}
 
     def add(
         self,
@@ -56,9 +56,9 @@ class Specs(list[Spec[World]]):
         """Add one; `prompt` names sessions that never wait."""
 
         def world(conn: psycopg.Connection) -> World:
-            if (job, scene) not in self.scenes:
-                self.scenes[job, scene] = World.of(conn, job, scene)
-            return self.scenes[job, scene].again()
+            if (conn, job, scene) not in self.scenes:
+                self.scenes[conn, job, scene] = World.of(conn, job, scene)
+            return self.scenes[conn, job, scene].again()
 
         slug = re.sub(r"\W+", "-", name.replace("'s", "s"))  # so that -k takes it
         self.append(Spec(slug, world, sessions, errors=errors, prompt=frozenset(prompt.split())))

@@ -35,7 +35,7 @@ for one, other in itertools.product(NAMES, repeat=2):
 
 # A change of strategy while the one before is still being carried out.
 for one, other in itertools.product(NAMES, ["apply"]):
-    for first, second in {(one, other), (other, one)}:
+    for first, second in dict.fromkeys([(one, other), (other, one)]):
         SPECS.add(
             f"{first}, {second}, refitting",
             THROTTLED,

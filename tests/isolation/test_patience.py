@@ -40,7 +40,7 @@ def begin_schedule(world: World) -> None:
 
 PERIOD = "select 'period', 'null'"
 for job in (FIFO, THROTTLED):
-    for name, step in WORK.items() | {("apply", do(World.apply, job)), ("clean", do(World.clean))}:
+    for name, step in (WORK | {"apply": do(World.apply, job), "clean": do(World.clean)}).items():
         SPECS.add(
             f"{name} while a schedules query runs, {job.job_type}",
             job,

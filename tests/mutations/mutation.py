@@ -31,13 +31,16 @@ class Mutation:
     new: str
     test: str
 
-    def apply(self, package: Path) -> None:
-        """Change the copy of the package; raises NoSuchTextError."""
-        path = package / "stripedjob" / self.file
-        text = path.read_text()
+    def mutated(self, package: Path) -> str:
+        """Give the text of the file with the mutation; raises NoSuchTextError."""
+        text = (package / "stripedjob" / self.file).read_text()
         if text.count(self.old) != 1:
             raise NoSuchTextError(f"{self.name}: {self.file} has {text.count(self.old)} times: {self.old}")
-        path.write_text(text.replace(self.old, self.new))
+        return text.replace(self.old, self.new)
+
+    def apply(self, package: Path) -> None:
+        """Change the copy of the package; raises NoSuchTextError."""
+        (package / "stripedjob" / self.file).write_text(self.mutated(package))
 
 
 def copied(folder: Path) -> Path:

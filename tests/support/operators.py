@@ -35,6 +35,7 @@ class Operator:
     namespace: str
     log: Path
     args: tuple[str, ...] = ()
+    program: str = "stripedjob_operator"
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -45,7 +46,8 @@ class Operator:
         words = ["--namespaces", self.namespace, "--lease-namespace", self.namespace, "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stripedjob_operator", *words, *self.args],
+                [sys.executable, "-m", self.program, *words, *self.args],
+                cwd=ROOT,
                 env=os.environ | {"KUBECONFIG": self.kubeconfig},
                 stderr=log,
             )

@@ -1,0 +1,46 @@
+"""How `pytest -n auto` deals tests to processes: one after the other, but for those that need the machine as it is.
+
+Most tests wait for leases, processes and databases, so that two processes a core are busy without being slow.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROCESSES_PER_CORE = 2
+# Tests that one process runs in their order: by the beginning of their node ids, the name of what they share.
+TOGETHER: Mapping[str, str] = {
+    "tests/cluster/": "the cluster",
+    "tests/e2e/": "the cluster",
+    "tests/faults/": "the nemesis",
+    "tests/isolation/test_lock_order.py": "what a fixture observes for a minute",
+}
+
+
+def scope(node_id: str) -> str:
+    """Give what a test shares with others; its own name, if nothing."""
+    return next((shared for beginning, shared in TOGETHER.items() if node_id.startswith(beginning)), node_id)
+
+
+class Dealing(LoadScopeScheduling):  # type: ignore[misc]
+    """The largest group first, since it ends last; then test by test, in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing:
+    return Dealing(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
