@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROCESSES_PER_CORE = 2
+NICENESS = 5
+CLUSTER = "the cluster"
+GIVES_WAY = pytest.StashKey[bool]()
 # Tests that one process runs in their order: by the beginning of their node ids, the name of what they share.
 TOGETHER: Mapping[str, str] = {
-    "tests/cluster/": "the cluster",
-    "tests/e2e/": "the cluster",
+    "tests/cluster/": CLUSTER,
+    "tests/e2e/": CLUSTER,
     "tests/faults/": "the nemesis",
     "tests/isolation/test_lock_order.py": "what a fixture observes for a minute",
 }
@@ -44,3 +47,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give way to the cluster's tests, whose pods have seconds to start and to end; they are the first of a process."""
+    is_dealt = hasattr(item.config, "workerinput")
+    if is_dealt and scope(item.nodeid) != CLUSTER and not item.config.stash.get(GIVES_WAY, False):
+        item.config.stash[GIVES_WAY] = True
+        os.nice(NICENESS)
