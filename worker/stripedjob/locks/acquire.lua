@@ -4,14 +4,17 @@
 -- A key of another type has a holder as well; any other error ends the call.
 local waits = {}
 for i, key in ipairs(KEYS) do
-  local holder = redis.pcall('GET', key)
-  if type(holder) == 'table' and not string.find(holder.err, 'WRONGTYPE', 1, true) then return holder end
-  if not holder or holder == ARGV[i + 1] then
-    redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
-    waits[i] = 0
-  else
-    local left = redis.call('PTTL', key)
-    waits[i] = left < 0 and tonumber(ARGV[1]) or math.max(left, 1)
+  local token = ARGV[i + 1]
+  waits[i] = 0
+  if not redis.call('SET', key, token, 'NX', 'PX', ARGV[1]) then
+    local holder = redis.pcall('GET', key)
+    if type(holder) == 'table' and not string.find(holder.err, 'WRONGTYPE', 1, true) then return holder end
+    if holder == token then
+      redis.call('SET', key, token, 'PX', ARGV[1])
+    else
+      local left = redis.call('PTTL', key)
+      waits[i] = left < 0 and tonumber(ARGV[1]) or math.max(left, 1)
+    end
   end
 end
 return waits

@@ -12,7 +12,7 @@ from stripedjob.pool.types import Lease
 from stripedjob.runtime import clock
 from stripedjob.runtime.board import Board, Running
 from stripedjob.runtime.log import logger
-from stripedjob.runtime.messages import Broken, Config, Ready, Task
+from stripedjob.runtime.messages import Broken, Config, Ready
 from stripedjob.runtime.process import ExecutorProcess
 from stripedjob.runtime.work import Fault, Outcome, Verdict
 
@@ -34,7 +34,7 @@ class Host:
         """Take what to run; nothing is started yet."""
         self._config, self._now = config, now
         self.board = Board.create(config.slots)
-        self._given: dict[int, tuple[Task, int]] = {}  # key -> the task, and how many of its units are settled
+        self._given: dict[int, tuple[Lease, int]] = {}  # key -> the lease, and how many of its units are settled
         self._outcomes: asyncio.Queue[list[Outcome] | BaseException] = asyncio.Queue()
         self._process: ExecutorProcess | None = None
         self._timed_out: dict[tuple[int, int], float] = {}  # of which lease which unit, and how long it might have run
@@ -68,15 +68,12 @@ class Host:
 
     def submit(self, leases: Iterable[tuple[int, Lease]]) -> None:
         """Hand leases over, each under a key of its own, which is greater than all before."""
-        tasks = [
-            Task(key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads, lease.worker_id)
-            for key, lease in leases
-        ]
-        if not tasks:
+        given = dict(leases)
+        if not given:
             return
-        self._given |= {task.key: (task, 0) for task in tasks}
+        self._given |= {key: (lease, 0) for key, lease in given.items()}
         if self._ready and self._process is not None:
-            self._process.give(tasks)
+            self._process.give(given.items())
         elif self._broken is not None:
             self._give_back()
             self._outcomes.put_nowait(self._broken)
@@ -134,7 +131,7 @@ class Host:
         if isinstance(answer, Ready):
             self._ready, self._blameless = True, False
             if self._given:
-                process.give(task for task, _ in self._given.values())
+                process.give((key, lease) for key, (lease, _) in self._given.items())
             return ""
         await self._end()
         if isinstance(answer, Broken):
@@ -193,31 +190,31 @@ class Host:
         self.board.is_overdue = False
         for slot in range(self._config.slots):
             self.board.clear(slot)
-        lost = [self._lost(*self._given.pop(key), running) for key in had if key in self._given]
+        lost = [self._lost(key, *self._given.pop(key), running) for key in had if key in self._given]
         self._timed_out.clear()
         if lost:
             self._outcomes.put_nowait(lost)
         if not self._blameless:
             await asyncio.sleep(START_BACKOFF_SECONDS[0])  # so that a handler that always kills costs little
 
-    def _lost(self, task: Task, settled: int, running: list[Running]) -> Outcome:
+    def _lost(self, key: int, lease: Lease, settled: int, running: list[Running]) -> Outcome:
         """Give back what was not reported, and blame what ran: for its time, or for the crash if it ran alone.
 
         Units before it in the lease may have been done; they go back as well, since nobody can say so any more.
         """
         faults: tuple[Fault, ...] = ()
         suspect = False
-        index = next((one.index for one in running if one.key == task.key and one.index >= settled), None)
+        index = next((one.index for one in running if one.key == key and one.index >= settled), None)
         if index is not None:
-            width = len(task.ids) if self._config.handler.per_resource else 1
-            if (task.key, index) in self._timed_out:
-                reason = f"it ran over its {self._timed_out[task.key, index]:.6g} s and was stopped"
+            width = len(lease.ids) if self._config.handler.per_resource else 1
+            if (key, index) in self._timed_out:
+                reason = f"it ran over its {self._timed_out[key, index]:.6g} s and was stopped"
                 faults = tuple(Fault(index + i, Verdict.RETRY, reason) for i in range(width))
             elif not self._timed_out and not self._blameless:
                 suspect = len(running) > 1
                 if not suspect:
                     faults = tuple(Fault(index + i, Verdict.CRASH, self._epitaph()) for i in range(width))
-        return Outcome(task.key, settled, settled, faults, final=True, suspect=suspect)
+        return Outcome(key, settled, settled, faults, final=True, suspect=suspect)
 
     def _epitaph(self) -> str:
         return self._process.epitaph() if self._process is not None else ""

@@ -13,10 +13,13 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stripedjob.runtime.handlers import HandlerSettings
 from stripedjob.runtime.work import Unit
+
+if TYPE_CHECKING:
+    from stripedjob.pool.types import Lease
 
 LENGTH = struct.Struct("!I")
 
@@ -49,6 +52,11 @@ class Task(NamedTuple):
             Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id)
             for i, attempts, payload in rows
         ]
+
+
+def task_row(key: int, lease: "Lease") -> tuple[Any, ...]:
+    """Give the fields of a Task, as a plain tuple."""
+    return (key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads, lease.worker_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Self
 
+from stripedjob.pool.types import Lease
 from stripedjob.runtime.board import Board
-from stripedjob.runtime.messages import LENGTH, Config, End, Task, packed
+from stripedjob.runtime.messages import LENGTH, Config, End, packed, task_row
 
 KILLED_SECONDS_MAX = 5.0  # for what was killed to be gone: longer only where the kernel itself waits for a device
 PROGRAM = "from stripedjob.runtime.executor import main; main()"  # not -m: its classes would be those of __main__
@@ -62,9 +63,9 @@ class ExecutorProcess:
         """Its number."""
         return self._process.pid
 
-    def give(self, tasks: Iterable[Task]) -> None:
-        """Send tasks, as plain tuples, whose pickles are made and read far quicker."""
-        self.send(list(map(tuple, tasks)))
+    def give(self, leases: Iterable[tuple[int, Lease]]) -> None:
+        """Send leases to work on, each with its key."""
+        self.send([task_row(key, lease) for key, lease in leases])
 
     def send(self, message: Any) -> None:
         """Send a message, in the background."""
