@@ -21,7 +21,7 @@ from typing import Any
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.clock import now
 from stripedjob.runtime.faults import import_fault
-from stripedjob.runtime.forks import end_if_forked
+from stripedjob.runtime.forks import end_if_forked, process_id
 from stripedjob.runtime.handlers import Handler, make
 from stripedjob.runtime.messages import Broken, Config, End, Ready, Task, receive, send
 from stripedjob.runtime.progress import Progress, Reporter, run_task, run_task_async
@@ -130,7 +130,7 @@ def main() -> None:
     if config is None:  # the main process has gone already
         return
     sys.path.insert(0, config.path)
-    board, pid = Board(fd, config.slots), os.getpid()
+    board, pid = Board(fd, config.slots), process_id()
     error: BaseException | None = None
     try:
         handler = make(config.handler, board)

@@ -4,7 +4,6 @@ The executor calls run_task for every task, in a thread or a task of the slot's 
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from stripedjob.pool.errors import TryLostError
 from stripedjob.runtime.board import Board
 from stripedjob.runtime.clock import now
 from stripedjob.runtime.faults import described, fault_of
+from stripedjob.runtime.forks import process_id
 from stripedjob.runtime.handlers import Call
 from stripedjob.runtime.messages import Config, Task
 from stripedjob.runtime.work import TRY_SECONDS_MAX, Fault, Outcome, Unit, Verdict
@@ -38,7 +38,8 @@ class Reporter:
         with self._lock:
             self._pending.append(outcome)
         if self._busy():
-            self._some.set()
+            if not self._some.is_set():  # which is quicker
+                self._some.set()
         else:
             self._flush()
 
@@ -68,7 +69,7 @@ class Progress:
         self._away = ""  # why the task ends before its time
         self._reported = self._started = now()
         self._until: float | None = None  # when the time of what runs ends; None: nothing runs
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._held: tuple[int, int, int] | None = None  # what was tried, done and at fault when hold() was called
 
     def calls(self) -> list[tuple[Any, int]]:
@@ -93,7 +94,7 @@ class Progress:
         """Move the time at which the main process stops what runs; never to an earlier one. Called by Unit.extend."""
         index, until, moment = self._tried, self._until, now()
         width = len(self._task.ids) if self._config.handler.per_resource else 1
-        is_ours = os.getpid() == self._pid and unit.id in self._task.ids[index : index + width]
+        is_ours = process_id() == self._pid and unit.id in self._task.ids[index : index + width]
         if until is None or not is_ours:
             raise RuntimeError(f"extend() works while the unit's own handler runs; unit {unit.id} is not at work here")
         if not 0 < seconds <= TRY_SECONDS_MAX - (moment - self._started):

@@ -5,12 +5,11 @@ the function goes no further: neither the transaction nor the executor is its ow
 """
 
 import inspect
-import os
 from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from stripedjob.runtime.forks import end_if_forked
+from stripedjob.runtime.forks import end_if_forked, process_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +27,7 @@ class Finishing:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Take the function; the loop is made when it is first needed."""
-        self._function, self._pid = function, os.getpid()
+        self._function, self._pid = function, process_id()
         self._runner: asyncio.Runner | None = None
 
     def __call__(self, *arguments: Any) -> None:
@@ -62,7 +61,7 @@ class Finishing:
 
 def finishing_async(function: Callable[..., Any]) -> "Callable[..., Awaitable[None]]":
     """Give a coroutine function that finishes what the function returns, as Finishing does."""
-    pid = os.getpid()
+    pid = process_id()
 
     async def finish(*arguments: Any) -> None:
         error: BaseException | None = None
