@@ -137,4 +137,4 @@ def test_a_file_is_deduplicated_by_content_as_well(tmp_path: Path, fresh_databas
     lines = "\n".join(json.dumps({"resource": "a", "payload": {"of": [], "price": price}}) for price in (1, 2, 1))
     assert "2 units enqueued for seed, 1 known or empty left out" in job.do("enqueue", "--from", "-", stdin=lines)
     csv = 'resource,payload\na,"{""price"":1,  ""of"": []}"\nb,1\n'
-    assert "1 units enqueued" in job.do("enqueue", "--from", "-", "--format", "csv", stdin=csv)
+    assert "1 unit enqueued" in job.do("enqueue", "--from", "-", "--format", "csv", stdin=csv)

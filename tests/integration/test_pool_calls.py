@@ -91,6 +91,23 @@ def test_nobody_is_called_where_all_work_or_the_limit_is_reached(pool: Queue, ea
     assert heard(ear) == []
 
 
+def test_who_finds_nothing_calls_nobody(pool: Queue, ear: psycopg.Connection) -> None:
+    workers = [pool.worker() for _ in range(3)]
+    for worker in workers:
+        assert pool.take(worker) == []
+        pool.runner.run(pool.pool.poll(worker))
+    assert heard(ear) == []
+
+
+def test_who_claims_calls_one_for_what_it_leaves(pool: Queue, ear: psycopg.Connection) -> None:
+    first, second = pool.worker(), pool.worker()
+    for resource in ("a", "b", "c", "d"):
+        pool.put(resource)
+    heard(ear)
+    assert len(pool.take(first)) == 1
+    assert heard(ear) == [str(second)]
+
+
 def test_what_is_set_aside_and_released_calls_somebody(pool: Queue, ear: psycopg.Connection) -> None:
     worker = pool.worker()
     unit = pool.put("a")
@@ -148,11 +165,11 @@ def test_idle_workers_ask_the_less_often_the_more_they_and_jobs_are(pool: Queue)
     def seconds() -> list[float]:
         return [pool.runner.run(pool.pool.poll(worker)).sleep_seconds for worker in workers]
 
-    assert seconds() == [2, 2, 8, 8]  # two of them are there for what is due
+    assert seconds() == [3, 3, 12, 12]  # two of them are there for what is due
     pool.db.execute(
         "insert into striped.job (namespace, job_type) select 'other', 'job-' || n from generate_series(1, 1000) n"
     )
-    assert seconds() == [30, 30, 60, 60]
+    assert seconds() == [60, 60, 60, 60]
 
 
 @pytest.mark.parametrize(

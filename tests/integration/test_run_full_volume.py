@@ -29,3 +29,18 @@ def test_a_full_log_volume_costs_lines_alone(
         )
     assert done.returncode == 0
     assert job.done() == UNITS
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_what_run_says_before_and_after_its_work_may_be_lost_as_well(
+    tmp_path: Path, fresh_database: str, fresh_valkey: str
+) -> None:
+    job = Job(tmp_path / "job", fresh_database, fresh_valkey)
+    job.write()
+    job.do("enqueue", "--from", "-", stdin=json.dumps({"resource": "r", "payload": {}}))
+    job.write(scheduleLimit=3)  # which run says that it changes
+    command = [sys.executable, "-m", "stripedjob", "run", str(job.file), *job.where, "--until-empty"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=full, timeout=PATIENCE_SECONDS, check=False)
+    assert job.done() == 1
+    assert done.returncode == 0

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import click
 
+from stripedjob.cli.say import say
 from stripedjob.cli.text import printable
 
 INTERRUPTED = 130
@@ -81,5 +82,5 @@ def exits() -> Iterator[None]:
         words = "\n".join(printable(line) for line in words_of(error).splitlines())
         if words:
             red = None if os.environ.get("NO_COLOR") else "red"
-            click.echo(f"{click.style('error:', fg=red)} {words}", err=True)
+            say(f"{click.style('error:', fg=red)} {words}")
         sys.exit(code)

@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-import click
-
+from stripedjob.cli.say import say
 from stripedjob.cli.site import Place, Site, migration_shown
 from stripedjob.cli.text import counted, printable
 
@@ -143,4 +142,4 @@ def _migrated(pool: "PoolAdmin", ours: "JobSettings") -> "JobSettings | None":
 
 
 def _say(words: str) -> None:
-    click.echo(printable(words), err=True)
+    say(printable(words))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stripedjob.cli.exits import INTERRUPTED, Failure
+from stripedjob.cli.say import say
 from stripedjob.cli.site import Place, Site, takes_place
 from stripedjob.cli.text import counted, rated
 
@@ -48,7 +49,7 @@ def run(place: Place, *, until_empty: bool, workers: int | None, fail_on_dead: b
         if place.redis and not asked:
             prepare.check_lock(job, place.redis)
         summary, interrupted = _supervise(site, began, until_empty=until_empty, as_json=as_json)
-    click.echo(json.dumps({"event": "summary", **summary}) if as_json else _words(summary))
+    say(json.dumps({"event": "summary", **summary}) if as_json else _words(summary), err=False)
     if interrupted:
         raise Failure(INTERRUPTED)
     if fail_on_dead and summary["dead"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from stripedjob.cli.exits import Failure
+from stripedjob.cli.say import say
 
 if TYPE_CHECKING:
     from stripedjob.pool.admin import PoolAdmin
@@ -89,10 +90,9 @@ class Place:
                 lock_url = lock_url or postgres_url
             elif lock and not lock_url:
                 if create and self.postgres:
-                    click.echo(
+                    say(
                         f"no --redis is given: the locks are in an embedded Valkey in {self.folder},"
-                        " which other machines do not see",
-                        err=True,
+                        " which other machines do not see"
                     )
                 lock_url = stack.enter_context(self._embedded("valkey", create=create))
             yield Site(job, self.file, postgres_url, lock_url)
@@ -116,7 +116,7 @@ class Place:
 @contextmanager
 def said_after(seconds: float, words: str) -> Iterator[None]:
     """Say on stderr what goes on, where it takes longer than this."""
-    timer = threading.Timer(seconds, click.echo, [words], {"err": True})
+    timer = threading.Timer(seconds, say, [words])
     timer.start()
     try:
         yield
@@ -138,7 +138,7 @@ def migration_shown() -> Iterator[None]:
 
 class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
+        say(record.getMessage())
 
 
 def takes_place(command: Callable[..., None]) -> Callable[..., None]:

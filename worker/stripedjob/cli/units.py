@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from stripedjob.cli.exits import DataError
+from stripedjob.cli.say import say
 from stripedjob.cli.site import Place, Site, takes_place
 from stripedjob.cli.text import counted
 
@@ -56,8 +57,8 @@ def enqueue(place: Place, source: str, form: "Format | None", *, skip_bad: bool)
         with place.open(job, create=True) as site:
             new = _load(site, shown, f"loading {source}", size)
     if reader.bad_count:
-        click.echo(reader.complaint(), err=True)
-        click.echo(f"left out: {counted(reader.bad_count, 'bad line')}", err=True)
+        say(reader.complaint())
+        say(f"left out: {counted(reader.bad_count, 'bad line')}")
     known = reader.read - reader.bad_count - new
     click.echo(
         f"{counted(new, 'unit')} enqueued for {job.job_type}" + (f", {known} known or empty left out" if known else "")

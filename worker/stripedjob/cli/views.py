@@ -1,18 +1,17 @@
 """How `stripedjob run` shows its progress: a live table on a terminal, plain lines elsewhere, JSON for machines."""
 
-import errno
 import json
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from stripedjob.cli.say import say
 from stripedjob.cli.text import printable
 from stripedjob.cli.wording import facts, is_shown, logged, waited
 from stripedjob.local.hearing import Printed, Said
@@ -21,7 +20,6 @@ from stripedjob.local.outlook import Progress, View
 PLAIN_SECONDS = 2.0  # between two plain lines
 SAME_SECONDS = 60.0  # between two that say the same
 JSON_SECONDS = 1.0
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class PlainView:
@@ -35,11 +33,11 @@ class PlainView:
     def said(self, said: Said) -> None:
         """Show a record of a worker."""
         for line in _lines(said):
-            _show(line, err=True)
+            say(line)
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
-        _show(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
+        say(f"{printed.worker}: {printed.line}", err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is, where that has changed."""
@@ -49,11 +47,11 @@ class PlainView:
             return
         self._next, self._next_same, self._last = now + PLAIN_SECONDS, now + SAME_SECONDS, this
         parts = [f"{name} {value}" for name, value in facts(progress)]
-        _show(" · ".join(parts + [printable(waited(wait)) for wait in progress.waits]))
+        say(" · ".join(parts + [printable(waited(wait)) for wait in progress.waits]), err=False)
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        _show(f"{_clock()} {printable(words)}", err=True)
+        say(f"{_clock()} {printable(words)}")
 
 
 class JsonView:
@@ -66,22 +64,22 @@ class JsonView:
     def said(self, said: Said) -> None:
         """Pass a record on."""
         record = {"worker_id" if name == "worker" else name: value for name, value in said.record.items()}
-        _show(json.dumps({"worker": said.worker, **record}), err=True)
+        say(json.dumps({"worker": said.worker, **record}))
 
     def printed(self, printed: Printed) -> None:
         """Wrap a line that a handler has printed."""
         line = json.dumps({"event": "output", "worker": printed.worker, "line": printed.line})
-        _show(line, err=printed.stream == "stderr")
+        say(line, err=printed.stream == "stderr")
 
     def progress(self, progress: Progress) -> None:
         """Show how far it is, once a second."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + JSON_SECONDS
-            _show(json.dumps({"event": "progress", **asdict(progress)}))
+            say(json.dumps({"event": "progress", **asdict(progress)}), err=False)
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        _show(json.dumps({"event": words}), err=True)
+        say(json.dumps({"event": words}))
 
 
 @dataclass(slots=True)
@@ -134,15 +132,6 @@ def choose(*, as_json: bool) -> AbstractContextManager[View]:
         return nullcontext(JsonView())
     console = Console()
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else nullcontext(PlainView())
-
-
-def _show(words: str, *, err: bool = False) -> None:
-    """Write a line of progress; where the volume behind the stream is full, the line is lost, and the work goes on."""
-    try:
-        click.echo(words, err=err)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
 
 
 def _lines(said: Said) -> list[str]:

@@ -1,7 +1,6 @@
 -- Takes the locks that are free or already held under the same token; the others are left alone.
--- KEYS: the locks. ARGV[1]: time to live in ms. ARGV[i + 1]: the token for KEYS[i].
--- Per key: 0 granted, else the ms for which the holder keeps it (a holder without expiry: the time to live).
--- A key of another type has a holder as well; any other error ends the call.
+-- KEYS: the locks. ARGV[1]: time to live in ms. ARGV[i + 1]: the token for KEYS[i]. Per key: 0 granted, else the ms for
+-- which the holder keeps it (without expiry: the time to live). A key of another type has one, too; other errors end the call.
 local waits = {}
 for i, key in ipairs(KEYS) do
   local token = ARGV[i + 1]

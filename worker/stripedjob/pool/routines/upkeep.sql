@@ -293,10 +293,10 @@ create or replace function @extschema@.next_event(p_job int) returns timestamptz
         (select min(expires_at) from @extschema@.worker where job_id = p_job and working))
 $$;
 
--- How often the idle workers of a job ask, all together, and its delegator: every 2 seconds, and the less often the more jobs share the pool;
+-- How often the idle workers of a job ask, all together, and its delegator: every 3 seconds, and the less often the more jobs share the pool;
 -- but not before what happens by itself next.
 create or replace function @extschema@.idle_seconds(p_job int) returns float8 language sql as $$
-    select greatest(0.01, least(greatest(2, (select count(*) from (select from @extschema@.job limit 2000) j) * 0.06), 30,
+    select greatest(0.01, least(greatest(3, (select count(*) from (select from @extschema@.job limit 2000) j) * 0.06), 60,
         extract(epoch from @extschema@.next_event(p_job) - clock_timestamp())))
 $$;
 
@@ -320,7 +320,7 @@ begin
     from @extschema@.worker o where o.job_id = w.job_id and (not o.working or o.lacks > 0);
     sleep_seconds := @extschema@.idle_seconds(w.job_id);
     if before >= 2 then
-        sleep_seconds := least(60, greatest(2, sleep_seconds) * idle);
+        sleep_seconds := least(60, greatest(3, sleep_seconds) * idle);
     end if;
     if w.working then
         sleep_seconds := least(sleep_seconds, j.lease_seconds / 3);

@@ -144,7 +144,7 @@ begin
     if first_rank is not null and (front > '-infinity' or clock_timestamp() > began + slow) then
         perform @extschema@.remember('ready', w.job_id, first_rank::text);
     end if;
-    if coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
+    if first_rank is not null and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
         perform @extschema@.notify_idle(w.job_id, greatest(1, available - share));
     end if;
     return case when suspicious then suspects[1:1] else others end;
