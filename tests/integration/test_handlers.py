@@ -80,14 +80,16 @@ def test_commands_end_with_their_worker(tmp_path: Path) -> None:
     wait_until_gone(asyncio.run(scene()))
 
 
-HOLDS = "import os, time; os.setsid() if {apart} else None; os.close(1); time.sleep(3600)"
+HOLDS = "import os, time; os.setsid() if {apart} else None; os.close(1); os.mkdir('{there}'); time.sleep(3600)"
 
 
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("code", [0, 65])
 def test_the_exit_code_decides_though_a_child_holds_stderr_open(code: int, apart: bool, tmp_path: Path) -> None:  # noqa: FBT001
     """A daemon, an ssh master, an agent: in its group, where it ends too, or in one of its own, where it goes on."""
-    child = f"{sys.executable} -c '{HOLDS.format(apart=apart)}' & echo $! > {tmp_path}/pid"
+    there = tmp_path / "there"
+    holds = HOLDS.format(apart=apart, there=there).replace("'", '"')
+    child = f"{sys.executable} -c '{holds}' & echo $! > {tmp_path}/pid; until [ -e {there} ]; do sleep 0.01; done"
     faults = run([lease("a", 1)], command(f"echo words >&2; {child}; exit {code}", timeout_seconds=20))[0].faults
     assert faults == (() if code == 0 else (Fault(0, Verdict.DEAD, "it exited with code 65: words"),))
     pid = int((tmp_path / "pid").read_text())

@@ -68,6 +68,7 @@ class Forward:
         """Give the port; raises OSError where there is no pod now."""
         if self._process is not None and self._process.poll() is None:
             return self._here
+        self.close()  # what has ended
         self._process = subprocess.Popen(
             self.kubectl.command("port-forward", self.target, f":{self.port}"),
             stdout=subprocess.PIPE,

@@ -90,8 +90,8 @@ class LiveView:
     _live: Live = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take the terminal."""
-        self._live = Live(console=self.console, refresh_per_second=5, transient=True)
+        """Take the terminal. It is drawn by this thread alone: rich's own would race with what scrolls above."""
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -116,7 +116,8 @@ class LiveView:
         table = Table(show_header=False, box=None)
         for name, value in facts(progress):
             table.add_row(name, value)
-        self._live.update(Group(table, *(Text(f" {printable(waited(wait))}") for wait in progress.waits)))
+        waits = [Text(f" {printable(waited(wait))}") for wait in progress.waits]
+        self._live.update(Group(table, *waits), refresh=True)
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
