@@ -185,6 +185,8 @@ def test_units_for_later_are_named_with_their_time(job: Job) -> None:
 
 def test_a_server_that_is_away_is_named(job: Job, tmp_path: Path) -> None:
     (job.folder / "listings.py").write_text("def apply(unit): raise ValueError('not yet')")
+    patient = {"maxAttempts": 1000, "backoffSeconds": 1}  # it fails for as long as the test takes
+    job.write(handler={"python": "listings:apply"}, scheduleLimit=2, retry=patient)
     home = tmp_path / "valkey"
     home.mkdir()
     server = RestartableValkey(home)
