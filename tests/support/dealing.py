@@ -1,6 +1,6 @@
 """How `pytest -n auto` deals tests to processes: one after the other, but for those that need the machine as it is.
 
-Most tests wait for leases, processes and databases, so that two processes a core are busy without being slow.
+Most tests wait for leases, processes and databases, so that three processes on two cores are busy without being slow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROCESSES_PER_CORE = 2
+PROCESSES_PER_CORE = 1.5  # with more, tests whose own programs need seconds to start run out of patience
 NICENESS = 5
 CLUSTER = "the cluster"
 GIVES_WAY = pytest.StashKey[bool]()
@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    return round(PROCESSES_PER_CORE * (os.cpu_count() or 1))
 
 
 @pytest.hookimpl(tryfirst=True)
