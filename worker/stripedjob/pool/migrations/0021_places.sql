@@ -1,4 +1,4 @@
--- Made anew by the routines: what they return changes here.
+-- The routines make these again: what they return changes here.
 drop function if exists @extschema@.pick_ready(@extschema@.worker, int);
 drop function if exists @extschema@.pick_assigned(@extschema@.worker, int);
 drop function if exists @extschema@.unassign(bigint, text[]);
