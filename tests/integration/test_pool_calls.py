@@ -108,6 +108,14 @@ def test_who_claims_calls_one_for_what_it_leaves(pool: Queue, ear: psycopg.Conne
     assert heard(ear) == [str(second)]
 
 
+def test_who_claims_all_that_there_is_calls_nobody(pool: Queue, ear: psycopg.Connection) -> None:
+    first, _ = pool.worker(), pool.worker()
+    pool.put("a")
+    heard(ear)
+    assert len(pool.take(first)) == 1
+    assert heard(ear) == []
+
+
 def test_what_is_set_aside_and_released_calls_somebody(pool: Queue, ear: psycopg.Connection) -> None:
     worker = pool.worker()
     unit = pool.put("a")

@@ -112,12 +112,14 @@ $$;
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it leaves.
 -- Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands first.
 -- Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps it in the index, the session
--- begins for a second where it found something last; what comes to stand before that is seen a second later.
+-- begins for a second where it found something last; what comes to stand before that is seen a second later. Two slow looks in a second
+-- are asked for, since one may have waited for a processor.
 create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[] language plpgsql as $$
 declare
-    slow constant interval := '5 milliseconds';
+    slow constant interval := '10 milliseconds';
     began constant timestamptz := clock_timestamp();
-    front timestamptz := coalesce(@extschema@.recall('ready', w.job_id)::timestamptz, '-infinity');
+    known constant timestamptz := @extschema@.recall('ready', w.job_id)::timestamptz; -- -infinity: one look was slow
+    front timestamptz := coalesce(known, '-infinity');
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
     available int;
     share int := p_resources;
@@ -142,10 +144,10 @@ begin
         front := '-infinity';
     end loop;
     if first_rank is not null and (front > '-infinity' or clock_timestamp() > began + slow) then
-        perform @extschema@.remember('ready', w.job_id, first_rank::text);
+        perform @extschema@.remember('ready', w.job_id, case when known is null then '-infinity' else first_rank::text end);
     end if;
     if first_rank is not null and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
-        perform @extschema@.notify_idle(w.job_id, greatest(1, available - share));
+        perform @extschema@.notify_idle(w.job_id, coalesce(available - share, 1)); -- where nothing was counted, there may be more
     end if;
     return case when suspicious then suspects[1:1] else others end;
 end
