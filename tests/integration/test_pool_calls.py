@@ -126,6 +126,18 @@ def test_what_is_set_aside_and_released_calls_somebody(pool: Queue, ear: psycopg
     assert heard(ear) == [str(worker)]
 
 
+def test_who_was_silent_for_a_while_is_not_called_before_others(pool: Queue, ear: psycopg.Connection) -> None:
+    killed, idle = pool.worker(), pool.worker()
+    pool.db.execute("update striped.worker set settled_at = now() - interval '1 s' where id = %s", [killed])
+    pool.db.execute(ENQUEUE.format("").encode())
+    assert heard(ear) == [str(killed)]  # it worked a moment ago
+    pool.db.execute("update striped.worker set settled_at = now() - interval '5 s' where id = %s", [killed])
+    pool.db.execute("select * from striped.poll(%s)", [idle])
+    heard(ear)
+    pool.db.execute(ENQUEUE.format("").encode())
+    assert heard(ear) == [str(idle)]  # the other may have been killed; it has another 25 s before it is considered dead
+
+
 def test_a_delegated_jobs_delegator_is_called(pool: Queue, ear: psycopg.Connection) -> None:
     pool.db.execute("update striped.job set delegated = true where id = %s", [pool.job_id])
     pool.worker()

@@ -2,15 +2,18 @@
 -- operator, that there is something for a job without workers: NOTIFY striped_operator. Nothing depends on it: who hears nothing asks by
 -- itself, now and then.
 
--- Calls idle workers, as many as there are resources for and slots free; those first that worked last, so that the others may sleep.
+-- Calls idle workers, as many as there are resources for and slots free: of those that gave a sign of life a moment ago first those that
+-- worked last, so that the others may sleep; one that was killed is called for nothing for that moment at most.
 create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
 declare
     bound constant int := 64; -- of those who are called at once: each calls others for what it leaves
+    lately constant timestamptz := clock_timestamp() - interval '4 seconds'; -- two idle workers ask more often than that
     wanted int;
     idle bigint[];
 begin
     select least(p_resources, bound, j.schedule_limit - count(*) filter (where o.working)),
-        array_agg(o.id order by o.settled_at desc nulls last, o.id) filter (where not o.working)
+        array_agg(o.id order by coalesce(greatest(o.settled_at, o.polled_at) > lately, false) desc, o.settled_at desc nulls last, o.id)
+            filter (where not o.working)
     into wanted, idle
     from @extschema@.job j join @extschema@.worker o on o.job_id = j.id where j.id = p_job group by j.id;
     if wanted > 0 and idle is not null then

@@ -325,7 +325,7 @@ begin
     if w.working then
         sleep_seconds := least(sleep_seconds, j.lease_seconds / 3);
     end if;
-    update @extschema@.worker set expires_at = greatest(
+    update @extschema@.worker set polled_at = clock_timestamp(), expires_at = greatest(
         expires_at, clock_timestamp() + make_interval(secs => greatest(j.lease_seconds, 3 * sleep_seconds)))
     where id = p_worker;
     claimable := exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
