@@ -12,7 +12,7 @@ from typing import Any
 from local import await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 
 UNITS, RESOURCES = 200_000, 20_000

@@ -14,7 +14,7 @@ import psycopg
 from local import await_, crew, job, timed
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 
 LISTINGS = Path(__file__).parents[1] / "examples" / "listings"

@@ -18,7 +18,7 @@ import psycopg
 from servers import durable
 
 from stripedjob.local.crew import Crew
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
 

@@ -13,7 +13,7 @@ import psutil
 from local import await_, crew, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 
 KIND = {"one unit": (1, 1, 20 << 20), "many large units": (10_000, 20, 1 << 20), "one resource": (1_000_000, 1, 2)}

@@ -17,7 +17,7 @@ from typing import Any
 from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
 

@@ -19,7 +19,7 @@ from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, job, timed
 from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 
 from stripedjob.local.crew import Crew
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
 

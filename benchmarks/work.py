@@ -13,7 +13,7 @@ from typing import Any
 from local import await_, crew, fill, job, timed
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 
 SIZES = ((2000, 200, 0.001), (20, 20, 1.0))  # units, resources, seconds a unit

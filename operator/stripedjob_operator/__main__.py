@@ -60,7 +60,7 @@ def main(
 
     Example: stripedjob-operator --lease-namespace default
     """
-    from stripedjob.runtime.log import configure, logger  # noqa: PLC0415 - --help is quick
+    from stripedjob.observe.log import configure, logger  # noqa: PLC0415 - --help is quick
     from stripedjob_operator.operate import run  # noqa: PLC0415
     from stripedjob_operator.resolver import Loop  # noqa: PLC0415
     from stripedjob_operator.settings import OperatorSettings  # noqa: PLC0415

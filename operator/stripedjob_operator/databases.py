@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from stripedjob.pool.admin import JobStatus, PoolAdmin
-from stripedjob.pool.bounded import BoundedPool
+from stripedjob.observe.log import logger
+from stripedjob.pool.client.admin import JobStatus, PoolAdmin
+from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.types import JobSettings
-from stripedjob.runtime.log import logger
 from stripedjob_operator.longcalls import LongCalls
 from stripedjob_operator.observed import Key, Problem
 from stripedjob_operator.shared import Shared, end_if_cancelled

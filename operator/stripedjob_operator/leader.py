@@ -13,7 +13,7 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
-from stripedjob.runtime.log import logger
+from stripedjob.observe.log import logger
 from stripedjob_operator.cluster import NOT_FOUND, ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.observed import Raw
 

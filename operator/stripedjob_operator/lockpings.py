@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stripedjob.locks import LockBackend, LockError, open_lock
-from stripedjob.runtime.log import logger
+from stripedjob.observe.log import logger
 from stripedjob.settings import lock_settings
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.observed import LOCK_PENDING, Key, Problem

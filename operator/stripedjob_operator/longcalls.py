@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from stripedjob.pool.bounded import BoundedPool
+from stripedjob.observe.log import logger
+from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.errors import PoolError
 from stripedjob.pool.types import JobSettings
-from stripedjob.runtime.log import logger
 from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import Schedule
 from stripedjob_operator.observed import Key, Problem

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from stripedjob.runtime.health import serving
-from stripedjob.runtime.log import logger
+from stripedjob.observe.health import serving
+from stripedjob.observe.log import logger
 from stripedjob_operator import handlers
 from stripedjob_operator.apply import Applier
 from stripedjob_operator.cleanup import Cleanup

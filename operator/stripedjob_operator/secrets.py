@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from stripedjob.runtime.log import logger
+from stripedjob.observe.log import logger
 from stripedjob.spec.model import SecretRef, StripedJob
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.observed import Key, Problem

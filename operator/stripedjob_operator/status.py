@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.pool.admin import JobStatus
+from stripedjob.pool.client.admin import JobStatus
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw

@@ -11,7 +11,7 @@ from psycopg import sql
 from tests.cluster_kit.fixtures import await_
 from tests.cluster_kit.home import ROOT
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 
 if TYPE_CHECKING:
     from tests.support.operators import Jobs

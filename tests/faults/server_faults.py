@@ -13,7 +13,7 @@ import psycopg
 from tests.faults.host_faults import Heal, nothing
 from tests.faults.world import EFFECTS
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.errors import PoolError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tests.faults.hosts import Host, build_clock, map_clock, mount_volume, unmou
 from tests.faults.reading import WRITTEN_DOWN, Clock, Reader, read_enqueued, read_executions
 from tests.faults.servers import READ_WRITE, Servers
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
 

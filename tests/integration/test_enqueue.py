@@ -14,8 +14,8 @@ from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row, tuple_
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool import enqueue as module
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.client import enqueue as module
+from stripedjob.pool.install.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.install.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

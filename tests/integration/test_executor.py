@@ -16,11 +16,11 @@ from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.leases import run as run_with
 
-from stripedjob.runtime.board import Board
-from stripedjob.runtime.handlers import HandlerSettings
-from stripedjob.runtime.host import HandlerError, Host
-from stripedjob.runtime.messages import Config, send
-from stripedjob.runtime.work import Fault, Outcome, Verdict
+from stripedjob.runtime.executor.executor_process import HandlerError, Host
+from stripedjob.runtime.executor.wire import Config, send
+from stripedjob.runtime.handlers.settings import HandlerSettings
+from stripedjob.runtime.outcome import Fault, Outcome, Verdict
+from stripedjob.runtime.shared_state import Board
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +118,7 @@ def test_an_executor_ends_with_a_worker_that_left_what_it_said_unread() -> None:
     board = Board.create(1)
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [sys.executable, "-P", "-c", "from stripedjob.runtime.executor import main; main()"]
+        command = [sys.executable, "-P", "-c", "from stripedjob.runtime.executor.main import main; main()"]
         fds = (theirs.fileno(), board.fd)
         process = subprocess.Popen([*command, *map(str, fds)], pass_fds=fds, start_new_session=True)
     with process, ours:

@@ -16,12 +16,12 @@ import pytest
 from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease, run
 
-from stripedjob.runtime import host as host_module
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.handlers import HandlerSettings
-from stripedjob.runtime.host import STARTS_MAX, HandlerError, Host
-from stripedjob.runtime.messages import Config
-from stripedjob.runtime.work import Fault, Outcome, Verdict
+from stripedjob.runtime.executor import executor_process as host_module
+from stripedjob.runtime.executor.executor_process import STARTS_MAX, HandlerError, Host
+from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.handlers.settings import HandlerSettings
+from stripedjob.runtime.outcome import Fault, Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,10 +10,11 @@ import pytest
 from tests.support.leases import lease, run
 
 from stripedjob import Unit
-from stripedjob.runtime.board import Board, Running
-from stripedjob.runtime.handlers import HandlerSettings
-from stripedjob.runtime.messages import Config
-from stripedjob.runtime.work import TRY_SECONDS_MAX, Outcome, Verdict
+from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.handlers.settings import HandlerSettings
+from stripedjob.runtime.outcome import Outcome, Verdict
+from stripedjob.runtime.shared_state import Board, Running
+from stripedjob.unit import TRY_SECONDS_MAX
 
 ROOT = str(Path(__file__).parents[2])
 

@@ -21,11 +21,11 @@ import pytest
 from tests.support.leases import lease, run
 
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.faults import storable
-from stripedjob.runtime.handlers import HandlerSettings
-from stripedjob.runtime.host import HandlerError, Host
-from stripedjob.runtime.messages import Config
-from stripedjob.runtime.work import Fault, Verdict
+from stripedjob.runtime.executor.executor_process import HandlerError, Host
+from stripedjob.runtime.executor.faults import storable
+from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.handlers.settings import HandlerSettings
+from stripedjob.runtime.outcome import Fault, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from stripedjob.observe import health
+from stripedjob.observe.health import CONNECTIONS_MAX, serving
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import Batch, Lease, Settlement, Tally, Then
-from stripedjob.runtime import health
-from stripedjob.runtime.health import CONNECTIONS_MAX, serving
 from stripedjob.runtime.observe import STALLED_SECONDS, Observer
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support import hostile
 from tests.support.worksite import PATIENCE_SECONDS, Site
 
-from stripedjob.runtime.decide import RetryPolicy
+from stripedjob.runtime.worker.decide import RetryPolicy
 
 RAISED: list[Any] = [
     *hostile.EXCEPTIONS,

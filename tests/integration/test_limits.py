@@ -13,8 +13,8 @@ from tests.support.executions import overlaps, read_log
 from tests.support.worksite import PATIENCE_SECONDS, Site
 
 from stripedjob.locks import LockSettings, open_lock
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.types import JobSettings
-from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

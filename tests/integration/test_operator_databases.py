@@ -22,7 +22,8 @@ from tests.support.reconciling import Reconciling, until
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool import bounded, connection
+from stripedjob.pool import connection
+from stripedjob.pool.client import bounded
 from stripedjob.schedule import schedule_key
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import Schedule

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.support.queues import FIFO, Queue, queue
 
-from stripedjob.pool.worker import array_of_numbers, array_of_texts
+from stripedjob.pool.client.worker import array_of_numbers, array_of_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

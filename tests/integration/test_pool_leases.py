@@ -13,7 +13,7 @@ from stripedjob.pool.errors import WorkerLostError
 if TYPE_CHECKING:
     import psycopg
 
-    from stripedjob.pool.worker import WorkerPool
+    from stripedjob.pool.client.worker import WorkerPool
 
 COMPLETE = "select striped.complete(%s, %s, 'a', %s, %s)"
 

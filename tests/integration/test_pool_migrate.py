@@ -15,14 +15,14 @@ from tests.support.scenes import JOB, all_done, claimed, settle
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool import migrate as module
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
-from stripedjob.pool.migrate import migrate, version
-from stripedjob.pool.objects import listed
-from stripedjob.pool.scripts import Migration, migrations, routines
-from stripedjob.pool.teardown import Torn, teardown
-from stripedjob.pool.worker import WorkerPool
+from stripedjob.pool.install import migrate as module
+from stripedjob.pool.install.migrate import migrate, version
+from stripedjob.pool.install.objects import listed
+from stripedjob.pool.install.scripts import Migration, migrations, routines
+from stripedjob.pool.install.teardown import Torn, teardown
 
 ROOT = Path(__file__).parents[2]
 GRANTS = re.search(r"grant usage on schema(.|\n)*?(?=```)", (ROOT / "docs" / "operator.md").read_text())
@@ -244,9 +244,12 @@ def test_no_migration_cascades() -> None:
 
 
 @pytest.fixture
-def blocker(conn: psycopg.Connection, fresh_database: str) -> Iterator[psycopg.Connection]:
+def blocker(
+    conn: psycopg.Connection, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[psycopg.Connection]:
     """An application with an open transaction that has enqueued into a pool of an older version."""
-    migrate(conn, to_version=9)
+    migrate(conn)
+    with_another_migration(monkeypatch, "alter table @extschema@.unit add column note text")
     with psycopg.connect(fresh_database, application_name="billing") as blocker:
         blocker.execute("insert into striped.unit (job_id, resource) values (1, 'a')")
         yield blocker
@@ -273,7 +276,7 @@ def test_others_do_not_queue_behind_a_migration_that_waits(
     upgrading.join()
     pid = blocker.info.backend_pid
     assert re.search(rf"in use by pid {pid} \(billing, idle in transaction, since \d\d:", errors[0])
-    assert version(conn) == 9
+    assert version(conn) == NEWEST
 
 
 def test_a_migration_says_whom_it_waits_for_and_goes_on_after_them(
@@ -282,11 +285,11 @@ def test_a_migration_says_whom_it_waits_for_and_goes_on_after_them(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("stripedjob.pool.migrate.time.sleep", lambda _: blocker.commit())
+    monkeypatch.setattr("stripedjob.pool.install.migrate.time.sleep", lambda _: blocker.commit())
     with caplog.at_level("INFO", "stripedjob"):
-        assert migrate(conn)[-1] == NEWEST
+        assert migrate(conn) == [NEWEST + 1]
     assert "billing" in caplog.text
-    assert f"version {NEWEST}" in caplog.text
+    assert f"version {NEWEST + 1}" in caplog.text
 
 
 def test_a_pool_that_is_up_to_date_needs_no_lock(conn: psycopg.Connection, fresh_database: str, role: str) -> None:

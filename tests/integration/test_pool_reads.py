@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from tests.support.engines import new_database
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.types import JobSettings
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ import psycopg
 import pytest
 from tests.support.scenes import JOB, count, play
 
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError
-from stripedjob.pool.migrate import migrate, version
-from stripedjob.pool.scripts import migrations
-from stripedjob.pool.teardown import teardown
-from stripedjob.pool.worker import WorkerPool
+from stripedjob.pool.install.migrate import migrate, version
+from stripedjob.pool.install.scripts import migrations
+from stripedjob.pool.install.teardown import teardown
 
 
 @pytest.mark.acceptance("A03")
 def test_a03_migrations_fresh_repeated_and_upgraded(fresh_database: str) -> None:
     everything = [m.version for m in migrations()]
     with psycopg.connect(fresh_database, autocommit=True) as conn:
-        assert migrate(conn, "upgraded_pool", to_version=everything[1]) == everything[:2]
-        assert migrate(conn, "upgraded_pool") == everything[2:]
+        assert migrate(conn, "upgraded_pool", to_version=everything[0]) == everything[:1]
+        assert migrate(conn, "upgraded_pool") == everything[1:]
         assert migrate(conn, "upgraded_pool") == []
         assert version(conn, "upgraded_pool") == everything[-1]
         assert migrate(conn, "fresh_pool") == everything

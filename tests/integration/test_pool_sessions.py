@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from tests.support.scenes import all_done, claimed, count, enqueue, play, settle
 
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect_for_handler
 from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
-from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from tests.support.scenes import JOB, all_done, claimed, count, enqueue, play, s
 from stripedjob.pool.types import Failure, Fate, Settlement, Then
 
 if TYPE_CHECKING:
-    from stripedjob.pool.worker import WorkerPool
+    from stripedjob.pool.client.worker import WorkerPool
 
 
 @pytest.mark.acceptance("A09")

@@ -18,8 +18,8 @@ from tests.reference.mutex import Replay, fill
 from tests.support.executions import Execution, inversions, overlaps, read_log
 from tests.support.worksite import PATIENCE_SECONDS, Site
 
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.types import JobSettings
-from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

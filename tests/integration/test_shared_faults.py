@@ -14,15 +14,15 @@ from tests.support.slots import Slot, effect
 from tests.support.worksite import PATIENCE_SECONDS, ROOT, Site, drained
 
 from stripedjob.pool.types import Lease
-from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.messages import Config
-from stripedjob.runtime.work import Outcome, Verdict
+from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.outcome import Outcome, Verdict
+from stripedjob.runtime.worker.decide import RetryPolicy
 
 if TYPE_CHECKING:
     import psycopg
     from tests.support.engines import RestartablePostgres
 
-    from stripedjob.runtime.work import Unit
+    from stripedjob.unit import Unit
 
 FUNCTIONS = pytest.mark.parametrize("function", ["record", "record_async"])
 ODD = 6

@@ -12,12 +12,12 @@ import pytest
 from tests.support.slots import Slot, effect
 
 from stripedjob import Dead
-from stripedjob.runtime.sharing import BYTES_MAX, SECONDS_MAX, UNITS_MAX
+from stripedjob.runtime.executor.sharing import BYTES_MAX, SECONDS_MAX, UNITS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stripedjob.runtime.work import Unit
+    from stripedjob.unit import Unit
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 ALL = list(range(20))

@@ -14,14 +14,15 @@ from tests.support import hostile
 from tests.support.blocking import Blocking
 from tests.support.worksite import PATIENCE_SECONDS, Site
 
-from stripedjob.pool import steps
+from stripedjob.pool.effects import steps
+from stripedjob.pool.effects.handler_session import HandlerSession, LeaseLostError, TransactionEndedError
+from stripedjob.pool.effects.transaction import CONFLICTS_MAX, alone
 from stripedjob.pool.errors import TryLostError
-from stripedjob.pool.handler_session import HandlerSession, LeaseLostError, TransactionEndedError
-from stripedjob.pool.transaction import CONFLICTS_MAX, alone
-from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.handlers import Database, is_coroutine_function
-from stripedjob.runtime.results import Finishing, NotRunError, finishing_async
-from stripedjob.runtime.work import Unit
+from stripedjob.pool.types import Database
+from stripedjob.runtime.handlers.python import is_coroutine_function
+from stripedjob.runtime.handlers.results import Finishing, NotRunError, finishing_async
+from stripedjob.runtime.worker.decide import RetryPolicy
+from stripedjob.unit import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

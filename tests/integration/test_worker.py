@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.worksite import PATIENCE_SECONDS, Site, drained
 
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolUnreachableError
-from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime import clock
-from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.host import HandlerError
+from stripedjob.runtime.executor.executor_process import HandlerError
+from stripedjob.runtime.worker.decide import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.engines import RestartablePostgres, RestartableValkey
 
     from stripedjob.pool.types import Lease
-    from stripedjob.runtime.loop import Worker
+    from stripedjob.runtime.worker.loop import Worker
 
 
 async def eventually(said: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ from tests.isolation.harness import Stage
 from tests.isolation.judge import JOURNAL
 from tests.support.engines import new_database
 
-from stripedjob.pool import migrate, scripts
+from stripedjob.pool.install import migrate, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from tests.isolation.specs import Specs
 from tests.isolation.world import FIFO, World
 from tests.support.engines import new_database
 
-from stripedjob.pool import migrate, scripts
+from stripedjob.pool.install import migrate, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,8 +2,17 @@
 
 from tests.mutations.mutation import Mutation
 
-WORK, HAND_OUT, SETTLE = "pool/routines/work.sql", "pool/routines/hand_out.sql", "pool/routines/settle.sql"
-UPKEEP, ASSIGN, ADMIN = "pool/routines/upkeep.sql", "pool/routines/assign.sql", "pool/routines/admin.sql"
+DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
+ENQUEUER_CALLS = "pool/api/v1/enqueuer.sql"
+OPERATOR_CALLS = "pool/api/v1/operator.sql"
+WORKER_CALLS = "pool/api/v1/worker.sql"
+ASSIGN = "pool/lib/assign.sql"
+HAND_OUT = "pool/lib/hand_out.sql"
+LEASE = "pool/lib/lease.sql"
+NOTIFY = "pool/lib/notify.sql"
+OUTCOME = "pool/lib/outcome.sql"
+UNIT_STATES = "pool/lib/unit_states.sql"
+UPKEEP = "pool/lib/upkeep.sql"
 LEASES, UNITS = "tests/integration/test_pool_leases.py", "tests/integration/test_pool_units.py"
 SESSIONS = "tests/integration/test_pool_sessions.py"
 GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/test_pool_meetings.py"
@@ -19,42 +28,42 @@ PASSED = f"{MEETINGS}::test_upkeep_goes_past_a_worker_that_is_at_a_call_and_past
 FENCED = (
     Mutation(
         "settle takes any fence",
-        SETTLE,
+        WORKER_CALLS,
         "and worker_id is not distinct from p_worker and fence = x.fence",
         "and worker_id is not distinct from worker_id",
         f"{LEASES}::test_a35_a_late_settlement_changes_nothing_and_is_counted",
     ),
     Mutation(
         "settle forgets the numbers of batches",
-        SETTLE,
+        WORKER_CALLS,
         "for no key update) >= p_batch then",
         "for no key update) > p_batch then",
         f"{GUARDS}::test_a_batch_that_comes_again_is_no_stale_one",
     ),
     Mutation(
         "complete takes any fence",
-        SETTLE,
+        WORKER_CALLS,
         "and worker_id = p_worker and fence = p_fence;",
         "and worker_id = p_worker;",
         COMPLETED,
     ),
     Mutation(
         "complete takes any worker",
-        SETTLE,
+        WORKER_CALLS,
         "and worker_id = p_worker and fence = p_fence;",
         "and fence = p_fence;",
         COMPLETED,
     ),
     Mutation(
         "the answer of complete is not looked at",
-        "pool/handler_session.py",
+        "pool/effects/handler_session.py",
         'if first_row(cursor) != ["t"]:',
         "if not first_row(cursor):",
         f"{WORKER}::test_a_lost_lease_rolls_its_transaction_back",
     ),
     Mutation(
         "a renewal hides lost leases",
-        WORK,
+        WORKER_CALLS,
         "lease(w.job_id) where id = p_worker;\n    return @extschema@.lost_fences(p_worker, p_fences);",
         "lease(w.job_id) where id = p_worker;\n    return '{}';",
         f"{GUARDS}::test_a_renewal_names_the_leases_that_are_lost",
@@ -63,35 +72,35 @@ FENCED = (
 HANDLED = (
     Mutation(
         "a unit starts after the deadline",
-        "runtime/progress.py",
+        "runtime/executor/progress.py",
         "if moment >= self._board.deadline:",
         "if moment < 0:",
         "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
     ),
     Mutation(
         "an executor goes on when its main process has stopped",
-        "runtime/executor.py",
+        "runtime/executor/main.py",
         "if left <= 0 and self._board.running():",
         "if left <= -3600 and self._board.running():",
         f"{ENDS}::test_an_executor_ends_itself_where_its_main_process_does_not[pauses]",
     ),
     Mutation(
         "what a lost lease brought starts all the same",
-        "runtime/host.py",
+        "runtime/executor/executor_process.py",
         "        self._given.clear()\n        waiting",
         "        waiting",
         f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",
     ),
     Mutation(
         "a connection that is lost after the handler is a try",
-        "pool/transaction.py",
+        "pool/effects/transaction.py",
         "return lost(error) if self._has_returned and is_lost else error",
         "return error",
         f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
     ),
     Mutation(
         "a handler is called on a stand-by",
-        "pool/transaction.py",
+        "pool/effects/transaction.py",
         "if self._session.is_standby():",
         "if False:",
         f"{TRANSACTIONS}::test_a_handler_is_not_called_on_a_stand_by",
@@ -100,49 +109,49 @@ HANDLED = (
 SHARED = (
     Mutation(
         "a unit that fails leaves its effect to the others' commit",
-        "pool/shared.py",
+        "pool/effects/shared.py",
         'yield from session.execute(f"rollback to {SAVEPOINT}")',
         "yield from session.execute(SAVEPOINT)",
         f"{SHARING}::test_a_unit_that_fails_fails_alone[error-sync]",
     ),
     Mutation(
         "a unit is said to be done before the commit",
-        "runtime/progress.py",
+        "runtime/executor/progress.py",
         "if self._held is None and moment - self._reported > REPORT_SECONDS and",
         "if moment - self._reported >= 0 and",
         f"{SHARING}::test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs[sync]",
     ),
     Mutation(
         "what was not committed counts as tried",
-        "runtime/progress.py",
+        "runtime/executor/progress.py",
         "self._tried, self._done, faults = self._held",
         "_, self._done, faults = self._held",
         f"{SHARED_FAULTS}::test_a_commit_whose_answer_is_lost_counts[sync]",
     ),
     Mutation(
         "a conflict of what is shared is one unit's fault",
-        "pool/shared.py",
+        "pool/effects/shared.py",
         "OF_SHARING = CONFLICTS | ",
         "OF_SHARING = ",
         f"{SHARING}::test_a_conflict_is_nobodys_fault[handler-40P01-sync]",
     ),
     Mutation(
         "what a handler committed with others is not completed",
-        "pool/shared.py",
+        "pool/effects/shared.py",
         "        yield from self.begin()\n        self.is_cut = True",
         "        raise SharedLostError",
         f"{SHARING}::test_a_handler_that_ends_the_transaction_costs_the_others_nothing[False-commit-sync]",
     ),
     Mutation(
         "settings last until the commit",
-        "pool/shared.py",
+        "pool/effects/shared.py",
         "{deferred}{session.reset}; release",
         "{deferred}release",
         f"{SHARING}::test_what_a_handler_does_to_its_session_ends_with_it[False-sync]",
     ),
     Mutation(
         "what was deferred once is never deferred again",
-        "pool/shared.py",
+        "pool/effects/shared.py",
         '"set constraints all deferred; " if',
         '"" if',
         f"{SHARING}::test_what_is_deferred_is_deferred_to_the_end_of_its_unit",
@@ -151,21 +160,21 @@ SHARED = (
 MET = (
     Mutation(
         "a claim does not lock its worker",
-        WORK,
+        LEASE,
         "where id = p_worker for no key update;\n    if w.id is null",
         "where id = p_worker;\n    if w.id is null",
         f"{MEETINGS}::test_a_worker_that_is_being_considered_dead_claims_nothing",
     ),
     Mutation(
         "a claim of an old session is accepted",
-        WORK,
+        LEASE,
         "if p_session is distinct from w.session and p_session is not null then",
         "if false then",
         f"{MEETINGS}::test_a_claim_of_a_session_that_is_over_is_refused",
     ),
     Mutation(
         "a worker comes back before its row is locked",
-        WORK,
+        WORKER_CALLS,
         "declare\n    w @extschema@.worker := @extschema@.lock_worker(p_worker);\n"
         "begin\n    if p_session <= w.session then",
         "declare\n    w @extschema@.worker;\nbegin\n    select * into w from @extschema@.worker where id = p_worker;\n"
@@ -177,14 +186,14 @@ MET = (
     ),
     Mutation(
         "a worker that comes back keeps what it does not know of",
-        WORK,
+        WORKER_CALLS,
         "where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order",
         "where false and fence <> all(p_fences) order",
         f"{GUARDS}::test_a_worker_that_comes_back_loses_what_it_does_not_know_of",
     ),
     Mutation(
         "a worker comes back under an old number",
-        WORK,
+        WORKER_CALLS,
         "    if p_session <= w.session then",
         "    if false then",
         f"{SESSIONS}::test_what_an_earlier_session_still_sends_is_refused",
@@ -205,7 +214,7 @@ MET = (
     ),
     Mutation(
         "two may take the last slot",
-        WORK,
+        LEASE,
         "from @extschema@.job where id = w.job_id for no key update;",
         "from @extschema@.job where id = w.job_id;",
         f"{MEETINGS}::test_of_two_that_want_the_last_slot_the_second_waits_and_is_refused",
@@ -242,7 +251,7 @@ MET = (
 DEAD = (
     Mutation(
         "a worker that leaves keeps its leases",
-        SETTLE,
+        WORKER_CALLS,
         "where worker_id = p_worker and state = 'leased' order by resource for update));\n    perform",
         "where false order by resource for update));\n    perform",
         f"{LEASES}::test_leaving_gives_everything_back_and_counts_no_crash",
@@ -256,14 +265,14 @@ DEAD = (
     ),
     Mutation(
         "a suspect comes with others of its resource",
-        WORK,
+        WORKER_CALLS,
         "case when leased.suspect then 1 else p_units end",
         "p_units",
         f"{GUARDS}::test_what_may_have_killed_its_worker_is_handed_out_alone",
     ),
     Mutation(
         "what a worker counted goes with it",
-        SETTLE,
+        OUTCOME,
         "done = j.done + gone.done,",
         "done = j.done,",
         f"{GUARDS}::test_what_a_worker_did_is_counted_when_it_has_gone",
@@ -272,21 +281,21 @@ DEAD = (
 LIMITED = (
     Mutation(
         "the limit is left to the replicas",
-        WORK,
+        LEASE,
         "if allowed <= (select count(*)",
         "if allowed < 0 * (select count(*)",
         f"{LEASES}::test_a14_no_more_workers_than_the_limit_may_claim",
     ),
     Mutation(
         "a lowered limit stops nobody",
-        WORK,
+        LEASE,
         "return allowed > (select count(*)",
         "return allowed >= 0 * (select count(*)",
         f"{LEASES}::test_a16_a_lowered_limit_stops_the_youngest",
     ),
     Mutation(
         "a worker without work keeps its slot",
-        WORK,
+        LEASE,
         "set wants = 0, lacks = 0, working = exists (",
         "set wants = 0, lacks = 0, working = true or exists (",
         f"{GUARDS}::test_a_slot_is_free_when_its_worker_has_nothing_left",
@@ -307,7 +316,7 @@ LIMITED = (
     ),
     Mutation(
         "an old delegator assigns",
-        ASSIGN,
+        DELEGATOR_CALLS,
         "where job_id = p_job and term = p_term and expires_at > clock_timestamp();",
         "where job_id = p_job and expires_at > clock_timestamp();",
         f"{DELEGATION}::test_of_two_delegators_one_leads_and_a_paused_old_one_assigns_nothing",
@@ -323,7 +332,7 @@ WOKEN = (
     ),
     Mutation(
         "a stripe that was woken is removed",
-        SETTLE,
+        WORKER_CALLS,
         "coalesce(x.after, 'idle') = 'idle' and not s.woken as goes",
         "coalesce(x.after, 'idle') = 'idle' as goes",
         FOLDED,
@@ -337,7 +346,7 @@ WOKEN = (
     ),
     Mutation(
         "nobody is called when a unit is committed",
-        "pool/routines/call.sql",
+        NOTIFY,
         "if some_back or not coalesce(some_idle, true)",
         "if true or some_back or not coalesce(some_idle, true)",
         "tests/integration/test_pool_calls.py::test_an_idle_worker_is_called_once_when_a_unit_is_committed",
@@ -351,7 +360,7 @@ WOKEN = (
     ),
     Mutation(
         "a worker claims under a lease that it let run out while it was idle",
-        "runtime/loop.py",
+        "runtime/worker/loop.py",
         "or not (leases or self._may_claim())",
         "or not leases",
         "tests/integration/test_worker.py::test_a_worker_that_was_idle_for_longer_than_a_lease_works_at_its_first_claim",
@@ -388,7 +397,7 @@ ORDERED = (
     ),
     Mutation(
         "a resource with a held unit goes on",
-        "runtime/decide.py",
+        "runtime/worker/decide.py",
         'float("inf") if held else max(waits)',
         "0.0 if held else max(waits)",
         "tests/unit/test_decide.py",
@@ -413,28 +422,28 @@ LOCKED = (
 RECORDED = (
     Mutation(
         "every change of a unit's state is legal",
-        "pool/routines/guard.sql",
+        UNIT_STATES,
         "if (old.state, new.state) in (",
         "if true or (old.state, new.state) in (",
         f"{UNITS}::test_a40_the_database_refuses_illegal_transitions",
     ),
     Mutation(
         "an older generation overwrites a newer one",
-        ADMIN,
+        OPERATOR_CALLS,
         "where j.generation <= excluded.generation",
         "where true",
         f"{SCHEMA}::test_a06_applying_again_updates_in_place_and_never_from_an_older_generation",
     ),
     Mutation(
         "an id that is still good is delivered again",
-        "pool/routines/enqueue.sql",
+        ENQUEUER_CALLS,
         "if not found then\n            select unit_id into first_id",
         "if false then\n            select unit_id into first_id",
         f"{DEDUPLICATION}::test_a28_the_same_id_within_5_minutes_is_delivered_once",
     ),
     Mutation(
         "a unit is tried once too often",
-        "runtime/decide.py",
+        "runtime/worker/decide.py",
         "if attempts >= policy.attempts_max or",
         "if attempts > policy.attempts_max or",
         "tests/unit/test_decide.py",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from tests.support.engines import new_database
 
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.client.worker import WorkerPool
+from stripedjob.pool.install.migrate import migrate
 from stripedjob.pool.types import Batch, Failure, Fate, JobSettings, Lease, Settlement, Tally, Then
-from stripedjob.pool.worker import WorkerPool
 
 RESOURCES = ["a", "b", "c"]
 JOB = JobSettings("default", "sync", schedule_limit=3, crash_threshold=1000)

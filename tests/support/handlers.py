@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from stripedjob.runtime.work import Dead, Hold, Retry, Unit
+from stripedjob.unit import Dead, Hold, Retry, Unit
 
 
 class Unspeakable(Exception):  # noqa: N818

@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stripedjob.runtime.work import Dead, Hold, Retry, Unit
+from stripedjob.unit import Dead, Hold, Retry, Unit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from stripedjob.pool.types import Lease
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.host import Host
+from stripedjob.runtime.executor.executor_process import Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stripedjob.runtime.messages import Config
-    from stripedjob.runtime.work import Fault, Outcome
+    from stripedjob.runtime.executor.wire import Config
+    from stripedjob.runtime.outcome import Fault, Outcome
 
 PATIENCE_SECONDS = 30
 

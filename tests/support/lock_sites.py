@@ -11,7 +11,7 @@ from tests.support.engines import new_database, running
 from tests.support.valkey import ClusterValkey, SentinelValkey, TcpValkey, make_certificate, tls_front
 
 from stripedjob.locks import LockBackend, LockSettings, open_lock
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.install.migrate import migrate
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from stripedjob.pool.admin import JobStatus
+from stripedjob.pool.client.admin import JobStatus
 from stripedjob.spec import StripedJob
 from stripedjob_operator.manifests import Making
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from stripedjob.pool.migrate import migrate
+from stripedjob.pool.client.worker import WorkerPool
+from stripedjob.pool.install.migrate import migrate
 from stripedjob.pool.types import Batch, JobSettings, Lease, Settlement, Tally, Then
-from stripedjob.pool.worker import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 from tests.support.blocking import Blocking
 from tests.support.worksite import Site
 
-from stripedjob.runtime.board import Board
-from stripedjob.runtime.handlers import Database, HandlerSettings
-from stripedjob.runtime.messages import Config, Task
-from stripedjob.runtime.progress import Progress, Reporter
-from stripedjob.runtime.results import Finishing, finishing_async
-from stripedjob.runtime.sharing import Sharing, SharingAsync
+from stripedjob.pool.types import Database
+from stripedjob.runtime.executor.progress import Progress, Reporter
+from stripedjob.runtime.executor.sharing import Sharing, SharingAsync
+from stripedjob.runtime.executor.wire import Config, Task
+from stripedjob.runtime.handlers.results import Finishing, finishing_async
+from stripedjob.runtime.handlers.settings import HandlerSettings
+from stripedjob.runtime.shared_state import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
 
-    from stripedjob.runtime.work import Outcome, Unit
+    from stripedjob.runtime.outcome import Outcome
+    from stripedjob.unit import Unit
 
     Work = Callable[[Unit, psycopg.Connection], Any]
 

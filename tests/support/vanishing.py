@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from stripedjob.runtime.work import Unit
+from stripedjob.unit import Unit
 
 flag = Path(os.environ["STRIPEDJOB_TEST_FLAG"])
 if flag.exists():

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from stripedjob.locks import LockSettings, open_lock
-from stripedjob.pool.migrate import migrate
-from stripedjob.pool.types import JobSettings
-from stripedjob.pool.worker import WorkerPool
-from stripedjob.runtime.decide import RetryPolicy
-from stripedjob.runtime.handlers import Database, HandlerSettings
-from stripedjob.runtime.host import Host
-from stripedjob.runtime.loop import Worker, WorkerSettings
-from stripedjob.runtime.messages import Config
+from stripedjob.pool.client.worker import WorkerPool
+from stripedjob.pool.install.migrate import migrate
+from stripedjob.pool.types import Database, JobSettings
+from stripedjob.runtime.executor.executor_process import Host
+from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.observe import Observer
+from stripedjob.runtime.worker.decide import RetryPolicy
+from stripedjob.runtime.worker.loop import Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripedjob.pool.types import Fate, Lease, Then
-from stripedjob.runtime.decide import AWAY_SECONDS, RetryPolicy, settle
-from stripedjob.runtime.work import Fault, Outcome, Verdict
+from stripedjob.runtime.outcome import Fault, Outcome, Verdict
+from stripedjob.runtime.worker.decide import AWAY_SECONDS, RetryPolicy, settle
 
 LEASE = Lease("a", 7, False, False, (11, 12, 13), (0, 0, 0), (0, 0, 0), ("1", "2", "3"))  # noqa: FBT003
 DICE = random.Random(1)

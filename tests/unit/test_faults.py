@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from tests.support import hostile
 
-from stripedjob.runtime import faults
-from stripedjob.runtime.faults import REASON_CHARACTERS_MAX, TRACE_BYTES_MAX, fault_of, import_fault
-from stripedjob.runtime.results import Finishing
-from stripedjob.runtime.work import RETRY_SECONDS_MAX, Dead, Fault, Hold, Retry, Verdict, delay_seconds
+from stripedjob.runtime.executor import faults
+from stripedjob.runtime.executor.faults import REASON_CHARACTERS_MAX, TRACE_BYTES_MAX, fault_of, import_fault
+from stripedjob.runtime.handlers.results import Finishing
+from stripedjob.runtime.outcome import Fault, Verdict
+from stripedjob.unit import RETRY_SECONDS_MAX, Dead, Hold, Retry, delay_seconds
 
 
 def of(function: Any, *arguments: Any) -> Fault:

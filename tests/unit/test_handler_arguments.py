@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from stripedjob.runtime.handlers import load_function
+from stripedjob.runtime.handlers.python import load_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable

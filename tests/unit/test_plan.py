@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from stripedjob.settings import Plan, worker_spec
+from stripedjob.runtime.settings import Plan
+from stripedjob.settings import worker_spec
 from stripedjob.spec import parse
 
 HANDLERS = [
@@ -20,7 +21,7 @@ HANDLERS = [
 IMPORTS = """
 import sys
 import stripedjob.runtime.service
-from stripedjob.settings import Plan
+from stripedjob.runtime.settings import Plan
 print(Plan.unpacked(sys.argv[1]).job_type, *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from stripedjob.pool.types import Batch, Failure, Fate, Lease, Settlement, Tally, Then
-from stripedjob.runtime.record import plainer
+from stripedjob.runtime.worker.record import plainer
 
 
 def settlement(name: str, *failed: Failure) -> Settlement:

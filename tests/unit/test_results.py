@@ -10,8 +10,8 @@ import pytest
 from tests.support import hostile
 
 from stripedjob import Unit
-from stripedjob.runtime.handlers import is_coroutine_function
-from stripedjob.runtime.results import Finishing, NotRunError, finishing_async
+from stripedjob.runtime.handlers.python import is_coroutine_function
+from stripedjob.runtime.handlers.results import Finishing, NotRunError, finishing_async
 
 UNIT = Unit(7, "a", 1, 1, "null")
 

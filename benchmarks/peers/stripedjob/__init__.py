@@ -10,7 +10,7 @@ from local import await_, crew, job
 from peers.fetch import MissingError
 from peers.peer import BENCHMARKS, Peer
 from stripedjob._version import __version__
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 
 LOAD = """

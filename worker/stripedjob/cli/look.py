@@ -11,7 +11,7 @@ import click
 from stripedjob.cli.site import Place, takes_place
 
 if TYPE_CHECKING:
-    from stripedjob.pool.admin import JobStatus
+    from stripedjob.pool.client.admin import JobStatus
 
 WATCH_SECONDS = 1.0
 

@@ -10,7 +10,7 @@ from stripedjob.cli.text import counted, printable
 
 if TYPE_CHECKING:
     from stripedjob.local.trial import Trial
-    from stripedjob.pool.admin import PoolAdmin
+    from stripedjob.pool.client.admin import PoolAdmin
     from stripedjob.pool.types import JobSettings
     from stripedjob.spec.model import StripedJob
 
@@ -36,8 +36,8 @@ SETTINGS = {
 def begin_trial(place: Place, job: "StripedJob") -> "Trial | None":
     """Begin to load a Python handler; a command is looked for at once. Raises HandlerError for one that is not here."""
     from stripedjob.local.trial import Trial
-    from stripedjob.runtime.command import find
-    from stripedjob.runtime.host import HandlerError
+    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.handlers.command import find
 
     handler = job.spec.handler
     if handler.kind == "python":
@@ -52,7 +52,7 @@ def begin_trial(place: Place, job: "StripedJob") -> "Trial | None":
 
 def check_handler(trial: "Trial | None") -> None:
     """Raise HandlerError where the handler cannot be used on this machine."""
-    from stripedjob.runtime.host import HandlerError
+    from stripedjob.runtime.executor.executor_process import HandlerError
 
     if trial is not None and not trial.verdict():
         raise HandlerError(

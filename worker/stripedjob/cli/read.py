@@ -14,7 +14,7 @@ from stripedjob.cli import json_text
 from stripedjob.cli.exits import DataError
 from stripedjob.cli.json_text import shown
 from stripedjob.cli.lines import Lines
-from stripedjob.pool.enqueue import NewUnit
+from stripedjob.pool.client.enqueue import NewUnit
 
 Format = Literal["csv", "jsonl"]
 COLUMNS = ("resource", "payload", "importance", "due_at", "dedup_id")

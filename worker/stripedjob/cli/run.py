@@ -15,7 +15,7 @@ from stripedjob.cli.text import counted, rated
 
 if TYPE_CHECKING:
     from stripedjob.local.supervisor import Supervisor
-    from stripedjob.pool.admin import JobStatus
+    from stripedjob.pool.client.admin import JobStatus
     from stripedjob.spec.model import StripedJob
 
 
@@ -72,8 +72,8 @@ def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) ->
     from stripedjob.local.crew import Crew
     from stripedjob.local.link import Link
     from stripedjob.local.supervisor import CrewError, Killed, Supervisor
-    from stripedjob.pool.admin import PoolAdmin
-    from stripedjob.settings import Plan
+    from stripedjob.pool.client.admin import PoolAdmin
+    from stripedjob.runtime.settings import Plan
 
     plan = Plan.of(site.job, site.postgres_url, site.lock_url, str(site.path.absolute().parent))
     env = {"STRIPEDJOB_PLAN": plan.packed(), "STRIPEDJOB_POSTGRES_URL": site.postgres_url}

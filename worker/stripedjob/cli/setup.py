@@ -11,7 +11,7 @@ from stripedjob.cli.site import Place, migration_shown, takes_place
 from stripedjob.cli.text import printable
 
 if TYPE_CHECKING:
-    from stripedjob.pool.teardown import Torn
+    from stripedjob.pool.install.teardown import Torn
 
 
 @click.command()
@@ -23,7 +23,7 @@ def validate(files: tuple[Path, ...]) -> None:
 
     Example: stripedjob validate job.yaml
     """
-    from stripedjob.runtime.host import HandlerError
+    from stripedjob.runtime.executor.executor_process import HandlerError
     from stripedjob.spec.load import SpecError
 
     failed = False
@@ -41,7 +41,7 @@ def validate(files: tuple[Path, ...]) -> None:
 def _valid(file: Path) -> str:
     """Say that a file is valid; raises SpecError, HandlerError."""
     from stripedjob.cli.prepare import begin_trial
-    from stripedjob.runtime.host import HandlerError
+    from stripedjob.runtime.executor.executor_process import HandlerError
     from stripedjob.spec.load import load
 
     job = load(file)

@@ -14,7 +14,7 @@ from stripedjob.cli.exits import Failure
 from stripedjob.cli.say import say
 
 if TYPE_CHECKING:
-    from stripedjob.pool.admin import PoolAdmin
+    from stripedjob.pool.client.admin import PoolAdmin
     from stripedjob.spec.model import StripedJob
 
 DATA_DIR = ".stripedjob"
@@ -38,7 +38,7 @@ class Site:
     @contextmanager
     def pool(self) -> "Iterator[PoolAdmin]":
         """Connect to the pool. Raises PoolError; of a schema that does not fit it says which of the two it is."""
-        from stripedjob.pool.admin import PoolAdmin
+        from stripedjob.pool.client.admin import PoolAdmin
         from stripedjob.pool.errors import PoolSchemaError
 
         schema = self.job.spec.pool.sql_schema

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stripedjob.cli.lines import Lines
     from stripedjob.cli.read import Format, Reader
-    from stripedjob.pool.enqueue import NewUnit
+    from stripedjob.pool.client.enqueue import NewUnit
 
     Shown = Callable[[Callable[[int], None]], Iterator[NewUnit]]  # takes where a progress bar is moved
 
@@ -75,7 +75,7 @@ def create_work(place: Place, units: int, resources: int, seed: int) -> None:
 
     Example: stripedjob create-work job.yaml --units 10000 --resources 1000 --seed 1
     """
-    from stripedjob.pool.enqueue import NewUnit
+    from stripedjob.pool.client.enqueue import NewUnit
 
     dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
     width = len(str(resources))
@@ -95,8 +95,8 @@ def create_work(place: Place, units: int, resources: int, seed: int) -> None:
 
 def _load(site: Site, units: "Shown", what: str, total: int | None) -> int:
     from stripedjob.cli.prepare import make
+    from stripedjob.pool.client.enqueue import enqueue_many
     from stripedjob.pool.connection import foreign_errors
-    from stripedjob.pool.enqueue import enqueue_many
 
     make(site)
     job = site.job

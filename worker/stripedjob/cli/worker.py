@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from stripedjob.runtime.service import ServiceSettings
-    from stripedjob.settings import Plan
+    from stripedjob.runtime.settings import Plan
 
     Serve = Callable[[ServiceSettings], Coroutine[Any, Any, None]]
 
@@ -115,7 +115,7 @@ def drain(pid_file: Path) -> None:
 
 def _plan(spec: str | None, plan: str | None, postgres: str, lock: str, path: str) -> "Plan":
     """Take the plan of who started this process, or make one of the StripedJob."""
-    from stripedjob.settings import Plan
+    from stripedjob.runtime.settings import Plan
 
     if plan:
         return Plan.unpacked(plan)
@@ -128,7 +128,7 @@ def _plan(spec: str | None, plan: str | None, postgres: str, lock: str, path: st
 
 def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
     """Serve to the end; an error that a person can mend is one line of the log, and an exit code."""
-    from stripedjob.runtime.log import configure, logger
+    from stripedjob.observe.log import configure, logger
 
     configure()
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stripedjob.local.hearing import Heard, Said, Stream, hear
-from stripedjob.runtime.log import LOCK_AWAY, LOCK_BACK
+from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK
 
 Role = Literal["worker", "delegator"]  # the command that it is
 LAST_WORDS_SECONDS = 2.0  # for the rest of a pipe after the end; longer only where a grandchild has it still

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.errors import PoolError, PoolUnreachableError
 from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import StripedJob

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stripedjob.pool.admin import PoolAdmin
+from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.errors import PoolConfigError, PoolError, PoolRefusedError, PoolSchemaError
 
 UNREACHABLE_SECONDS_MAX = 600.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stripedjob.local.hearing import Printed, Said
-from stripedjob.pool.admin import JobStatus, Waiting
+from stripedjob.pool.client.admin import JobStatus, Waiting
 
 RATE_SECONDS, RATE_SECONDS_MAX = 5.0, 60.0  # over which the rate is measured; over more where little ends
 RATE_UNITS_MIN = 10

@@ -13,7 +13,7 @@ from stripedjob.local.hearing import Said
 from stripedjob.local.link import Link
 from stripedjob.local.outlook import Facts, Meter, Progress, View, WorkingTime, waits
 from stripedjob.local.restarts import Restarts
-from stripedjob.pool.admin import JobStatus, PoolAdmin, Waiting
+from stripedjob.pool.client.admin import JobStatus, PoolAdmin, Waiting
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.spec.model import StripedJob
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from stripedjob.runtime.host import HandlerError
-from stripedjob.runtime.process import OUR_VARIABLES
+from stripedjob.runtime.executor.executor_process import HandlerError
+from stripedjob.runtime.executor.process import OUR_VARIABLES
 
 TRIAL_SECONDS_MAX = 60.0  # a module that takes longer to import is the workers' matter
 ABSENT = "absent"  # the module is not on this machine's path; any other answer is what is wrong with the handler
@@ -67,8 +67,8 @@ def main() -> None:
     os.dup2(2, 1)  # what the module prints is no answer
     pid = os.getpid()
     sys.path.insert(0, path)
-    from stripedjob.runtime.faults import import_fault  # noqa: PLC0415 - the path first, as in an executor
-    from stripedjob.runtime.handlers import load_function  # noqa: PLC0415 - as above
+    from stripedjob.runtime.executor.faults import import_fault  # noqa: PLC0415 - the path first, as in an executor
+    from stripedjob.runtime.handlers.python import load_function  # noqa: PLC0415 - as above
 
     said = ""
     try:

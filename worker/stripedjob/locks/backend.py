@@ -1,8 +1,4 @@
-"""The protocol of a lock backend, its settings, and the one place that chooses a backend.
-
-Called by the runtime. redis.py and postgres.py implement it; each is imported only when it is asked for,
-since redis-py alone takes more than 20 MB of memory.
-"""
+"""The protocol of a lock backend, and its settings. redis.py and postgres.py implement it; choose.py chooses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,17 +79,6 @@ class LockBackend(Protocol):
     ) -> None:
         """Close."""
         await self.close()
-
-
-def open_lock(settings: LockSettings) -> LockBackend:
-    """Make the backend that the settings name, without connecting; raises LockConfigError for a bad URL."""
-    if settings.backend == "Redis":
-        from stripedjob.locks.redis import RedisLock  # noqa: PLC0415 - see the module's docstring
-
-        return RedisLock(settings)
-    from stripedjob.locks.postgres import PostgresLock  # noqa: PLC0415 - see the module's docstring
-
-    return PostgresLock(settings)
 
 
 def check_batch(resources: Sequence[str], tokens: Sequence[str], ttl_ms: int = 1) -> None:

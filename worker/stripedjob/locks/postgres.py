@@ -1,6 +1,6 @@
 """Locks in Postgres: one row a resource, one statement a batch, in the database's time.
 
-Called through backend.open_lock. The table is made by the pool's migrations (0007_lock.sql); it is
+Called through backend.open_lock. The table is made by the pool's migrations (0002_locks.sql); it is
 unlogged, so that a crash of the server empties it: that costs time, as losing Redis does. The connection is
 this backend's own, and outside any transaction of the pool: a lock is seen at once and never rolled back.
 """

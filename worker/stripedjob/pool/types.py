@@ -3,7 +3,7 @@
 A settlement holds a lease, so that nothing ends without one.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -151,3 +151,13 @@ class Delegation:
     leading: bool
     assigned: int
     wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a transactional handler's transactions go; `session_name` is what Postgres shows of the sessions."""
+
+    url: str = field(repr=False)
+    schema: str
+    job_id: int
+    session_name: str = "stripedjob"

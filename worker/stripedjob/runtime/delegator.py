@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from stripedjob.pool.delegator import DelegatorPool
+from stripedjob.observe.log import logger
+from stripedjob.pool.client.delegator import DelegatorPool
 from stripedjob.pool.errors import PoolUnreachableError
-from stripedjob.runtime.log import logger
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, logger
 from stripedjob.pool.types import Batch, Failure, Settlement, Then
-from stripedjob.runtime.log import LOCK_AWAY, LOCK_BACK, logger
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
 

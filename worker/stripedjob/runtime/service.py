@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Protocol
 
 from stripedjob.locks import LockConfigError, open_lock
-from stripedjob.pool.delegator import DelegatorPool
+from stripedjob.observe.health import serving
+from stripedjob.observe.log import logger
+from stripedjob.pool.client.delegator import DelegatorPool
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolUnreachableError
-from stripedjob.pool.worker import WorkerPool
 from stripedjob.runtime import pidfile
 from stripedjob.runtime.delegator import Delegator
-from stripedjob.runtime.health import serving
-from stripedjob.runtime.host import Host
-from stripedjob.runtime.log import logger
-from stripedjob.runtime.loop import Worker
+from stripedjob.runtime.executor.executor_process import Host
 from stripedjob.runtime.observe import Observer
-from stripedjob.settings import Plan
+from stripedjob.runtime.settings import Plan
+from stripedjob.runtime.worker.loop import Worker
 
 START_SECONDS_MAX = 60.0  # how long Postgres may take to answer at the start
 START_RETRY_SECONDS = 1.0

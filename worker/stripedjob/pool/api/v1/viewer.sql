@@ -1,0 +1,96 @@
+-- What people ask; nothing here changes anything, nor gives a payload.
+
+-- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
+-- It counts as far as 10,000.
+create or replace function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
+    select json_build_object(
+        'resource', p_resource,
+        'limit', j.schedule_limit,
+        'now', clock_timestamp(),
+        'workers', (select count(*) from @extschema@.worker w where w.job_id = j.id),
+        'working', (select count(*) from @extschema@.worker w where w.job_id = j.id and w.working),
+        'state', s.state,
+        'woken', s.woken,
+        'crashes', s.crashes,
+        'fence', case when s.state = 'leased' then s.fence end,
+        'assigned_at', case when s.state = 'assigned' then s.assigned_at end,
+        'leased_at', case when s.state = 'leased' then s.leased_at end,
+        'worker', w.name,
+        'worker_id', w.id,
+        'lease_ends_at', w.expires_at,
+        'delegated', j.delegated,
+        'delegator', (select d.name from @extschema@.delegator d where d.job_id = j.id and d.expires_at > clock_timestamp()),
+        'area', case when j.outstanding_max is not null then s.area end,
+        'outstanding_max', j.outstanding_max,
+        'outstanding', case when j.outstanding_max is not null and s.area is not null then (select count(*) from @extschema@.stripe o
+            where o.job_id = j.id and o.area = s.area and o.state in ('assigned', 'leased')) end,
+        'token_at', case when j.outstanding_max is not null and s.area is not null then (
+            select a.refilled_at + make_interval(secs => (1 - a.tokens) * j.period_seconds / j.starts_max)
+            from @extschema@.area a where a.job_id = j.id and a.area = s.area and a.tokens < 1) end,
+        'next_at', nullif(s.next_at, 'infinity'),
+        'waits_for_person', s.next_at = 'infinity',
+        'ahead', (select count(*) from (select from @extschema@.stripe o
+            where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
+        'arriving', (select coalesce(sum(units), 0) from (
+            select resource, units from @extschema@.wake where job_id = j.id order by id limit 10000) k where k.resource = p_resource),
+        'ready', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' limit 10000) u),
+        'delayed', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' limit 10000) u),
+        'next_due_at', (select min(due_at) from (select due_at from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' limit 10000) u),
+        'held', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'held' limit 10000) u),
+        'dead', (select count(*) from (select from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'dead' limit 10000) u),
+        'head', (
+            select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
+            from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id limit 1
+        ),
+        'barrier', (
+            select json_build_object('id', u.id, 'due_at', u.due_at) from @extschema@.unit u
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and j.on_failure = 'Block' order by id limit 1
+        ),
+        'set_aside', (
+            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason, 'trace', u.trace) order by u.id)
+            from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state in ('held', 'dead')
+                  order by id limit 10) u
+        )
+    )
+    from @extschema@.job j
+    left join @extschema@.stripe s on s.job_id = j.id and s.resource = p_resource
+    left join @extschema@.worker w on w.id = s.worker_id
+    where j.id = p_job
+$$;
+
+-- What a job waits for where nothing is to be claimed: one row, of the resource that goes on next, of the unit that is due next, and how many
+-- resources wait for a person (counted as far as 10,000). Times are seconds from now; null where it is never or nothing.
+create or replace function @extschema@.waiting(p_job int) returns table (
+    resource text, resource_seconds float8, resource_reason text, barrier bigint,
+    unit bigint, unit_resource text, unit_seconds float8, unit_reason text, for_person bigint
+) language sql stable as $$
+    select s.resource, extract(epoch from s.next_at - clock_timestamp())::float8, h.reason, b.id,
+        d.id, d.resource, case when d.due_at < 'infinity' then extract(epoch from d.due_at - clock_timestamp())::float8 end, d.reason, p.n
+    from @extschema@.job j
+    left join lateral (
+        select s.resource, s.next_at from @extschema@.stripe s
+        where s.job_id = j.id and s.state = 'waiting' and s.next_at < 'infinity' order by s.next_at limit 1
+    ) s on true
+    left join lateral (
+        select u.reason from @extschema@.unit u
+        where u.job_id = j.id and u.resource = s.resource and u.state = 'ready' order by u.id limit 1
+    ) h on true
+    left join lateral (
+        select u.id from @extschema@.unit u
+        where j.on_failure = 'Block' and u.job_id = j.id and u.resource = s.resource and u.state = 'delayed' order by u.id limit 1
+    ) b on true
+    left join lateral (
+        select u.id, u.resource, u.due_at, u.reason from @extschema@.unit u
+        where u.job_id = j.id and u.state = 'delayed' order by u.due_at limit 1
+    ) d on true
+    cross join lateral (
+        select count(*) n from (
+            select from @extschema@.stripe s where s.job_id = j.id and s.state = 'waiting' and s.next_at = 'infinity' limit 10000) x
+    ) p
+    where j.id = p_job
+$$;

@@ -1,0 +1,1 @@
+"""The typed side of the functions in api/: one class for each role."""

@@ -1,0 +1,1 @@
+"""Handlers' transactions: effect and record are committed together, one unit's or many units'."""

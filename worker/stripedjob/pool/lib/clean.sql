@@ -1,0 +1,71 @@
+-- What is removed in the end: a transaction of its own, at most every 30 s, and at most 2,000 rows of each kind.
+
+-- Removes a job's finished units of one state that have been kept for so long; returns how many.
+create or replace function @extschema@.expire_units(p_job int, p_state @extschema@.unit_state, p_seconds int, p_bound int) returns int
+language plpgsql as $$
+declare
+    kept_since constant timestamptz := clock_timestamp() - make_interval(secs => p_seconds);
+    n int;
+begin
+    delete from @extschema@.unit where id = any(array(
+        select id from @extschema@.unit
+        where job_id = p_job and state = p_state and finished_at is not null and finished_at <= kept_since
+        order by finished_at limit p_bound for update skip locked));
+    get diagnostics n = row_count;
+    return n;
+end
+$$;
+
+-- Gives back what belongs to a worker that has no row, and what is assigned in a job without a delegator. Nothing makes such a lease; this is
+-- for what nobody has thought of. The workers that own anything are found by skipping through the index.
+create or replace function @extschema@.sweep_orphans(p_job int) returns void language sql as $$
+    with recursive owners as (
+        (select worker_id, 1 as n from @extschema@.stripe where state = 'leased' order by worker_id limit 1)
+        union all
+        select (select s.worker_id from @extschema@.stripe s where s.state = 'leased' and s.worker_id > o.worker_id order by s.worker_id limit 1), n + 1
+        from owners o where o.worker_id is not null and n < 10000
+    ), orphans as (
+        select worker_id from owners o
+        where worker_id is not null and not exists (select from @extschema@.worker w where w.id = o.worker_id)
+    )
+    update @extschema@.stripe set state = 'ready', worker_id = null where job_id = p_job and resource = any(array(
+        select s.resource from orphans o join @extschema@.stripe s on s.worker_id = o.worker_id and s.state = 'leased' and s.job_id = p_job
+        limit 1000 for update of s skip locked));
+    select @extschema@.unassign(w.id) from @extschema@.worker w join @extschema@.job j on j.id = w.job_id
+    where w.job_id = p_job and not j.delegated and exists (
+        select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'assigned');
+$$;
+
+-- Forgets the buckets of areas that would be full by now and have nothing at work: they begin full.
+create or replace function @extschema@.expire_areas(j @extschema@.job, p_bound int) returns int language plpgsql as $$
+declare
+    n int;
+begin
+    delete from @extschema@.area a where a.job_id = j.id and a.area = any(array(
+        select area from (select * from @extschema@.area where job_id = j.id order by refilled_at limit p_bound for update skip locked) o
+        where j.outstanding_max is null or o.refilled_at < clock_timestamp() - make_interval(secs => j.period_seconds)
+            and not exists (select from @extschema@.stripe s where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased'))));
+    get diagnostics n = row_count;
+    return n;
+end
+$$;
+
+-- Corrects the numbers of a job that has no unit of a state, where somebody has removed units by hand.
+create or replace function @extschema@.correct_flow(p_job int) returns void language plpgsql as $$
+declare
+    s @extschema@.job_status;
+begin
+    select * into s from @extschema@.job_status where id = p_job;
+    update @extschema@.flow set
+        ready_in = ready_in - case when s.pending <> 0 and not exists (
+            select from @extschema@.unit where job_id = p_job and state = 'ready') then s.pending else 0 end,
+        delayed_out = delayed_out + case when s.delayed <> 0 and not exists (
+            select from @extschema@.unit where job_id = p_job and state = 'delayed') then s.delayed else 0 end,
+        held_out = held_out + case when s.held <> 0 and not exists (
+            select from @extschema@.unit where job_id = p_job and state = 'held') then s.held else 0 end,
+        dead_out = dead_out + case when s.dead <> 0 and not exists (
+            select from @extschema@.unit where job_id = p_job and state = 'dead') then s.dead else 0 end
+    where job_id = p_job and not exists (select from @extschema@.wake where job_id = p_job)
+        and not exists (select from @extschema@.worker where job_id = p_job and working);
+end
+$$;

@@ -1,0 +1,1 @@
+"""The process that runs the user's code, on both sides of the socket to it."""
