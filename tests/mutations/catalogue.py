@@ -29,7 +29,7 @@ FENCED = (
     Mutation(
         "settle takes any fence",
         WORKER_CALLS,
-        "and worker_id is not distinct from p_worker and fence = x.fence",
+        "and worker_id is not distinct from p_worker\n                and fence = x.fence",
         "and worker_id is not distinct from worker_id",
         f"{LEASES}::test_a35_a_late_settlement_changes_nothing_and_is_counted",
     ),
@@ -229,7 +229,7 @@ MET = (
     Mutation(
         "the reaper waits for leases",
         UPKEEP,
-        "where worker_id = w.id and state = 'leased' for update skip locked",
+        "where worker_id = w.id and state = 'leased'\n                    for update skip locked",
         "where worker_id = w.id and state = 'leased' for update",
         f"{MEETINGS}::test_a_lease_that_is_being_settled_is_not_taken_back",
     ),
@@ -243,8 +243,8 @@ MET = (
     Mutation(
         "what is assigned to is not locked",
         ASSIGN,
-        "and expires_at > clock_timestamp() for key share skip locked",
-        "and expires_at > clock_timestamp()",
+        "and expires_at > @extschema@.clock() for key share skip locked",
+        "and expires_at > @extschema@.clock()",
         f"{MEETINGS}::test_nothing_is_assigned_to_a_worker_that_leaves",
     ),
 )
@@ -252,7 +252,7 @@ DEAD = (
     Mutation(
         "a worker that leaves keeps its leases",
         WORKER_CALLS,
-        "where worker_id = p_worker and state = 'leased' order by resource for update));\n    perform",
+        "where worker_id = p_worker and state = 'leased' order by resource\n            for update));\n    perform",
         "where false order by resource for update));\n    perform",
         f"{LEASES}::test_leaving_gives_everything_back_and_counts_no_crash",
     ),
@@ -317,8 +317,8 @@ LIMITED = (
     Mutation(
         "an old delegator assigns",
         DELEGATOR_CALLS,
-        "where job_id = p_job and term = p_term and expires_at > clock_timestamp();",
-        "where job_id = p_job and expires_at > clock_timestamp();",
+        "where job_id = p_job and term = p_term and expires_at > @extschema@.clock();",
+        "where job_id = p_job and expires_at > @extschema@.clock();",
         f"{DELEGATION}::test_of_two_delegators_one_leads_and_a_paused_old_one_assigns_nothing",
     ),
 )
@@ -340,8 +340,8 @@ WOKEN = (
     Mutation(
         "wakes of leased stripes are thrown away",
         UPKEEP,
-        "then clock_timestamp() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
-        "then clock_timestamp() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
+        "then @extschema@.clock() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
+        "then @extschema@.clock() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
         FOLDED,
     ),
     Mutation(
@@ -354,7 +354,7 @@ WOKEN = (
     Mutation(
         "an idle worker sleeps over what is due",
         UPKEEP,
-        "extract(epoch from @extschema@.next_event(p_job) - clock_timestamp())",
+        "extract(epoch from @extschema@.next_event(p_job) - @extschema@.clock())",
         "3600",
         "tests/integration/test_pool_calls.py::test_an_idle_worker_sleeps_until_what_happens_next",
     ),

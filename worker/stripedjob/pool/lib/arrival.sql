@@ -4,7 +4,8 @@
 create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
     insert into @extschema@.wake (job_id, resource, units, importance, delayed, calls)
-    select i.job_id, i.woken, count(*) filter (where i.woken <> ''), max(i.importance), count(*) filter (where i.woken = ''),
+    select i.job_id, i.woken, count(*) filter (where i.woken <> ''), max(i.importance),
+        count(*) filter (where i.woken = ''),
         row_number() over (partition by i.job_id) = 1
     from (
         select job_id, importance, case when state = 'ready' then resource else '' end woken -- a resource has a name
@@ -18,11 +19,14 @@ create or replace trigger wake after insert on @extschema@.unit
     referencing new table as inserted for each statement execute function @extschema@.wake_inserted();
 
 -- How long a deduplication id is good for, as in SQS FIFO.
-create or replace function @extschema@.dedup_window() returns interval language sql immutable as $$ select interval '5 minutes' $$;
+create or replace function @extschema@.dedup_window() returns interval
+    language sql immutable as $$ select interval '5 minutes' $$;
 
--- What stands for a unit's content as its deduplication id: its resource and its payload, however the JSON is spaced or its keys are
--- ordered. JSON that is no jsonb (\u0000, half a surrogate pair, a number out of its range) is taken as it is written.
-create or replace function @extschema@.content_id(p_resource text, p_payload json) returns text language plpgsql stable as $$
+-- What stands for a unit's content as its deduplication id: its resource and its payload, however the JSON is spaced or
+-- its keys are ordered. JSON that is no jsonb (\u0000, half a surrogate pair, a number out of its range) is taken as it
+-- is written.
+create or replace function @extschema@.content_id(p_resource text, p_payload json) returns text
+    language plpgsql stable as $$
 declare
     content text;
 begin

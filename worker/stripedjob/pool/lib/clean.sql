@@ -1,10 +1,11 @@
 -- What is removed in the end: a transaction of its own, at most every 30 s, and at most 2,000 rows of each kind.
 
 -- Removes a job's finished units of one state that have been kept for so long; returns how many.
-create or replace function @extschema@.expire_units(p_job int, p_state @extschema@.unit_state, p_seconds int, p_bound int) returns int
+create or replace function @extschema@.expire_units(p_job int, p_state @extschema@.unit_state, p_seconds int,
+    p_bound int) returns int
 language plpgsql as $$
 declare
-    kept_since constant timestamptz := clock_timestamp() - make_interval(secs => p_seconds);
+    kept_since constant timestamptz := @extschema@.clock() - make_interval(secs => p_seconds);
     n int;
 begin
     delete from @extschema@.unit where id = any(array(
@@ -16,20 +17,23 @@ begin
 end
 $$;
 
--- Gives back what belongs to a worker that has no row, and what is assigned in a job without a delegator. Nothing makes such a lease; this is
--- for what nobody has thought of. The workers that own anything are found by skipping through the index.
+-- Gives back what belongs to a worker that has no row, and what is assigned in a job without a delegator. Nothing makes
+-- such a lease; this is for what nobody has thought of. The workers that own anything are found by skipping through the
+-- index.
 create or replace function @extschema@.sweep_orphans(p_job int) returns void language sql as $$
     with recursive owners as (
         (select worker_id, 1 as n from @extschema@.stripe where state = 'leased' order by worker_id limit 1)
         union all
-        select (select s.worker_id from @extschema@.stripe s where s.state = 'leased' and s.worker_id > o.worker_id order by s.worker_id limit 1), n + 1
+        select (select s.worker_id from @extschema@.stripe s where s.state = 'leased' and s.worker_id > o.worker_id
+            order by s.worker_id limit 1), n + 1
         from owners o where o.worker_id is not null and n < 10000
     ), orphans as (
         select worker_id from owners o
         where worker_id is not null and not exists (select from @extschema@.worker w where w.id = o.worker_id)
     )
     update @extschema@.stripe set state = 'ready', worker_id = null where job_id = p_job and resource = any(array(
-        select s.resource from orphans o join @extschema@.stripe s on s.worker_id = o.worker_id and s.state = 'leased' and s.job_id = p_job
+        select s.resource from orphans o join @extschema@.stripe s on s.worker_id = o.worker_id and s.state = 'leased'
+            and s.job_id = p_job
         limit 1000 for update of s skip locked));
     select @extschema@.unassign(w.id) from @extschema@.worker w join @extschema@.job j on j.id = w.job_id
     where w.job_id = p_job and not j.delegated and exists (
@@ -42,9 +46,12 @@ declare
     n int;
 begin
     delete from @extschema@.area a where a.job_id = j.id and a.area = any(array(
-        select area from (select * from @extschema@.area where job_id = j.id order by refilled_at limit p_bound for update skip locked) o
-        where j.outstanding_max is null or o.refilled_at < clock_timestamp() - make_interval(secs => j.period_seconds)
-            and not exists (select from @extschema@.stripe s where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased'))));
+        select area
+            from (select * from @extschema@.area where job_id = j.id order by refilled_at limit p_bound
+                for update skip locked) o
+        where j.outstanding_max is null or o.refilled_at < @extschema@.clock() - make_interval(secs => j.period_seconds)
+            and not exists (select from @extschema@.stripe s
+                where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased'))));
     get diagnostics n = row_count;
     return n;
 end

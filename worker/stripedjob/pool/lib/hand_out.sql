@@ -1,15 +1,17 @@
--- What of leased resources is handed out. Strict order, where a job's onFailure is Block: nothing of a resource is worked before what was
--- enqueued ahead of it. A unit that failed stays at the head, and its resource waits; a held one likewise; a delayed one is a barrier, which
--- the claim does not go past.
+-- What of leased resources is handed out. Strict order, where a job's onFailure is Block: nothing of a resource is
+-- worked before what was enqueued ahead of it. A unit that failed stays at the head, and its resource waits; a held one
+-- likewise; a delayed one is a barrier, which the claim does not go past.
 
--- Fills in the units of leased resources, p_units of each at most, while their payloads fit into p_bytes; the first unit always does. What is
--- left of a resource makes it `more`; a resource of which nothing fits is not leased after all. With strict order, neither is one that begins
--- with a barrier: it waits until that unit is due. Where units stand before one, `woken` sees to it that the end of the lease does not take
--- the resource for idle.
--- This is a statement of its own on purpose: in the one that leases, it would see the snapshot taken before the resources were locked, and
--- units that another worker has just finished would be handed out again.
--- Invariant: barriers and units are read by one statement, so from one snapshot: it has no unit without what was committed before it.
-create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.claimed, p_units int, p_bytes bigint)
+-- Fills in the units of leased resources, p_units of each at most, while their payloads fit into p_bytes; the first
+-- unit always does. What is left of a resource makes it `more`; a resource of which nothing fits is not leased after
+-- all. With strict order, neither is one that begins with a barrier: it waits until that unit is due. Where units stand
+-- before one, `woken` sees to it that the end of the lease does not take the resource for idle.
+-- This is a statement of its own on purpose: in the one that leases, it would see the snapshot taken before the
+-- resources were locked, and units that another worker has just finished would be handed out again.
+-- Invariant: barriers and units are read by one statement, so from one snapshot: it has no unit without what was
+-- committed before it.
+create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.claimed, p_units int,
+    p_bytes bigint)
 returns @extschema@.claimed language plpgsql as $$
 declare
     no_barrier constant bigint := 9223372036854775807;
@@ -35,33 +37,40 @@ begin
             order by id limit p_units + 1
         ) h
     ), handed as (
-        select l.n, l.resource, l.fence, l.barrier, l.due_at, count(f.id) as there, count(f.id) filter (where f.fits) as units
+        select l.n, l.resource, l.fence, l.barrier, l.due_at, count(f.id) as there,
+            count(f.id) filter (where f.fits) as units
         from lease l left join candidate f on f.n = l.n group by l.n, l.resource, l.fence, l.barrier, l.due_at
     ), kept as (
         select * from handed where units > 0 or there = 0 and barrier is null order by n
     ), leases as (
-        select array_agg(resource) resources, array_agg(fence) fences, array_agg(units::int) counts, array_agg(there > units) more,
+        select array_agg(resource) resources, array_agg(fence) fences, array_agg(units::int) counts,
+            array_agg(there > units) more,
             array_agg(resource) filter (where barrier is not null) cut
         from kept
     ), units as (
-        select array_agg(id) ids, array_agg(attempts::int) attempts, array_agg(crashes::int) crashes, array_agg(payload) payloads
+        select array_agg(id) ids, array_agg(attempts::int) attempts, array_agg(crashes::int) crashes,
+            array_agg(payload) payloads
         from (select * from candidate where fits order by n, id) f
     ), barred as (
-        select array_agg(resource) resources, array_agg(due_at) due_at from handed where there = 0 and barrier is not null
+        select array_agg(resource) resources, array_agg(due_at) due_at from handed
+            where there = 0 and barrier is not null
     )
     select l.resources, l.fences, l.counts, l.more, l.cut, u.ids, u.attempts, u.crashes, u.payloads,
         (select array_agg(resource) from handed where there > 0 and units = 0),
         b.resources, b.due_at
-    into leased.resources, leased.fences, leased.counts, leased.more, cut, leased.ids, leased.attempts, leased.crashes, leased.payloads,
+    into leased.resources, leased.fences, leased.counts, leased.more, cut, leased.ids, leased.attempts, leased.crashes,
+    leased.payloads,
         too_much, barred, barred_until
     from leases l, units u, barred b;
     if too_much is not null then
-        update @extschema@.stripe set state = case when j.delegated then 'assigned' else 'ready' end::@extschema@.stripe_state,
+        update @extschema@.stripe set
+            state = case when j.delegated then 'assigned' else 'ready' end::@extschema@.stripe_state,
             worker_id = case when j.delegated then worker_id end
         where job_id = j.id and resource = any(too_much);
     end if;
     if barred is not null then
-        update @extschema@.stripe s set state = 'waiting', worker_id = null, next_at = barred_until[array_position(barred, s.resource)]
+        update @extschema@.stripe s set state = 'waiting', worker_id = null,
+            next_at = barred_until[array_position(barred, s.resource)]
         where job_id = j.id and resource = any(barred);
     end if;
     if cut is not null then
@@ -71,8 +80,8 @@ begin
 end
 $$;
 
--- Whether a resource that waits may go on: for a person, and it has no held unit any more; for its barrier, and it has a ready unit ahead of
--- that: one whose transaction committed late, or that was revived.
+-- Whether a resource that waits may go on: for a person, and it has no held unit any more; for its barrier, and it has
+-- a ready unit ahead of that: one whose transaction committed late, or that was revived.
 create or replace function @extschema@.may_go_on(s @extschema@.stripe) returns boolean language sql stable as $$
     select case when s.next_at = 'infinity' then not exists (
         select from @extschema@.unit u where u.job_id = s.job_id and u.resource = s.resource and u.state = 'held')

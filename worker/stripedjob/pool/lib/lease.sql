@@ -1,8 +1,11 @@
--- What a worker calls: register, resume, renew, claim. Each is one round trip. The order in which they take locks: docs/lock-order.md.
+-- What a worker calls: register, resume, renew, claim. Each is one round trip. The order in which they take locks:
+-- docs/lock-order.md.
 
--- Locks a worker's row, so that it cannot be considered dead meanwhile, and returns it. SJ001: it was, and its leases have passed to others;
--- it must stop what it does and register again. SJ002: it has come back over another connection, and this one is a leftover.
-create or replace function @extschema@.lock_worker(p_worker bigint, p_session int default null) returns @extschema@.worker
+-- Locks a worker's row, so that it cannot be considered dead meanwhile, and returns it. SJ001: it was, and its leases
+-- have passed to others; it must stop what it does and register again. SJ002: it has come back over another connection,
+-- and this one is a leftover.
+create or replace function @extschema@.lock_worker(p_worker bigint,
+    p_session int default null) returns @extschema@.worker
 language plpgsql as $$
 declare
     w @extschema@.worker;
@@ -23,14 +26,15 @@ create or replace function @extschema@.lease(p_job int) returns interval languag
 $$;
 
 -- Of these fences, those under which the worker holds no lease.
-create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[] language sql stable as $$
+create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[]
+    language sql stable as $$
     select array(select unnest(p_fences) except
         select fence from @extschema@.stripe where worker_id = p_worker and state = 'leased')
 $$;
 
--- Invariant: at most schedule_limit workers of a job have `working`, and only those may claim. A slot is taken under the lock of
--- the job's row, so that two cannot take the last one; when the limit was lowered, the youngest workers are refused. The worker's row is
--- locked already: before the job's, as the reaper does.
+-- Invariant: at most schedule_limit workers of a job have `working`, and only those may claim. A slot is taken under
+-- the lock of the job's row, so that two cannot take the last one; when the limit was lowered, the youngest workers are
+-- refused. The worker's row is locked already: before the job's, as the reaper does.
 create or replace function @extschema@.may_work(w @extschema@.worker) returns boolean language plpgsql as $$
 declare
     allowed int;
@@ -44,12 +48,14 @@ begin
     if allowed <= (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working) then
         return false;
     end if;
-    update @extschema@.worker set working = true, expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = w.id;
+    update @extschema@.worker set working = true, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
+        where id = w.id;
     return true;
 end
 $$;
 
--- A worker without a lease gives its slot back; one that may lease no more gives back what was assigned to it in any case.
+-- A worker without a lease gives its slot back; one that may lease no more gives back what was assigned to it in any
+-- case.
 create or replace function @extschema@.release_slot(p_worker bigint) returns void language sql as $$
     select @extschema@.unassign(p_worker);
     update @extschema@.worker w set wants = 0, lacks = 0, working = exists (
@@ -58,28 +64,32 @@ create or replace function @extschema@.release_slot(p_worker bigint) returns voi
 $$;
 
 -- How many of p_available resources one of p_workers may take: half an even share, so that the last ones spread.
-create or replace function @extschema@.fair_share(p_available int, p_workers int) returns int language sql immutable as $$
+create or replace function @extschema@.fair_share(p_available int, p_workers int) returns int
+    language sql immutable as $$
     select (p_available + 2 * p_workers - 1) / (2 * p_workers)
 $$;
 
--- Counts a job's ready resources from a rank on, as far as a share of p_resources for each of p_workers depends on it. It looks at 2,000 rows
--- at most, and takes it that there are enough where there are as many.
-create or replace function @extschema@.count_ready(p_job int, p_workers int, p_resources int, p_from timestamptz default '-infinity')
+-- Counts a job's ready resources from a rank on, as far as a share of p_resources for each of p_workers depends on it.
+-- It looks at 2,000 rows at most, and takes it that there are enough where there are as many.
+create or replace function @extschema@.count_ready(p_job int, p_workers int, p_resources int,
+    p_from timestamptz default '-infinity')
 returns int language sql stable as $$
     select case when count(*) < 2000 then count(*) else 2 * p_workers * p_resources end from (
-        select from @extschema@.stripe where job_id = p_job and state = 'ready' and rank >= p_from limit least(2 * p_workers * p_resources, 2000)
+        select from @extschema@.stripe where job_id = p_job and state = 'ready' and rank >= p_from
+            limit least(2 * p_workers * p_resources, 2000)
     ) s
 $$;
 
--- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it leaves.
--- Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands first.
--- Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps it in the index, the session
--- begins for a second where it found something last; what comes to stand before that is seen a second later. Two slow looks in a second
--- are asked for, since one may have waited for a processor.
-create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[] language plpgsql as $$
+-- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it
+-- leaves. Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands
+-- first. Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps
+-- it in the index, the session begins for a second where it found something last; what comes to stand before that is
+-- seen a second later. Two slow looks in a second are asked for, since one may have waited for a processor.
+create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[]
+    language plpgsql as $$
 declare
     slow constant interval := '10 milliseconds';
-    began constant timestamptz := clock_timestamp();
+    began constant timestamptz := @extschema@.clock();
     known constant timestamptz := @extschema@.recall('ready', w.job_id)::timestamptz; -- -infinity: one look was slow
     front timestamptz := coalesce(known, '-infinity');
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
@@ -100,16 +110,19 @@ begin
         into first_rank, suspicious, suspects, others
         from (
             select ctid, rank, crashes from @extschema@.stripe
-            where job_id = w.job_id and state = 'ready' and rank >= front order by rank limit share for update skip locked
+            where job_id = w.job_id and state = 'ready' and rank >= front order by rank limit share
+                for update skip locked
         ) r;
         exit when first_rank is not null or front = '-infinity';
         front := '-infinity';
     end loop;
-    if first_rank is not null and (front > '-infinity' or clock_timestamp() > began + slow) then
-        perform @extschema@.remember('ready', w.job_id, case when known is null then '-infinity' else first_rank::text end);
+    if first_rank is not null and (front > '-infinity' or @extschema@.clock() > began + slow) then
+        perform @extschema@.remember('ready', w.job_id,
+            case when known is null then '-infinity' else first_rank::text end);
     end if;
     if first_rank is not null and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
-        perform @extschema@.notify_idle(w.job_id, coalesce(available - share, 1)); -- where nothing was counted, there may be more
+        -- where nothing was counted, there may be more
+        perform @extschema@.notify_idle(w.job_id, coalesce(available - share, 1));
     end if;
     return case when suspicious then suspects[1:1] else others end;
 end

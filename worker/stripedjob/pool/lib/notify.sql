@@ -1,18 +1,21 @@
--- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come, or '*' for all; and the
--- operator, that there is something for a job without workers: NOTIFY striped_operator. Nothing depends on it: who hears nothing asks by
--- itself, now and then.
+-- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come,
+-- or '*' for all; and the operator, that there is something for a job without workers: NOTIFY striped_operator. Nothing
+-- depends on it: who hears nothing asks by itself, now and then.
 
--- Calls idle workers, as many as there are resources for and slots free: of those that gave a sign of life a moment ago first those that
--- worked last, so that the others may sleep; one that was killed is called for nothing for that moment at most.
+-- Calls idle workers, as many as there are resources for and slots free: of those that gave a sign of life a moment ago
+-- first those that worked last, so that the others may sleep; one that was killed is called for nothing for that moment
+-- at most.
 create or replace function @extschema@.notify_idle(p_job int, p_resources int) returns void language plpgsql as $$
 declare
     bound constant int := 64; -- of those who are called at once: each calls others for what it leaves
-    lately constant timestamptz := clock_timestamp() - interval '4 seconds'; -- two idle workers ask more often than that
+    -- two idle workers ask more often than that
+    lately constant timestamptz := @extschema@.clock() - interval '4 seconds';
     wanted int;
     idle bigint[];
 begin
     select least(p_resources, bound, j.schedule_limit - count(*) filter (where o.working)),
-        array_agg(o.id order by coalesce(greatest(o.settled_at, o.polled_at) > lately, false) desc, o.settled_at desc nulls last, o.id)
+        array_agg(o.id order by coalesce(greatest(o.settled_at, o.polled_at) > lately, false) desc,
+            o.settled_at desc nulls last, o.id)
             filter (where not o.working)
     into wanted, idle
     from @extschema@.job j join @extschema@.worker o on o.job_id = j.id where j.id = p_job group by j.id;
@@ -24,7 +27,8 @@ $$;
 
 -- Calls an idle worker or two where resources are ready; of a delegated job its delegator does so.
 create or replace function @extschema@.notify_ready(p_job int) returns void language sql as $$
-    select @extschema@.notify_idle(id, @extschema@.count_ready(id, 1, 1)) from @extschema@.job where id = p_job and not delegated
+    select @extschema@.notify_idle(id, @extschema@.count_ready(id, 1, 1)) from @extschema@.job
+        where id = p_job and not delegated
 $$;
 
 -- Calls the delegator: NOTIFY striped_<job>_delegator.
@@ -32,10 +36,10 @@ create or replace function @extschema@.notify_delegator(p_job int) returns void 
     select pg_notify('striped_' || p_job || '_delegator', '')
 $$;
 
--- At the end of a transaction that put units in: somebody idle is called, once for each statement, unless a worker is just about to claim
--- again. NOTIFY makes the commits of those who use it wait for each other, so of the transactions that end at the same time one does; whoever
--- comes sees the units of most others, and calls for what is left. It runs with the rights of the pool's owner: who puts units in need not
--- see workers.
+-- At the end of a transaction that put units in: somebody idle is called, once for each statement, unless a worker is
+-- just about to claim again. NOTIFY makes the commits of those who use it wait for each other, so of the transactions
+-- that end at the same time one does; whoever comes sees the units of most others, and calls for what is left. It runs
+-- with the rights of the pool's owner: who puts units in need not see workers.
 create or replace function @extschema@.call_somebody() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -43,9 +47,10 @@ declare
     some_idle boolean;
     some_back boolean;
 begin
-    select bool_or(not working or lacks > 0), bool_or(working and lacks = 0 and settled_at > clock_timestamp() - soon)
+    select bool_or(not working or lacks > 0), bool_or(working and lacks = 0 and settled_at > @extschema@.clock() - soon)
     into some_idle, some_back from @extschema@.worker where job_id = new.job_id;
-    if some_back or not coalesce(some_idle, true) or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
+    if some_back or not coalesce(some_idle, true)
+        or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
         return null;
     end if;
     if some_idle is null then

@@ -1,19 +1,23 @@
 -- How work ends: settle a batch, complete a unit in its handler's own transaction, leave.
 
--- Adds a worker's counts to its job's and removes its row. The sum of both never changes, so that rates can be read from it.
+-- Adds a worker's counts to its job's and removes its row. The sum of both never changes, so that rates can be read
+-- from it.
 create or replace function @extschema@.archive_worker_counts(p_worker bigint) returns void language sql as $$
     with gone as (delete from @extschema@.worker where id = p_worker returning *)
     update @extschema@.job j set
-        done = j.done + gone.done, retried = j.retried + gone.retried, delayed = j.delayed + gone.delayed, held = j.held + gone.held,
+        done = j.done + gone.done, retried = j.retried + gone.retried, delayed = j.delayed + gone.delayed,
+        held = j.held + gone.held,
         dead = j.dead + gone.dead, crashed = j.crashed + gone.crashed, claimed = j.claimed + gone.claimed,
         lock_tries = j.lock_tries + gone.lock_tries, lock_refusals = j.lock_refusals + gone.lock_refusals
     from gone where j.id = gone.job_id
 $$;
 
--- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how many.
--- p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is expensive.
--- The conditions beside the id are written so that no index can serve them: a plan made while the table was small would read by another one.
-create or replace function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int language plpgsql as $$
+-- Records units as done: kept for as long as the job's retention says, or removed at once where it is 0. Returns how
+-- many. p_resources, where it is not null: of these resources only; to look for each unit's resource in an array is
+-- expensive. The conditions beside the id are written so that no index can serve them: a plan made while the table was
+-- small would read by another one.
+create or replace function @extschema@.finish_units(j @extschema@.job, p_resources text[], p_done bigint[]) returns int
+    language plpgsql as $$
 declare
     n int;
 begin
@@ -22,7 +26,7 @@ begin
         where id = any(p_done) and job_id is not distinct from j.id and state is not distinct from 'ready'
             and (p_resources is null or resource = any(p_resources));
     else
-        update @extschema@.unit set state = 'done', finished_at = clock_timestamp()
+        update @extschema@.unit set state = 'done', finished_at = @extschema@.clock()
         where id = any(p_done) and job_id is not distinct from j.id and state is not distinct from 'ready'
             and (p_resources is null or resource = any(p_resources));
     end if;
@@ -32,11 +36,14 @@ end
 $$;
 
 -- Records units that were tried and not done. The decision is the worker's, its legality the database's.
-create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[], p_failed json) returns void language sql as $$
+create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[],
+    p_failed json) returns void language sql as $$
     with failed as (
-        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason, trace = f.trace,
-            due_at = case when f."to" = 'delayed' then clock_timestamp() + make_interval(secs => f.after) else u.due_at end,
-            finished_at = case when f."to" = 'dead' then clock_timestamp() end
+        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
+            trace = f.trace,
+            due_at = case when f."to" = 'delayed' then @extschema@.clock()
+                + make_interval(secs => f.after) else u.due_at end,
+            finished_at = case when f."to" = 'dead' then @extschema@.clock() end
         from json_to_recordset(p_failed)
             f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text),
             @extschema@.unit old
@@ -49,25 +56,31 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
             count(*) filter (where crashed) crashed
         from failed
     )
-    update @extschema@.worker w set retried = w.retried + c.retried, delayed = w.delayed + c.delayed, held = w.held + c.held,
+    update @extschema@.worker w set retried = w.retried + c.retried, delayed = w.delayed + c.delayed,
+        held = w.held + c.held,
         dead = w.dead + c.dead, crashed = w.crashed + c.crashed
     from counts c where w.id = p_worker
 $$;
 
--- Moves the stripes of settle that stay: p_kept of p_resources. A resource waits for a person only where order is strict.
+-- Moves the stripes of settle that stay: p_kept of p_resources. A resource waits for a person only where order is
+-- strict.
 create or replace function @extschema@.end_leases(
     j @extschema@.job, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
         ready = greatest(0, s.ready - x.worked), completed = 0,
-        crashes = case when x.after = 'suspect' then least(s.crashes + 1, 1000) when x.worked > 0 then 0 else s.crashes end,
-        state = case x.after when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
+        crashes = case when x.after = 'suspect' then least(s.crashes + 1,
+            1000) when x.worked > 0 then 0 else s.crashes end,
+        state = case x.after
+            when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
         worker_id = case when x.after = 'keep' then s.worker_id end,
-        rank = case when x.after = 'keep' then s.rank else clock_timestamp() - s.importance * interval '1 minute' end,
-        next_at = case when x.after = 'wait' then case when x.wait < 'infinity' then clock_timestamp() + make_interval(secs => x.wait)
+        rank = case when x.after = 'keep' then s.rank else @extschema@.clock() - s.importance * interval '1 minute' end,
+        next_at = case when x.after = 'wait' then case when x.wait < 'infinity' then @extschema@.clock()
+            + make_interval(secs => x.wait)
             when j.on_failure = 'Block' and exists (
-                select from @extschema@.unit u where u.job_id = j.id and u.resource = s.resource and u.state = 'held') then 'infinity'
-            else clock_timestamp() end end
+                select from @extschema@.unit u where u.job_id = j.id and u.resource = s.resource
+                    and u.state = 'held') then 'infinity'
+            else @extschema@.clock() end end
     from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
     where s.job_id = j.id and s.resource = any(p_kept) and x.resource = s.resource
 $$;

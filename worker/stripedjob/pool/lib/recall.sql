@@ -1,12 +1,13 @@
--- What a session remembers for a second, so that it need not walk through the same dead entries of an index in each call: where the first of
--- them that is alive was. It is a hint: who remembers nothing, or what another session left behind a pooler, begins at the start.
+-- What a session remembers for a second, so that it need not walk through the same dead entries of an index in each
+-- call: where the first of them that is alive was. It is a hint: who remembers nothing, or what another session left
+-- behind a pooler, begins at the start.
 
 -- What is remembered of a job; null: nothing, or for longer than a second.
 create or replace function @extschema@.recall(p_what text, p_job int) returns text language plpgsql stable as $$
 declare
     given constant text[] := string_to_array(current_setting('striped.' || p_what, true), '|');
 begin
-    if given[1] = '@extschema@' and given[2] = p_job::text and given[3]::timestamptz > clock_timestamp() then
+    if given[1] = '@extschema@' and given[2] = p_job::text and given[3]::timestamptz > @extschema@.clock() then
         return given[4];
     end if;
     return null;
@@ -14,10 +15,11 @@ end
 $$;
 
 -- Remembers a place, until a second after the first one: then the session looks from the start again.
-create or replace function @extschema@.remember(p_what text, p_job int, p_place text) returns void language plpgsql as $$
+create or replace function @extschema@.remember(p_what text, p_job int, p_place text) returns void
+    language plpgsql as $$
 declare
     given constant text[] := string_to_array(current_setting('striped.' || p_what, true), '|');
-    until timestamptz := clock_timestamp() + interval '1 second';
+    until timestamptz := @extschema@.clock() + interval '1 second';
 begin
     if @extschema@.recall(p_what, p_job) is not null then
         until := given[3]::timestamptz;

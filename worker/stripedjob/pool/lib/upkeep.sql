@@ -1,7 +1,8 @@
--- What keeps a pool moving. Any worker, or the operator, runs it as often as it likes; one at a time does it, the others go on.
+-- What keeps a pool moving. Any worker, or the operator, runs it as often as it likes; one at a time does it, the
+-- others go on.
 
--- Takes a job's turn at one kind of periodic work until the end of the transaction; false: somebody else is at it. Only who may write the
--- table can take it, so that no outsider can keep it.
+-- Takes a job's turn at one kind of periodic work until the end of the transaction; false: somebody else is at it. Only
+-- who may write the table can take it, so that no outsider can keep it.
 create or replace function @extschema@.take_turn(p_job int, p_kind text) returns boolean language plpgsql as $$
 begin
     perform from @extschema@.turn where job_id = p_job and kind = p_kind for no key update skip locked;
@@ -9,11 +10,11 @@ begin
 end
 $$;
 
--- Delayed units whose time has come are ready. The time is a variable, here and wherever an index is to be read by it: clock_timestamp() in
--- the condition itself would be asked anew for each row of the whole index.
+-- Delayed units whose time has come are ready. The time is a variable, here and wherever an index is to be read by it:
+-- @extschema@.clock() in the condition itself would be asked anew for each row of the whole index.
 create or replace function @extschema@.wake_due(p_job int) returns void language plpgsql as $$
 declare
-    this_moment constant timestamptz := clock_timestamp();
+    this_moment constant timestamptz := @extschema@.clock();
 begin
     with due as (
         update @extschema@.unit set state = 'ready' where id = any(array(
@@ -29,10 +30,11 @@ begin
 end
 $$;
 
--- The area of a resource, for a throttle: the value of the job's label in the payload of its first ready unit; all of one job is one area
--- where there is no label. A value that cannot be read is none, and a long one stands for itself by a digest: whatever the payload holds, the
--- resource has an area.
-create or replace function @extschema@.area_of(j @extschema@.job, p_resource text) returns text language plpgsql stable as $$
+-- The area of a resource, for a throttle: the value of the job's label in the payload of its first ready unit; all of
+-- one job is one area where there is no label. A value that cannot be read is none, and a long one stands for itself by
+-- a digest: whatever the payload holds, the resource has an area.
+create or replace function @extschema@.area_of(j @extschema@.job, p_resource text) returns text
+    language plpgsql stable as $$
 declare
     area text;
 begin
@@ -47,9 +49,10 @@ exception when data_exception or program_limit_exceeded then
 end
 $$;
 
--- Folds wakes into stripes. Invariant: no wake-up is lost. A wake is removed in the transaction that makes its stripe ready, or
--- marks it as woken where it is leased, so that the end of the lease makes it ready. It waits for nobody: wakes of a resource whose stripe is
--- locked, by a settlement or by a handler's transaction that has completed its units and not committed yet, are left for the next time.
+-- Folds wakes into stripes. Invariant: no wake-up is lost. A wake is removed in the transaction that makes its stripe
+-- ready, or marks it as woken where it is leased, so that the end of the lease makes it ready. It waits for nobody:
+-- wakes of a resource whose stripe is locked, by a settlement or by a handler's transaction that has completed its
+-- units and not committed yet, are left for the next time.
 create or replace function @extschema@.fold_wakes(p_job int) returns void language plpgsql as $$
 declare
     bound constant int := 5000;
@@ -61,7 +64,8 @@ declare
 begin
     for pass in 1 .. 4 loop -- further ones where all that the first finds is locked
         select array_agg(id), array_agg(distinct resource), max(id) into ids, resources, last_id
-        from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id limit bound) k;
+        from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id
+            limit bound) k;
         there := @extschema@.with_stripe(p_job, resources);
         locked := array(select unnest(there) except select resource from @extschema@.lock_free(p_job, there));
         perform @extschema@.fold_these(p_job, ids, locked);
@@ -70,59 +74,68 @@ begin
 end
 $$;
 
--- Those of p_resources that have a stripe. One look by the primary key for each, here and below: a plan for an array of many may go through
--- all that the job has.
-create or replace function @extschema@.with_stripe(p_job int, p_resources text[]) returns text[] language sql stable as $$
+-- Those of p_resources that have a stripe. One look by the primary key for each, here and below: a plan for an array of
+-- many may go through all that the job has.
+create or replace function @extschema@.with_stripe(p_job int, p_resources text[]) returns text[]
+    language sql stable as $$
     select array(select r.resource from unnest(p_resources) r(resource) cross join lateral (
         select from @extschema@.stripe where job_id = p_job and resource = r.resource limit 1) s)
 $$;
 
 -- Locks those stripes of p_resources that nobody has locked, and returns where they are, for the next statement.
-create or replace function @extschema@.lock_free(p_job int, p_resources text[]) returns table (resource text, place tid) language sql as $$
+create or replace function @extschema@.lock_free(p_job int, p_resources text[]) returns table (resource text, place tid)
+    language sql as $$
     select r.resource, s.ctid from unnest(p_resources) r(resource) cross join lateral (
         select ctid from @extschema@.stripe where job_id = p_job and resource = r.resource for update skip locked) s
 $$;
 
-create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[]) returns void language sql as $$
+create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[]) returns void
+    language sql as $$
     with taken as (
-        delete from @extschema@.wake where id = any(p_ids) and resource <> all(p_locked) returning resource, units, delayed, importance
+        delete from @extschema@.wake where id = any(p_ids) and resource <> all(p_locked)
+            returning resource, units, delayed, importance
     ), counted as (
-        update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken), delayed_in = delayed_in + (select sum(delayed) from taken)
+        update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken),
+            delayed_in = delayed_in + (select sum(delayed) from taken)
         where job_id = p_job and exists (select from taken)
     )
     insert into @extschema@.stripe as s (job_id, resource, ready, importance, rank, area)
-    select p_job, t.resource, t.units, t.importance, clock_timestamp() - t.importance * interval '1 minute',
+    select p_job, t.resource, t.units, t.importance, @extschema@.clock() - t.importance * interval '1 minute',
         case when j.outstanding_max is not null then @extschema@.area_of(j, t.resource) end
-    from (select resource, sum(units) units, max(importance) importance from taken where resource <> '' group by resource) t
+    from (select resource, sum(units) units, max(importance) importance from taken where resource <> ''
+        group by resource) t
     join @extschema@.job j on j.id = p_job
     order by t.resource
     on conflict (job_id, resource) do update set
         ready = s.ready + excluded.ready, woken = true, importance = greatest(s.importance, excluded.importance),
         rank = least(s.rank, excluded.rank),
-        next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then clock_timestamp() else s.next_at end
+        next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then @extschema@.clock() else s.next_at end
 $$;
 
 -- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.
 create or replace function @extschema@.end_waits(p_job int) returns void language plpgsql as $$
 declare
-    this_moment constant timestamptz := clock_timestamp();
+    this_moment constant timestamptz := @extschema@.clock();
 begin
-    update @extschema@.stripe set state = 'ready', next_at = null, rank = greatest(rank, next_at - importance * interval '1 minute')
+    update @extschema@.stripe set state = 'ready', next_at = null,
+        rank = greatest(rank, next_at - importance * interval '1 minute')
     where job_id = p_job and resource = any(array(
         select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment
         order by next_at limit 2000 for update skip locked));
 end
 $$;
 
--- Counts a crash of the unit that stood at the head of a resource when its worker died, where there is no doubt that it was that one:
--- the resource was leased alone, or has no other unit ready. Holds it at the job's threshold.
-create or replace function @extschema@.blame_head(j @extschema@.job, p_worker bigint, p_resource text, p_alone boolean) returns void
+-- Counts a crash of the unit that stood at the head of a resource when its worker died, where there is no doubt that it
+-- was that one: the resource was leased alone, or has no other unit ready. Holds it at the job's threshold.
+create or replace function @extschema@.blame_head(j @extschema@.job, p_worker bigint, p_resource text,
+    p_alone boolean) returns void
 language plpgsql as $$
 declare
     blamed @extschema@.unit;
 begin
     with first as (
-        select id from @extschema@.unit where job_id = j.id and resource = p_resource and state = 'ready' order by id limit 2
+        select id from @extschema@.unit where job_id = j.id and resource = p_resource and state = 'ready' order by id
+            limit 2
     )
     update @extschema@.unit u set crashes = u.crashes + 1,
         state = case when u.crashes + 1 >= j.crash_threshold then 'held' else 'ready' end::@extschema@.unit_state,
@@ -131,15 +144,18 @@ begin
     if blamed.id is null then
         return;
     end if;
-    update @extschema@.worker w set crashed = w.crashed + 1, held = w.held + (blamed.state = 'held')::int where w.id = p_worker;
+    update @extschema@.worker w set crashed = w.crashed + 1, held = w.held + (blamed.state = 'held')::int
+        where w.id = p_worker;
     if blamed.state = 'held' and j.on_failure = 'Block' then
-        update @extschema@.stripe set state = 'waiting', next_at = 'infinity' where job_id = j.id and resource = p_resource;
+        update @extschema@.stripe set state = 'waiting', next_at = 'infinity'
+            where job_id = j.id and resource = p_resource;
     end if;
 end
 $$;
 
--- Ends the sessions in which the handlers of a worker have their transactions, once its leases have run out: the locks of a process that was
--- stopped, or whose network has gone, would keep the next holder of its resources waiting. Sessions of another role are left alone.
+-- Ends the sessions in which the handlers of a worker have their transactions, once its leases have run out: the locks
+-- of a process that was stopped, or whose network has gone, would keep the next holder of its resources waiting.
+-- Sessions of another role are left alone.
 create or replace function @extschema@.end_sessions(p_backend_name text) returns void language plpgsql as $$
 begin
     perform pg_terminate_backend(pid) from pg_stat_activity
@@ -149,9 +165,10 @@ exception when insufficient_privilege then
 end
 $$;
 
--- Takes back the leases of workers whose time ran out. Where a worker died with one resource, its unit may be to blame; where it held
--- more, the culprit is not known, and each of them is leased alone from then on, one unit at a time, until it has been worked.
--- A worker that is claiming, and a lease that its worker is settling at this moment, is locked, and left for the next time.
+-- Takes back the leases of workers whose time ran out. Where a worker died with one resource, its unit may be to blame;
+-- where it held more, the culprit is not known, and each of them is leased alone from then on, one unit at a time,
+-- until it has been worked. A worker that is claiming, and a lease that its worker is settling at this moment, is
+-- locked, and left for the next time.
 create or replace function @extschema@.reap(p_job int) returns void language plpgsql as $$
 declare
     j @extschema@.job;
@@ -159,8 +176,9 @@ declare
     lease record;
 begin
     for w in
-        select id, backend_name, (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
-        from @extschema@.worker o where job_id = p_job and expires_at < clock_timestamp()
+        select id, backend_name,
+            (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
+        from @extschema@.worker o where job_id = p_job and expires_at < @extschema@.clock()
         order by id limit 16 for update skip locked
     loop
         select * into j from @extschema@.job where id = p_job;
@@ -169,9 +187,10 @@ begin
         end if;
         for lease in
             update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = least(s.crashes + 1, 1000),
-                rank = clock_timestamp() - s.importance * interval '1 minute'
+                rank = @extschema@.clock() - s.importance * interval '1 minute'
             where s.job_id = p_job and s.resource = any(array(
-                select resource from @extschema@.stripe where worker_id = w.id and state = 'leased' for update skip locked))
+                select resource from @extschema@.stripe where worker_id = w.id and state = 'leased'
+                    for update skip locked))
             returning s.resource, s.crashes > 1 as alone
         loop
             if w.leases = 1 then
@@ -186,18 +205,19 @@ $$;
 -- Removes the rows of workers whose time ran out and that hold nothing any more. It comes last: it locks the job's row.
 create or replace function @extschema@.remove_dead(p_job int) returns void language sql as $$
     select @extschema@.archive_worker_counts(w.id) from (
-        select id from @extschema@.worker where job_id = p_job and expires_at < clock_timestamp() order by id limit 16 for update skip locked
+        select id from @extschema@.worker where job_id = p_job and expires_at < @extschema@.clock() order by id limit 16
+            for update skip locked
     ) w
     where not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased')
         and not exists (select from @extschema@.stripe where worker_id = w.id and state = 'assigned')
 $$;
 
--- Whether there are wakes. Where all that look have to walk through folded ones, since a snapshot that is open elsewhere keeps them in the
--- index, this session begins for a second where it found one last, as for ready resources.
+-- Whether there are wakes. Where all that look have to walk through folded ones, since a snapshot that is open
+-- elsewhere keeps them in the index, this session begins for a second where it found one last, as for ready resources.
 create or replace function @extschema@.has_wakes(p_job int) returns boolean language plpgsql as $$
 declare
     slow constant interval := '5 milliseconds';
-    began constant timestamptz := clock_timestamp();
+    began constant timestamptz := @extschema@.clock();
     front constant bigint := @extschema@.recall('wakes', p_job)::bigint;
     first_id bigint;
 begin
@@ -205,7 +225,7 @@ begin
     if first_id is null and front > 0 then -- those of a transaction that began before others and ended after them
         select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
     end if;
-    if front is not null or clock_timestamp() > began + slow then
+    if front is not null or @extschema@.clock() > began + slow then
         perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text);
     end if;
     return first_id is not null;
@@ -215,7 +235,7 @@ $$;
 -- Whether upkeep would find anything to do: most often not, and this costs some looks into indexes.
 create or replace function @extschema@.needs_upkeep(p_job int) returns boolean language plpgsql as $$
 declare
-    this_moment constant timestamptz := clock_timestamp();
+    this_moment constant timestamptz := @extschema@.clock();
 begin
     return @extschema@.has_wakes(p_job)
         or exists (select from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= this_moment)
@@ -225,9 +245,10 @@ begin
 end
 $$;
 
--- Brings the resources of a job whose strategy or onFailure has changed to the new one, 1,000 at a time: their areas as the throttle counts
--- them, and where order is strict no more, those that wait for a barrier or for a person go on. Until it is through, nothing is assigned in a
--- throttled job. It is part of upkeep, so that no wake is folded by the old ways meanwhile. It goes on before the first that is locked.
+-- Brings the resources of a job whose strategy or onFailure has changed to the new one, 1,000 at a time: their areas as
+-- the throttle counts them, and where order is strict no more, those that wait for a barrier or for a person go on.
+-- Until it is through, nothing is assigned in a throttled job. It is part of upkeep, so that no wake is folded by the
+-- old ways meanwhile. It goes on before the first that is locked.
 create or replace function @extschema@.refit(p_job int) returns void language plpgsql as $$
 declare
     bound constant int := 1000;
@@ -239,25 +260,30 @@ declare
     skipped text;
 begin
     select coalesce(detail, '') into come_to from @extschema@.turn
-    where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update skip locked; -- else apply_job() is at it
+    -- else apply_job() is at it
+    where job_id = p_job and kind = 'refit' and at < 'infinity' for no key update skip locked;
     if not found then
         return;
     end if;
     select * into j from @extschema@.job where id = p_job;
     resources := array(
-        select resource from @extschema@.stripe where job_id = p_job and resource > come_to order by resource limit bound);
+        select resource from @extschema@.stripe where job_id = p_job and resource > come_to order by resource
+            limit bound);
     select array_agg(f.resource), array_agg(f.place) into free, places from @extschema@.lock_free(p_job, resources) f;
     update @extschema@.stripe s set
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
         next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or (
             select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'
-            order by id limit 1) is not null) then clock_timestamp() else s.next_at end -- in order: by the index of the resource's
+            -- in order: by the index of the resource's
+            order by id limit 1) is not null) then @extschema@.clock() else s.next_at end
     where s.ctid = any(places);
     skipped := (select min(resource) from (select unnest(resources) resource except select unnest(free)) r);
     update @extschema@.turn set
         detail = case when skipped is null then resources[cardinality(resources)]
-            else coalesce((select max(r.resource) from unnest(free) r(resource) where r.resource < skipped), come_to) end,
-        at = case when skipped is null and cardinality(resources) < bound then 'infinity' else '-infinity' end::timestamptz
+            else coalesce((select max(r.resource) from unnest(free) r(resource) where r.resource < skipped),
+                come_to) end,
+        at = case when skipped is null
+            and cardinality(resources) < bound then 'infinity' else '-infinity' end::timestamptz
     where job_id = p_job and kind = 'refit';
 end
 $$;
@@ -270,9 +296,10 @@ create or replace function @extschema@.next_event(p_job int) returns timestamptz
         (select min(expires_at) from @extschema@.worker where job_id = p_job and working))
 $$;
 
--- How often the idle workers of a job ask, all together, and its delegator: every 3 seconds, and the less often the more jobs share the pool;
--- but not before what happens by itself next.
+-- How often the idle workers of a job ask, all together, and its delegator: every 3 seconds, and the less often the
+-- more jobs share the pool; but not before what happens by itself next.
 create or replace function @extschema@.idle_seconds(p_job int) returns float8 language sql as $$
-    select greatest(0.01, least(greatest(3, (select count(*) from (select from @extschema@.job limit 2000) j) * 0.06), 60,
-        extract(epoch from @extschema@.next_event(p_job) - clock_timestamp())))
+    select greatest(0.01,
+        least(greatest(3, (select count(*) from (select from @extschema@.job limit 2000) j) * 0.06), 60,
+        extract(epoch from @extschema@.next_event(p_job) - @extschema@.clock())))
 $$;

@@ -1,11 +1,12 @@
--- The tables of the pool; private: whoever is not the owner goes through the functions of api/. @extschema@ stands for the quoted schema name,
--- as in PostgreSQL's own extension scripts. A file here is never changed once it was released; docs/adr/0016-published-protocol.md says what the next may do.
+-- The tables of the pool; private: whoever is not the owner goes through the functions of api/. @extschema@ stands for
+-- the quoted schema name, as in PostgreSQL's own extension scripts. A file here is never changed once it was released;
+-- docs/adr/0016-published-protocol.md says what the next may do.
 
 -- Where a unit stands. There is no state for "being worked on": that is the lease of its resource, in `stripe`.
 create type @extschema@.unit_state as enum ('ready', 'delayed', 'held', 'dead', 'done');
 
--- Where a resource stands: claimable, assigned to a worker by the delegator, leased, or waiting until `next_at`. A resource with nothing to do
--- has no row.
+-- Where a resource stands: claimable, assigned to a worker by the delegator, leased, or waiting until `next_at`. A
+-- resource with nothing to do has no row.
 create type @extschema@.stripe_state as enum ('ready', 'assigned', 'leased', 'waiting');
 
 create type @extschema@.on_failure as enum ('Block', 'Skip', 'Dead');
@@ -40,7 +41,8 @@ create table @extschema@.job (
     on_failure @extschema@.on_failure not null default 'Skip',
     completed_seconds int not null default 0 check (completed_seconds >= 0),
     dead_seconds int not null default 604800 check (dead_seconds >= 0),
-    deduplicate_content boolean not null default false, -- units without a deduplication id get one of their resource and payload
+    -- units without a deduplication id get one of their resource and payload
+    deduplicate_content boolean not null default false,
     delegated boolean not null default false, -- resources reach workers through assignments alone
     outstanding_max int check (outstanding_max > 0), -- this and the next three: the throttle; null: there is none
     starts_max int check (starts_max > 0),
@@ -62,8 +64,8 @@ create table @extschema@.job (
     constraint throttle_is_delegated check (delegated or outstanding_max is null)
 );
 
--- How many units of a job came to be ready, delayed, held or dead, and left it again, but for what its workers count. The numbers of a job
--- are differences of these, so that to read them costs the same for ten units and for ten million.
+-- How many units of a job came to be ready, delayed, held or dead, and left it again, but for what its workers count.
+-- The numbers of a job are differences of these, so that to read them costs the same for ten units and for ten million.
 create table @extschema@.flow (
     job_id int primary key references @extschema@.job on delete cascade,
     ready_in bigint not null default 0,
@@ -73,8 +75,8 @@ create table @extschema@.flow (
     dead_out bigint not null default 0
 ) with (fillfactor = 50);
 
--- Who does a job's periodic work: one row for each kind of it, locked by whoever is at it. `at`: when it was done last; `detail`: the
--- schedule that was served then, or the resource up to which a refit has come.
+-- Who does a job's periodic work: one row for each kind of it, locked by whoever is at it. `at`: when it was done last;
+-- `detail`: the schedule that was served then, or the resource up to which a refit has come.
 create table @extschema@.turn (
     job_id int not null references @extschema@.job on delete cascade,
     kind text not null check (kind in ('upkeep', 'clean', 'schedule', 'refit')),
@@ -83,15 +85,17 @@ create table @extschema@.turn (
     primary key (job_id, kind)
 ) with (fillfactor = 50);
 
--- One row for each worker that is alive. `working` is the slot: at most schedule_limit rows of a job have it.
--- The lease of every resource that a worker holds ends at its `expires_at`, so that a renewal writes one row.
--- The id is drawn at random by register(): it is an incarnation. After a restore, or on a stand-by that lacks the last commits, a sequence
--- would give out again what a worker that is still alive has. It is below 2^53, so that it survives as a number in JSON.
+-- One row for each worker that is alive. `working` is the slot: at most schedule_limit rows of a job have it. The lease
+-- of every resource that a worker holds ends at its `expires_at`, so that a renewal writes one row. The id is drawn at
+-- random by register(): it is an incarnation. After a restore, or on a stand-by that lacks the last commits, a sequence
+-- would give out again what a worker that is still alive has. It is below 2^53, so that it survives as a number in
+-- JSON.
 create table @extschema@.worker (
     id bigint primary key,
     job_id int not null references @extschema@.job on delete cascade,
     name text not null,
-    session int not null default 0, -- counts the connections over which it came; what an earlier one still sends is refused
+    -- counts the connections over which it came; what an earlier one still sends is refused
+    session int not null default 0,
     backend_name text, -- the application_name of the sessions of its handlers' transactions, which end with its leases
     working boolean not null default false,
     wants int not null default 0, -- resources that it would lease at its next claim, if they were assigned to it
@@ -115,8 +119,8 @@ create table @extschema@.worker (
 create index worker_job on @extschema@.worker (job_id);
 
 -- One row for each unit of work. Order in a resource is by id: a unit enqueued after another's commit has a higher one.
--- Rows come and go quickly in this table, `stripe` and `wake`: a fifth of a large table, which is Postgres' default for a vacuum, is much to
--- walk through.
+-- Rows come and go quickly in this table, `stripe` and `wake`: a fifth of a large table, which is Postgres' default for
+-- a vacuum, is much to walk through.
 create table @extschema@.unit (
     id bigint primary key generated always as identity,
     job_id int not null, -- no foreign key, here and below: its check would cost a third of the insert
@@ -142,11 +146,13 @@ create index unit_barrier on @extschema@.unit (job_id, resource, id) where state
 create index unit_set_aside on @extschema@.unit (job_id, state, resource, id) where state in ('held', 'dead');
 create index unit_finished on @extschema@.unit (job_id, state, finished_at) where finished_at is not null;
 
--- One row for each resource that has something to do: the stripe. Invariant: it names one owner at most, whom it is assigned or leased to.
--- `rank` orders the claim: the time since when it is ready, less one minute for each point of importance, so that importance goes first and
--- yet nothing starves. `woken`: units came while it was leased. `crashes`: workers died with it; it is then leased alone, one unit at a time.
--- `ready` counts units for display; no decision rests on it. `completed`: of a lease, units that a handler's own transaction recorded as done;
--- the next settlement of the resource counts them, whoever makes it. `area`: what a throttle counts by; null where there is none.
+-- One row for each resource that has something to do: the stripe. Invariant: it names one owner at most, whom it is
+-- assigned or leased to. `rank` orders the claim: the time since when it is ready, less one minute for each point of
+-- importance, so that importance goes first and yet nothing starves. `woken`: units came while it was leased.
+-- `crashes`: workers died with it; it is then leased alone, one unit at a time. `ready` counts units for display; no
+-- decision rests on it. `completed`: of a lease, units that a handler's own transaction recorded as done; the next
+-- settlement of the resource counts them, whoever makes it. `area`: what a throttle counts by; null where there is
+-- none.
 create table @extschema@.stripe (
     job_id int not null,
     resource text not null,
@@ -174,11 +180,12 @@ create index stripe_waiting on @extschema@.stripe (job_id, next_at) where state 
 create index stripe_leased on @extschema@.stripe (worker_id) where state = 'leased';
 create index stripe_assigned on @extschema@.stripe (worker_id, rank) where state = 'assigned';
 create index stripe_area on @extschema@.stripe (job_id, area, rank) where state = 'ready' and area is not null;
-create index stripe_outstanding on @extschema@.stripe (job_id, area) where state in ('assigned', 'leased') and area is not null;
+create index stripe_outstanding on @extschema@.stripe (job_id, area)
+    where state in ('assigned', 'leased') and area is not null;
 
--- Enqueuers append here and touch no stripe, so that they never wait for workers nor make them wait. Upkeep folds the rows in.
--- A row of delayed units names no resource: nothing of it is to be done yet, and it is only counted. `calls`: at the commit, somebody idle is
--- called for it; one row of each statement does so.
+-- Enqueuers append here and touch no stripe, so that they never wait for workers nor make them wait. Upkeep folds the
+-- rows in. A row of delayed units names no resource: nothing of it is to be done yet, and it is only counted. `calls`:
+-- at the commit, somebody idle is called for it; one row of each statement does so.
 create table @extschema@.wake (
     id bigint primary key generated always as identity,
     job_id int not null,
@@ -190,8 +197,8 @@ create table @extschema@.wake (
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 create index wake_job on @extschema@.wake (job_id, id);
 
--- Its body is in lib/notify.sql; it is made here, since a constraint trigger cannot be replaced, and to drop it would lock the table at each
--- upgrade.
+-- Its body is in lib/notify.sql; it is made here, since a constraint trigger cannot be replaced, and to drop it would
+-- lock the table at each upgrade.
 create function @extschema@.call_somebody() returns trigger language plpgsql as 'begin return null; end';
 create constraint trigger call after insert on @extschema@.wake deferrable initially deferred
     for each row when (new.calls) execute function @extschema@.call_somebody();

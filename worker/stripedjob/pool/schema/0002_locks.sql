@@ -1,6 +1,6 @@
--- The locks of the backend Postgres. Unlogged: a crash of the server empties it, as a restart empties Redis; that costs time and never a double
--- effect, since leases and fences are in logged tables. A row that a dead worker left is taken over when its resource is worked again, so
--- nothing has to sweep here.
+-- The locks of the backend Postgres. Unlogged: a crash of the server empties it, as a restart empties Redis; that costs
+-- time and never a double effect, since leases and fences are in logged tables. A row that a dead worker left is taken
+-- over when its resource is worked again, so nothing has to sweep here.
 create unlogged table @extschema@.lock (
     namespace text not null,
     job_type text not null,

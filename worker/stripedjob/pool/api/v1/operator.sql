@@ -1,9 +1,12 @@
--- What the operator and the supervisor of one machine call: jobs as they are wanted, schedules, and upkeep for jobs without workers.
+-- What the operator and the supervisor of one machine call: jobs as they are wanted, schedules, and upkeep for jobs
+-- without workers.
 
--- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle workers look at once
--- whether they may work now. The job's row is locked before anything is read of it: the delegator shares its key while it assigns.
+-- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle
+-- workers look at once whether they may work now. The job's row is locked before anything is read of it: the delegator
+-- shares its key while it assigns.
 create or replace function @extschema@.apply_job(
-    p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int, p_lease_seconds float8,
+    p_namespace text, p_job_type text, p_generation bigint, p_schedule_limit int, p_importance int,
+    p_lease_seconds float8,
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
     p_delegated boolean default false, p_outstanding_max int default null, p_starts_max int default null,
     p_period_seconds int default null, p_area_label text default null, p_deduplicate_content boolean default false
@@ -13,7 +16,8 @@ declare
     before @extschema@.job;
     after @extschema@.job;
 begin
-    perform @extschema@.await_turns(id, '{refit}') from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
+    perform @extschema@.await_turns(id, '{refit}') from @extschema@.job
+        where namespace = p_namespace and job_type = p_job_type;
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
@@ -21,9 +25,12 @@ begin
     values (p_namespace, p_job_type, p_generation, p_schedule_limit, p_importance, p_lease_seconds,
         p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
         p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content)
-    on conflict (namespace, job_type) do update set generation = excluded.generation, schedule_limit = excluded.schedule_limit,
-        importance = excluded.importance, lease_seconds = excluded.lease_seconds, crash_threshold = excluded.crash_threshold,
-        on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds, dead_seconds = excluded.dead_seconds,
+    on conflict (namespace, job_type) do update set generation = excluded.generation,
+        schedule_limit = excluded.schedule_limit,
+        importance = excluded.importance, lease_seconds = excluded.lease_seconds,
+        crash_threshold = excluded.crash_threshold,
+        on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds,
+        dead_seconds = excluded.dead_seconds,
         delegated = excluded.delegated, outstanding_max = excluded.outstanding_max, starts_max = excluded.starts_max,
         period_seconds = excluded.period_seconds, area_label = excluded.area_label,
         deduplicate_content = excluded.deduplicate_content
@@ -32,7 +39,8 @@ begin
     if before.id is null then
         insert into @extschema@.flow (job_id) values (after.id) on conflict do nothing;
         insert into @extschema@.turn (job_id, kind, at, detail)
-        select after.id, kind, case kind when 'clean' then clock_timestamp() when 'refit' then 'infinity' else '-infinity' end, null
+        select after.id, kind,
+            case kind when 'clean' then @extschema@.clock() when 'refit' then 'infinity' else '-infinity' end, null
         from unnest('{upkeep,clean,schedule,refit}'::text[]) kind on conflict do nothing;
     elsif (before.outstanding_max is null, before.area_label, before.on_failure = 'Block')
         is distinct from (after.outstanding_max is null, after.area_label, after.on_failure = 'Block') then
@@ -46,8 +54,8 @@ begin
 end
 $$;
 
--- Removes a job's units, leases and wakes, at most p_bound of each. Returns how many units, or null when nothing was left. Its workers go on
--- with nothing: what they hold is refused as stale.
+-- Removes a job's units, leases and wakes, at most p_bound of each. Returns how many units, or null when nothing was
+-- left. Its workers go on with nothing: what they hold is refused as stale.
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
@@ -64,20 +72,25 @@ begin
     )
     select count(*), sum(completed) into stripes, completed_units from gone;
     with gone as (
-        delete from @extschema@.wake where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
+        delete from @extschema@.wake
+            where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
         returning units, delayed
     )
     select coalesce(sum(units), 0), coalesce(sum(delayed), 0) into wakes.units, wakes.delayed from gone;
     delete from @extschema@.dedup where job_id = p_job and dedup_id = any(array(
         select dedup_id from @extschema@.dedup where job_id = p_job order by dedup_id limit p_bound));
     with gone as (
-        delete from @extschema@.unit where id = any(array(select id from @extschema@.units_of(p_job, p_bound) id)) returning state
+        delete from @extschema@.unit where id = any(array(select id from @extschema@.units_of(p_job, p_bound) id))
+            returning state
     )
-    select count(*) all_of_them, count(*) filter (where state = 'ready') ready, count(*) filter (where state = 'delayed') delayed,
+    select count(*) all_of_them, count(*) filter (where state = 'ready') ready,
+        count(*) filter (where state = 'delayed') delayed,
         count(*) filter (where state = 'held') held, count(*) filter (where state = 'dead') dead
     into gone_units from gone;
-    update @extschema@.flow set ready_in = ready_in + wakes.units - gone_units.ready, delayed_in = delayed_in + wakes.delayed,
-        delayed_out = delayed_out + gone_units.delayed, held_out = held_out + gone_units.held, dead_out = dead_out + gone_units.dead
+    update @extschema@.flow set ready_in = ready_in + wakes.units - gone_units.ready,
+        delayed_in = delayed_in + wakes.delayed,
+        delayed_out = delayed_out + gone_units.delayed, held_out = held_out + gone_units.held,
+        dead_out = dead_out + gone_units.dead
     where job_id = p_job;
     n := gone_units.all_of_them;
     update @extschema@.job set done = done + completed_units where id = p_job and completed_units > 0;
@@ -86,11 +99,13 @@ begin
 end
 $$;
 
--- Enqueues what the clock asks for, once a period however many ask: the rows (resource, payload) of the query, or one unit named like the job.
--- Returns how many units, or null where this period has been served or somebody is at it. The first call with a new schedule only begins it:
--- no catching up. The query runs with the rights and the search_path of the session's role, bounded by its statement_timeout. Meanwhile the
--- schedule's turn is locked, and nothing else: what workers do goes on however long it takes. Its text is taken as it is.
-create or replace function @extschema@.fire(p_job int, p_schedule text, p_due timestamptz, p_query text) returns bigint language plpgsql as $$
+-- Enqueues what the clock asks for, once a period however many ask: the rows (resource, payload) of the query, or one
+-- unit named like the job. Returns how many units, or null where this period has been served or somebody is at it. The
+-- first call with a new schedule only begins it: no catching up. The query runs with the rights and the search_path of
+-- the session's role, bounded by its statement_timeout. Meanwhile the schedule's turn is locked, and nothing else: what
+-- workers do goes on however long it takes. Its text is taken as it is.
+create or replace function @extschema@.fire(p_job int, p_schedule text, p_due timestamptz, p_query text) returns bigint
+    language plpgsql as $$
 declare
     j @extschema@.job;
     served @extschema@.turn;
@@ -105,7 +120,8 @@ begin
     if served.job_id is null then
         return null;
     elsif served.detail is distinct from p_schedule then
-        update @extschema@.turn set detail = p_schedule, at = clock_timestamp() where job_id = p_job and kind = 'schedule';
+        update @extschema@.turn set detail = p_schedule, at = @extschema@.clock()
+            where job_id = p_job and kind = 'schedule';
         return null;
     elsif served.at >= p_due then
         return null;
@@ -137,12 +153,13 @@ begin
 end
 $$;
 
--- The numbers of these jobs, in one call for all; upkeep comes first for those that have something to be kept up and no live worker to do it.
+-- The numbers of these jobs, in one call for all; upkeep comes first for those that have something to be kept up and no
+-- live worker to do it.
 create or replace function @extschema@.tend(p_jobs int[]) returns setof @extschema@.job_status language plpgsql as $$
 begin
     perform @extschema@.upkeep(j.id) from @extschema@.job j
     where j.id = any(p_jobs)
-        and not exists (select from @extschema@.worker w where w.job_id = j.id and w.expires_at >= clock_timestamp());
+        and not exists (select from @extschema@.worker w where w.job_id = j.id and w.expires_at >= @extschema@.clock());
     return query select * from @extschema@.job_status s where s.id = any(p_jobs) order by s.id;
 end
 $$;

@@ -6,7 +6,7 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
     select json_build_object(
         'resource', p_resource,
         'limit', j.schedule_limit,
-        'now', clock_timestamp(),
+        'now', @extschema@.clock(),
         'workers', (select count(*) from @extschema@.worker w where w.job_id = j.id),
         'working', (select count(*) from @extschema@.worker w where w.job_id = j.id and w.working),
         'state', s.state,
@@ -19,10 +19,12 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'worker_id', w.id,
         'lease_ends_at', w.expires_at,
         'delegated', j.delegated,
-        'delegator', (select d.name from @extschema@.delegator d where d.job_id = j.id and d.expires_at > clock_timestamp()),
+        'delegator',
+        (select d.name from @extschema@.delegator d where d.job_id = j.id and d.expires_at > @extschema@.clock()),
         'area', case when j.outstanding_max is not null then s.area end,
         'outstanding_max', j.outstanding_max,
-        'outstanding', case when j.outstanding_max is not null and s.area is not null then (select count(*) from @extschema@.stripe o
+        'outstanding', case when j.outstanding_max is not null
+            and s.area is not null then (select count(*) from @extschema@.stripe o
             where o.job_id = j.id and o.area = s.area and o.state in ('assigned', 'leased')) end,
         'token_at', case when j.outstanding_max is not null and s.area is not null then (
             select a.refilled_at + make_interval(secs => (1 - a.tokens) * j.period_seconds / j.starts_max)
@@ -32,7 +34,8 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'ahead', (select count(*) from (select from @extschema@.stripe o
             where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
         'arriving', (select coalesce(sum(units), 0) from (
-            select resource, units from @extschema@.wake where job_id = j.id order by id limit 10000) k where k.resource = p_resource),
+            select resource, units from @extschema@.wake where job_id = j.id order by id limit 10000) k
+                where k.resource = p_resource),
         'ready', (select count(*) from (select from @extschema@.unit u
             where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' limit 10000) u),
         'delayed', (select count(*) from (select from @extschema@.unit u
@@ -45,15 +48,19 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
             where u.job_id = j.id and u.resource = p_resource and u.state = 'dead' limit 10000) u),
         'head', (
             select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
-            from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id limit 1
+            from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id
+                limit 1
         ),
         'barrier', (
             select json_build_object('id', u.id, 'due_at', u.due_at) from @extschema@.unit u
-            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and j.on_failure = 'Block' order by id limit 1
+            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and j.on_failure = 'Block'
+                order by id limit 1
         ),
         'set_aside', (
-            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason, 'trace', u.trace) order by u.id)
-            from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state in ('held', 'dead')
+            select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason, 'trace', u.trace)
+                order by u.id)
+            from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource
+                and u.state in ('held', 'dead')
                   order by id limit 10) u
         )
     )
@@ -63,14 +70,17 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
     where j.id = p_job
 $$;
 
--- What a job waits for where nothing is to be claimed: one row, of the resource that goes on next, of the unit that is due next, and how many
--- resources wait for a person (counted as far as 10,000). Times are seconds from now; null where it is never or nothing.
+-- What a job waits for where nothing is to be claimed: one row, of the resource that goes on next, of the unit that is
+-- due next, and how many resources wait for a person (counted as far as 10,000). Times are seconds from now; null where
+-- it is never or nothing.
 create or replace function @extschema@.waiting(p_job int) returns table (
     resource text, resource_seconds float8, resource_reason text, barrier bigint,
     unit bigint, unit_resource text, unit_seconds float8, unit_reason text, for_person bigint
 ) language sql stable as $$
-    select s.resource, extract(epoch from s.next_at - clock_timestamp())::float8, h.reason, b.id,
-        d.id, d.resource, case when d.due_at < 'infinity' then extract(epoch from d.due_at - clock_timestamp())::float8 end, d.reason, p.n
+    select s.resource, extract(epoch from s.next_at - @extschema@.clock())::float8, h.reason, b.id,
+        d.id, d.resource,
+        case when d.due_at < 'infinity' then extract(epoch from d.due_at - @extschema@.clock())::float8 end, d.reason,
+        p.n
     from @extschema@.job j
     left join lateral (
         select s.resource, s.next_at from @extschema@.stripe s
@@ -82,7 +92,8 @@ create or replace function @extschema@.waiting(p_job int) returns table (
     ) h on true
     left join lateral (
         select u.id from @extschema@.unit u
-        where j.on_failure = 'Block' and u.job_id = j.id and u.resource = s.resource and u.state = 'delayed' order by u.id limit 1
+        where j.on_failure = 'Block' and u.job_id = j.id and u.resource = s.resource and u.state = 'delayed'
+            order by u.id limit 1
     ) b on true
     left join lateral (
         select u.id, u.resource, u.due_at, u.reason from @extschema@.unit u
@@ -90,7 +101,8 @@ create or replace function @extschema@.waiting(p_job int) returns table (
     ) d on true
     cross join lateral (
         select count(*) n from (
-            select from @extschema@.stripe s where s.job_id = j.id and s.state = 'waiting' and s.next_at = 'infinity' limit 10000) x
+            select from @extschema@.stripe s where s.job_id = j.id and s.state = 'waiting' and s.next_at = 'infinity'
+                limit 10000) x
     ) p
     where j.id = p_job
 $$;

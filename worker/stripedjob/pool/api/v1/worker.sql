@@ -1,25 +1,29 @@
--- What a worker calls. Each is one round trip, and of every call of a worker but complete() the first step is to lock its row: nobody
--- considers it dead meanwhile.
+-- What a worker calls. Each is one round trip, and of every call of a worker but complete() the first step is to lock
+-- its row: nobody considers it dead meanwhile.
 
 -- Makes a worker, and returns its id, which no other has ever had: 52 bits of a random uuid.
-create or replace function @extschema@.register(p_job int, p_name text, p_backend_name text default null) returns bigint language sql as $$
+create or replace function @extschema@.register(p_job int, p_name text, p_backend_name text default null) returns bigint
+    language sql as $$
     insert into @extschema@.worker (id, job_id, name, backend_name, expires_at)
     values (1 + ('x' || left(md5(gen_random_uuid()::text), 13))::bit(52)::bigint, p_job, p_name, p_backend_name,
-        clock_timestamp() + @extschema@.lease(p_job))
+        @extschema@.clock() + @extschema@.lease(p_job))
     returning id
 $$;
 
--- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was leased by a claim whose
--- answer was lost; nobody would ever end that, so it is ready again. p_session is drawn by the worker, and greater than all before: a claim or
--- a resume of an older connection that comes only now finds that its session is over. Returns those of p_fences that are not the worker's.
-create or replace function @extschema@.resume(p_worker bigint, p_session int, p_fences bigint[]) returns bigint[] language plpgsql as $$
+-- A worker comes back over a new connection, and knows of leases with these fences. What it holds beyond them was
+-- leased by a claim whose answer was lost; nobody would ever end that, so it is ready again. p_session is drawn by the
+-- worker, and greater than all before: a claim or a resume of an older connection that comes only now finds that its
+-- session is over. Returns those of p_fences that are not the worker's.
+create or replace function @extschema@.resume(p_worker bigint, p_session int, p_fences bigint[]) returns bigint[]
+    language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker);
 begin
     if p_session <= w.session then
         raise exception 'worker % goes on in session %, not %', p_worker, w.session, p_session using errcode = 'SJ002';
     end if;
-    update @extschema@.worker set session = p_session, expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
+    update @extschema@.worker set session = p_session, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
+        where id = p_worker;
     update @extschema@.stripe s set state = 'ready', worker_id = null
     where s.job_id = w.job_id and s.resource = any(array(
         select resource from @extschema@.stripe
@@ -28,22 +32,24 @@ begin
 end
 $$;
 
--- Extends every lease of the worker: they all end with the worker's own row. Returns those of p_fences, the leases that it believes to hold,
--- that are not its any more: after a fail-over to a stand-by that lacked them, or where somebody cleared the pool.
+-- Extends every lease of the worker: they all end with the worker's own row. Returns those of p_fences, the leases that
+-- it believes to hold, that are not its any more: after a fail-over to a stand-by that lacked them, or where somebody
+-- cleared the pool.
 create or replace function @extschema@.renew(p_worker bigint, p_fences bigint[]) returns bigint[] language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker);
 begin
-    update @extschema@.worker set expires_at = clock_timestamp() + @extschema@.lease(w.job_id) where id = p_worker;
+    update @extschema@.worker set expires_at = @extschema@.clock() + @extschema@.lease(w.job_id) where id = p_worker;
     return @extschema@.lost_fences(p_worker, p_fences);
 end
 $$;
 
--- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, all together in p_bytes of payload or
--- little more: a single unit is always handed out. So many resources as p_unshared are taken also where less would be a fair share. A resource
--- that workers died with comes alone, with one unit. One row, of arrays: of each lease its resource, fence, the number of units handed out (0:
--- it turned out to have nothing to do; settle it as finished), and whether it has more of them; and of all units, in order, what a handler and
--- its retries need. No row: nothing was leased.
+-- Leases up to p_resources ready resources to the worker and hands out up to p_units units of each, all together in
+-- p_bytes of payload or little more: a single unit is always handed out. So many resources as p_unshared are taken also
+-- where less would be a fair share. A resource that workers died with comes alone, with one unit. One row, of arrays:
+-- of each lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it
+-- as finished), and whether it has more of them; and of all units, in order, what a handler and its retries need. No
+-- row: nothing was leased.
 create or replace function @extschema@.claim(
     p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
 ) returns setof @extschema@.claimed language plpgsql as $$
@@ -64,7 +70,8 @@ begin
         picked := @extschema@.pick_ready(w, p_resources, p_unshared);
     end if;
     with taken as (
-        update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false, leased_at = clock_timestamp(),
+        update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false,
+            leased_at = @extschema@.clock(),
             fence = nextval('@extschema@.fence')
         where s.ctid = any(picked)
         returning s.resource, s.fence, s.crashes
@@ -82,18 +89,21 @@ begin
 end
 $$;
 
--- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under this fence,
--- nothing of it is recorded; those resources are returned, and counted as stale. A batch that comes again, because the answer to it
--- was lost, changes nothing.
---   p_batch  its number, which grows for each worker
---   p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
---   p_then   null: all are 'idle'; for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless units came meanwhile),
---            'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have killed its worker), or 'wait's
---   p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
---   p_done   ids of the units that were worked
---   p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason", "trace"}]
+-- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under
+-- this fence, nothing of it is recorded; those resources are returned, and counted as stale. A batch that comes again,
+-- because the answer to it was lost, changes nothing.
+-- p_batch  its number, which grows for each worker
+-- p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
+-- p_then   null: all are 'idle'; for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless
+--          units came meanwhile), 'ready' (units are left), 'suspect' (ready, and to be leased alone: it may have
+--          killed its worker), or 'wait's
+-- p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
+-- p_done   ids of the units that were worked
+-- p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason",
+--          "trace"}]
 create or replace function @extschema@.settle(
-    p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[], p_wait float8[],
+    p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
+    p_wait float8[],
     p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
 ) returns text[] language plpgsql as $$
 declare
@@ -108,21 +118,25 @@ begin
         return '{}';
     end if;
     select * into j from @extschema@.job where id = p_job;
-    select array_agg(l.resource), array_agg(l.resource) filter (where not l.goes), array_agg(l.place) filter (where l.goes), sum(l.completed)
+    select array_agg(l.resource), array_agg(l.resource) filter (where not l.goes),
+        array_agg(l.place) filter (where l.goes), sum(l.completed)
     into valid, kept, idle, completed
     from (
         select x.resource, s.completed, s.place, coalesce(x.after, 'idle') = 'idle' and not s.woken as goes
         from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
-        -- One look by the primary key for each: any other plan goes through all that was leased lately, again and again. A stripe that
-        -- has an owner is leased, so `state` need not be asked for, which would tempt the planner to another index.
+        -- One look by the primary key for each: any other plan goes through all that was leased lately, again and
+        -- again. A stripe that has an owner is leased, so `state` need not be asked for, which would tempt the planner
+        -- to another index.
         cross join lateral (
             select woken, stripe.completed, ctid as place from @extschema@.stripe
-            where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker and fence = x.fence
+            where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker
+                and fence = x.fence
             for update
         ) s
     ) l;
     if valid is not null then
-        n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
+        n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
+            p_done);
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
@@ -134,29 +148,34 @@ begin
             perform @extschema@.end_leases(j, kept, p_resources, p_worked, p_then, p_wait);
         end if;
     end if;
-    update @extschema@.worker w set batch = p_batch, settled_at = clock_timestamp(), done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
+    update @extschema@.worker w set batch = p_batch, settled_at = @extschema@.clock(),
+        done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
     where id = p_worker;
     if p_failed is not null or 'wait' = any(p_then) then
         perform @extschema@.notify_idle(p_job, 1); -- who waits for what happens next is to know of this
     end if;
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
-        update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0) where id = p_job;
+        update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0)
+            where id = p_job;
     end if;
     return case when cardinality(p_resources) = cardinality(valid) then '{}' else array(
         select unnest(p_resources) except select unnest(valid)) end;
 end
 $$;
 
--- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as done in it.
--- False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until the commit, so that
--- the lease cannot pass to another in between. The next settlement of the resource counts the units, also where this worker dies before.
-create or replace function @extschema@.complete(p_job int, p_worker bigint, p_resource text, p_fence bigint, p_done bigint[])
+-- For a handler whose effect is in this database: called at the end of its own transaction, it records the units as
+-- done in it. False: the lease is no longer valid, and the transaction must be rolled back. The stripe is locked until
+-- the commit, so that the lease cannot pass to another in between. The next settlement of the resource counts the
+-- units, also where this worker dies before.
+create or replace function @extschema@.complete(p_job int, p_worker bigint, p_resource text, p_fence bigint,
+    p_done bigint[])
 returns boolean language plpgsql as $$
 declare
     j @extschema@.job;
 begin
-    update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)), completed = completed + cardinality(p_done), crashes = 0
+    update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)),
+        completed = completed + cardinality(p_done), crashes = 0
     where job_id = p_job and resource = p_resource and state = 'leased' and worker_id = p_worker and fence = p_fence;
     if not found then
         return false;
@@ -174,17 +193,19 @@ begin
     select * into w from @extschema@.worker where id = p_worker for update; -- from here on nothing is assigned to it
     update @extschema@.stripe s set state = 'ready', worker_id = null
     where s.job_id = w.job_id and s.resource = any(array(
-        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource for update));
+        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource
+            for update));
     perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
     perform @extschema@.notify_ready(w.job_id);
 end
 $$;
 
--- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are idle, the longer each
--- sleeps; two of them are there when something is due. One that keeps its slot, since the delegator may give it something, comes
--- back in time to renew: its slot is free within a lease if it dies.
-create or replace function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8) language plpgsql as $$
+-- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are
+-- idle, the longer each sleeps; two of them are there when something is due. One that keeps its slot, since the
+-- delegator may give it something, comes back in time to renew: its slot is free within a lease if it dies.
+create or replace function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8)
+    language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker);
     j @extschema@.job;
@@ -206,12 +227,13 @@ begin
     if w.working then
         sleep_seconds := least(sleep_seconds, j.lease_seconds / 3);
     end if;
-    update @extschema@.worker set polled_at = clock_timestamp(), expires_at = greatest(
-        expires_at, clock_timestamp() + make_interval(secs => greatest(j.lease_seconds, 3 * sleep_seconds)))
+    update @extschema@.worker set polled_at = @extschema@.clock(), expires_at = greatest(
+        expires_at, @extschema@.clock() + make_interval(secs => greatest(j.lease_seconds, 3 * sleep_seconds)))
     where id = p_worker;
     claimable := exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
         or w.lacks = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
-            and j.schedule_limit > (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working and o.id <> w.id);
+            and j.schedule_limit > (select count(*) from @extschema@.worker o
+                where o.job_id = w.job_id and o.working and o.id <> w.id);
     return next;
 end
 $$;
