@@ -30,5 +30,5 @@ def test_it_is_found(mutation: Mutation, tmp_path: Path, postgres_url: str) -> N
 
 def test_the_copy_is_what_is_tested(tmp_path: Path, postgres_url: str) -> None:
     package = copied(tmp_path)
-    (package / "stripedjob" / "pool" / "worker.py").write_text("raise ImportError")
+    (package / "stripedjob" / "pool" / "client" / "worker.py").write_text("raise ImportError")
     assert judged([MUTATIONS[0].test], package, postgres_url).code != 0
