@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from servers import durable
 
-from stripedjob.local.crew import Crew
+from stripedjob.local.processes import ProcessGroup
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
@@ -106,9 +106,9 @@ def raw(pool: PoolAdmin, url: str, units: int, resources: int) -> float:
 
 
 @contextmanager
-def crew(one: StripedJob, postgres_url: str, valkey_url: str, workers: int, path: Path) -> Iterator[Crew]:
+def crew(one: StripedJob, postgres_url: str, valkey_url: str, workers: int, path: Path) -> Iterator[ProcessGroup]:
     """Start so many workers, and end them."""
-    there = Crew(
+    there = ProcessGroup(
         {
             "STRIPEDJOB_SPEC": one.model_dump_json(by_alias=True, exclude_none=True, exclude={"status"}),
             "STRIPEDJOB_POSTGRES_URL": postgres_url,

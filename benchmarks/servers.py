@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stripedjob.local.servers import PostgresServer, ValkeyServer
+from stripedjob.local.engine_servers import PostgresServer, ValkeyServer
 
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 

@@ -18,7 +18,7 @@ from typing import Any
 from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, job, timed
 from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 
-from stripedjob.local.crew import Crew
+from stripedjob.local.processes import ProcessGroup
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
 from stripedjob.spec import StripedJob
@@ -62,7 +62,7 @@ class Scene:
     pool: PoolAdmin
     one: StripedJob
     job_id: int
-    there: Crew
+    there: ProcessGroup
 
     def work_off(self, units: int, resources: int) -> dict[str, float]:
         """Fill the pool, let the workers empty it, and give what that took: seconds, buffers, bytes."""

@@ -14,7 +14,7 @@ pytest_plugins = [
     "tests.support.fixtures",
     "tests.support.measured",
     "tests.support.operators",
-    "tests.support.scenes",
+    "tests.support.pool_calls",
 ]
 TIERS = ("unit", "isolation", "sim", "integration", "faults", "mutations", "cluster", "e2e")
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from stripedjob_operator.observed import OWN, Key, Observed, Raw, key_of, owner_
 STREAM_SECONDS = 25  # a watch is renewed so often, so that one that has stalled is noticed soon
 DEPLOYMENTS = ("apps", "v1", "deployments")
 PODS = ("", "v1", "pods")
-OBJECTS_AT_ONCE = 25  # of a list; they are dear as they come, and what is kept of them is little
+OBJECTS_AT_ONCE = 25  # of a list; they are expensive as they come, and what is kept of them is little
 IDLE_SECONDS = 0.1  # for so long kopf keeps an object at hand after its last event
 INACTIVE_SECONDS = 40.0  # a watch that says nothing for longer, not even goodbye, has stalled
 Seen = Callable[[Key, Raw], bool]

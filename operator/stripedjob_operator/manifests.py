@@ -31,7 +31,7 @@ MERGE_KEYS = {  # how Kubernetes itself merges these lists
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class ManifestInputs:
     """What the objects depend on besides the StripedJob. `priority_classes`: the highest first."""
 
     uid: str
@@ -56,7 +56,7 @@ def delegator_name(job: StripedJob) -> str:
     return f"{job.metadata.name}-delegator"
 
 
-def children(job: StripedJob, making: Making) -> dict[str, Raw]:
+def children(job: StripedJob, inputs: ManifestInputs) -> dict[str, Raw]:
     """Give the objects besides the Deployment, by kind."""
     made: dict[str, Raw] = {
         "ServiceAccount": {"apiVersion": "v1", "automountServiceAccountToken": False},
@@ -74,31 +74,31 @@ def children(job: StripedJob, making: Making) -> dict[str, Raw]:
                 "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
             },
         }
-    return {kind: one | {"kind": kind, "metadata": _metadata(job, making)} for kind, one in made.items()}
+    return {kind: one | {"kind": kind, "metadata": _metadata(job, inputs)} for kind, one in made.items()}
 
 
-def deployment(job: StripedJob, making: Making, digests: Mapping[str, str]) -> Raw:
+def deployment(job: StripedJob, inputs: ManifestInputs, digests: Mapping[str, str]) -> Raw:
     """Give the workers' Deployment; `digests` are those of the other children."""
-    metadata = _metadata(job, making)
+    metadata = _metadata(job, inputs)
     metadata["annotations"] = {CHILDREN_ANNOTATION: json.dumps(dict(digests), sort_keys=True)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": making.workers,
+            "replicas": inputs.workers,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": selector(job)},
             # Invariant: a roll-out starts no worker above the limit; the limit itself is held at the claim.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}},
-            "template": _template(job, making),
+            "template": _template(job, inputs),
         },
     }
 
 
-def delegator(job: StripedJob, making: Making) -> Raw:
+def delegator(job: StripedJob, inputs: ManifestInputs) -> Raw:
     """Give the delegator's Deployment: the workers' pod with another command, once, while there are workers."""
-    made = deployment(job, making, {})
+    made = deployment(job, inputs, {})
     labels = selector(job) | {NAME_LABEL: DELEGATOR}
     made["metadata"] |= {"name": delegator_name(job), "labels": labels | OWN}
     del made["metadata"]["annotations"]
@@ -108,7 +108,7 @@ def delegator(job: StripedJob, making: Making) -> Raw:
     container = next(one for one in pod["spec"]["containers"] if one["name"] == CONTAINER)
     container["args"] = ["delegator"]
     made["spec"] |= {
-        "replicas": min(1, making.workers),
+        "replicas": min(1, inputs.workers),
         "selector": {"matchLabels": labels},
         "strategy": {"type": "Recreate"},
     }
@@ -144,12 +144,12 @@ def _key(one: Any, name: str) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def _metadata(job: StripedJob, making: Making) -> dict[str, Any]:
+def _metadata(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
     owner = {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "name": job.metadata.name,
-        "uid": making.uid,
+        "uid": inputs.uid,
         "controller": True,
     }
     return {
@@ -160,9 +160,9 @@ def _metadata(job: StripedJob, making: Making) -> dict[str, Any]:
     }
 
 
-def _template(job: StripedJob, making: Making) -> dict[str, Any]:
+def _template(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
     """Give the pod: ours, the user's laid on it, and on that again what is not the user's to change."""
-    own = _pod(job, making)
+    own = _pod(job, inputs)
     users = job.spec.template.model_dump(by_alias=True, exclude_unset=True) if job.spec.template else {}
     env = own["spec"]["containers"][0]["env"]
     spec = dict(users.get("spec") or {})
@@ -182,7 +182,7 @@ def _without(container: Any, names: set[str]) -> Any:
     return container | {"env": env or []}
 
 
-def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
+def _pod(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -197,20 +197,20 @@ def _pod(job: StripedJob, making: Making) -> dict[str, Any]:
         # The kernel keeps SIGTERM from a process 1 without a handler: a worker ended while it starts would go on.
         "shareProcessNamespace": True,
         "topologySpreadConstraints": [spread],
-        "containers": [_container(job, making)],
+        "containers": [_container(job, inputs)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
-    classes = (name for least, name in making.priority_classes if job.spec.importance >= least)
+    classes = (name for least, name in inputs.priority_classes if job.spec.importance >= least)
     if priority_class := next(classes, None):
         spec["priorityClassName"] = priority_class
-    annotations = {SECRETS_ANNOTATION: making.secrets_version}
+    annotations = {SECRETS_ANNOTATION: inputs.secrets_version}
     return {"metadata": {"labels": selector(job) | OWN, "annotations": annotations}, "spec": spec}
 
 
-def _container(job: StripedJob, making: Making) -> dict[str, Any]:
+def _container(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
     return {
         "name": CONTAINER,
-        "image": making.image,
+        "image": inputs.image,
         "imagePullPolicy": "IfNotPresent",
         "env": _env(job),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],

@@ -16,9 +16,9 @@ from stripedjob_operator.apply import Applier
 from stripedjob_operator.cleanup import Cleanup
 from stripedjob_operator.cluster import ApiError, ApiUnreachableError, Cluster
 from stripedjob_operator.databases import Databases
+from stripedjob_operator.job_states import JobStates
 from stripedjob_operator.leader import lead
 from stripedjob_operator.lockpings import LockPings
-from stripedjob_operator.memory import Memories
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.pools import Pools
 from stripedjob_operator.queue import WorkQueue
@@ -59,7 +59,7 @@ class OperatorHealth:
 
 
 async def trim_forever() -> None:
-    """Give memory that was freed back to the system, which glibc does not do by itself: 10 to 20 MB after imports."""
+    """Give state that was freed back to the system, which glibc does not do by itself: 10 to 20 MB after imports."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
     while trim:
         trim(0)
@@ -127,7 +127,7 @@ async def reconcile_all(
         pools = Pools(secrets, databases, locks)
         reconciler = Reconciler(
             observed,
-            Memories(queue.add),
+            JobStates(queue.add),
             pools,
             Applier(cluster, observed, secrets, settings),
             Reporter(cluster, observed, secrets),

@@ -12,7 +12,7 @@ from stripedjob.spec.model import StripedJob
 from stripedjob_operator.apply import Applier
 from stripedjob_operator.cleanup import Cleanup
 from stripedjob_operator.databases import Backlog, Database
-from stripedjob_operator.memory import Memories, Memory, read
+from stripedjob_operator.job_states import JobState, JobStates, read
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.pools import Pools
 from stripedjob_operator.reporter import Reporter
@@ -26,7 +26,7 @@ class Reconciler:
     """Holds what a reconcile needs."""
 
     observed: Observed
-    memories: Memories
+    memories: JobStates
     pools: Pools
     applier: Applier
     reporter: Reporter
@@ -42,12 +42,12 @@ class Reconciler:
             self._forget(key)
             return None
         job, problem = read(raw)
-        memory = self.memories.of(key, raw, job)
+        state = self.memories.of(key, raw, job)
         if "deletionTimestamp" in raw["metadata"]:
             return await self.cleanup.clean_up(raw, job)
-        problem = problem or self.memories.rival(memory)
+        problem = problem or self.memories.conflict(state)
         if job is None:
-            return await self.reporter.report(raw, memory, View(None, memory.generation, invalid=problem))
+            return await self.reporter.report(raw, state, View(None, state.generation, invalid=problem))
         await self.cleanup.keep_finalizer(raw, job)
         database, pool_problem = await self.pools.find(key, job)
         lock_problem = await self.pools.check_lock(key, job)
@@ -55,41 +55,41 @@ class Reconciler:
             _want(database, key, job, blocked=problem is not None)
             pool_problem = database.problem_of(key)
         backlog = database.jobs.get(key) if database else None
-        if memory.scale is None:
-            await self.applier.read_deployment(memory, job)
+        if state.scale is None:
+            await self.applier.read_deployment(state, job)
         again = self._decide(
-            memory, job, backlog, is_away=bool(database and database.problem), blocked=problem is not None
+            state, job, backlog, is_away=bool(database and database.problem), blocked=problem is not None
         )
-        apply_problem = await self.applier.apply(memory, job, database)
+        apply_problem = await self.applier.apply(state, job, database)
         if apply_problem:
             again = _sooner(again, REFUSED_RETRY_SECONDS)
         clock = database.long.clocks.get(key) if database else None
         view = self.reporter.view(
-            memory, job, backlog, clock, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
+            state, job, backlog, clock, invalid=problem, pool=pool_problem, lock=lock_problem, apply=apply_problem
         )
-        return _sooner(again, await self.reporter.report(raw, memory, view))
+        return _sooner(again, await self.reporter.report(raw, state, view))
 
     def _decide(
-        self, memory: Memory, job: StripedJob, backlog: Backlog | None, *, is_away: bool, blocked: bool
+        self, state: JobState, job: StripedJob, backlog: Backlog | None, *, is_away: bool, blocked: bool
     ) -> float | None:
         """Decide on the number of workers; returns when to decide again."""
-        is_first = memory.scale is None
-        if memory.scale is None:  # a new operator: as many as there are
-            there = self.observed.deployments.get(memory.key, {}).get("spec", {}).get("replicas", 0)
-            memory.scale = Scale(there)
+        is_first = state.scale is None
+        if state.scale is None:  # a new operator: as many as there are
+            there = self.observed.deployments.get(state.key, {}).get("spec", {}).get("replicas", 0)
+            state.scale = Scale(there)
         if blocked:
-            memory.scale = Scale(0)
+            state.scale = Scale(0)
             return None
-        if is_first and memory.scale.workers:
+        if is_first and state.scale.workers:
             return 0.0  # not fewer before its pool was asked once which of them are idle
-        if backlog is None and memory.scale.workers == 0:
+        if backlog is None and state.scale.workers == 0:
             return None  # Invariant: no worker before the pool is migrated and the job is in it
         numbers = backlog.status if backlog and not is_away else None
         load = Load(numbers.ready_resources, numbers.leased_resources, numbers.working) if numbers else None
-        memory.scale = scale(job, load, memory.scale, time.monotonic())
-        if memory.scale.lower_since is None:
+        state.scale = scale(job, load, state.scale, time.monotonic())
+        if state.scale.lower_since is None:
             return None
-        return max(0.1, memory.scale.lower_since + job.spec.scaling.scale_down_delay_seconds - time.monotonic())
+        return max(0.1, state.scale.lower_since + job.spec.scaling.scale_down_delay_seconds - time.monotonic())
 
     def _forget(self, key: Key) -> None:
         self.memories.forget(key)

@@ -9,8 +9,8 @@ from stripedjob.spec.model import StripedJob
 from stripedjob_operator import status
 from stripedjob_operator.cluster import Cluster
 from stripedjob_operator.databases import Backlog
+from stripedjob_operator.job_states import JobState
 from stripedjob_operator.longcalls import Clock
-from stripedjob_operator.memory import Memory
 from stripedjob_operator.observed import Observed, Problem, Raw
 from stripedjob_operator.secrets import Secrets
 from stripedjob_operator.urls import without_secrets
@@ -30,19 +30,19 @@ class Reporter:
     _left: float = NUMBERS_PER_SECOND_MAX
     _at: float = 0.0
 
-    async def report(self, raw: Raw, memory: Memory, view: status.View) -> float | None:
+    async def report(self, raw: Raw, job_state: JobState, view: status.View) -> float | None:
         """Write the status, once and only where it has changed; returns when to try again where it was put off."""
         old = json.loads(raw["status"])
         new = status.status(view, old, _now())
         patch = status.patch(new, old)
         if patch is None:
             return None
-        if _numbers_alone(new, old) and not self._may_write_numbers(memory):
+        if _numbers_alone(new, old) and not self._may_write_numbers(job_state):
             return NUMBERS_SECONDS
-        written = await self.cluster.patch_status(memory.key, patch)
+        written = await self.cluster.patch_status(job_state.key, patch)
         if written is None:
             return None
-        memory.numbers_at = time.monotonic()
+        job_state.numbers_at = time.monotonic()
         self.observed.job_seen(written, written=True)
         for kind, reason, message in status.events(new, old):
             await self.cluster.event(raw, kind, reason, message)
@@ -50,7 +50,7 @@ class Reporter:
 
     def view(
         self,
-        memory: Memory,
+        job_state: JobState,
         job: StripedJob,
         backlog: Backlog | None,
         clock: Clock | None,
@@ -62,15 +62,15 @@ class Reporter:
     ) -> status.View:
         """Put together what the status is made of."""
         urls = self.secrets.known(job)
-        deployment = self.observed.deployments.get(memory.key, {})
-        delegator = self.observed.delegators.get(memory.key, {})
+        deployment = self.observed.deployments.get(job_state.key, {})
+        delegator = self.observed.delegators.get(job_state.key, {})
         state = deployment.get("status", {})
-        replicas, desired = state.get("replicas", 0), memory.scale.workers if memory.scale else 0
+        replicas, desired = state.get("replicas", 0), job_state.scale.workers if job_state.scale else 0
         generation = deployment.get("metadata", {}).get("generation", 0)
         followed = state.get("observedGeneration", 0) >= generation and state.get("updatedReplicas", 0) >= replicas
         return status.View(
             job,
-            memory.generation,
+            job_state.generation,
             invalid=invalid,
             pool=pool,
             lock=lock,
@@ -85,16 +85,16 @@ class Reporter:
             delegating=delegator.get("status", {}).get("readyReplicas", 0) > 0,
             pods=tuple(
                 replace(pod, problem=_without_secrets(pod.problem, urls))
-                for pod in self.observed.pods.get(memory.key, {}).values()
+                for pod in self.observed.pods.get(job_state.key, {}).values()
             ),
             scheduled_at=clock.scheduled_at if clock else None,
         )
 
-    def _may_write_numbers(self, memory: Memory) -> bool:
+    def _may_write_numbers(self, job_state: JobState) -> bool:
         now = time.monotonic()
         left = self._left + (now - self._at) * NUMBERS_PER_SECOND_MAX
         self._left, self._at = min(left, NUMBERS_PER_SECOND_MAX), now
-        if self._left < 1 or now - memory.numbers_at < NUMBERS_SECONDS:
+        if self._left < 1 or now - job_state.numbers_at < NUMBERS_SECONDS:
             return False
         self._left -= 1
         return True

@@ -40,7 +40,7 @@ class _Entry:
 
     @property
     def state(self) -> tuple[str, bool, str]:
-        """What StripedJobs are told of when it changes."""
+        """Which StripedJobs are reconciled when it changes."""
         return self.version, self.data is None, self.refusal
 
 

@@ -70,7 +70,7 @@ class Judgement:
 
     @property
     def tiers(self) -> list[str]:
-        """The tiers of its tests, from the quick to the dear ones."""
+        """The tiers of its tests, from the quick to the expensive ones."""
         there = {decider.tier for decider in self.deciders}
         return [tier for tier in TIERS if tier in there]
 

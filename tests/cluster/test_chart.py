@@ -19,7 +19,7 @@ import pytest
 import yaml
 from tests.cluster_kit.fixtures import await_, new_namespace
 from tests.cluster_kit.home import ROOT
-from tests.support.made import MAKING, job
+from tests.support.factories import INPUTS, job
 
 from stripedjob import __version__
 from stripedjob.spec import load
@@ -167,8 +167,8 @@ JOBS = {
 @pytest.mark.parametrize("name", JOBS)
 def test_the_api_server_takes_what_the_operator_makes(crd: None, restricted: Program, name: str) -> None:  # noqa: ARG001
     one: StripedJob = JOBS[name]
-    making = replace(MAKING, priority_classes=((0, "system-cluster-critical"),))
-    made = [*children(one, making).values(), deployment(one, making, {})]
+    inputs = replace(INPUTS, priority_classes=((0, "system-cluster-critical"),))
+    made = [*children(one, inputs).values(), deployment(one, inputs, {})]
     for each in made:
         each["metadata"]["namespace"] = restricted.namespace
         del each["metadata"]["ownerReferences"]  # of a StripedJob that is not there

@@ -21,7 +21,7 @@ from tests.cluster_kit.home import BINARIES, ROOT, UnavailableError
 from tests.cluster_kit.images import ALL, HANDLERS, OPERATOR, WORKER
 from tests.cluster_kit.kind import Kind
 from tests.cluster_kit.provider import choose
-from tests.support.stand_ins import StandIns
+from tests.support.fake_programs import StandIns
 
 ROUNDS = 3  # `scripts/cluster soak` does ten
 SOAK_SECONDS_MAX = 240

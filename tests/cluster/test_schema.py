@@ -13,7 +13,7 @@ import yaml
 from kubernetes.client import ApiClient, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_kube_config
-from tests.support.broken import BREAKS, OTHERWISE, Example, bad, base, good, rules, with_spec
+from tests.support.invalid_specs import BREAKS, OTHERWISE, Example, bad, base, good, rules, with_spec
 
 from stripedjob.spec import SpecError, parse
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cluster_kit.fixtures import Program, await_
 from tests.support.hasty_operator import ECHO_SECONDS_MAX, INACTIVE_SECONDS, STREAM_SECONDS
 from tests.support.operators import START_SECONDS_MAX, Jobs, Operator
-from tests.support.wire import LIST, WATCH, Wire
+from tests.support.tcp_proxy import LIST, WATCH, Wire
 
 import stripedjob
 from stripedjob import NewUnit

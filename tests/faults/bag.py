@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 class Bag:
     """The kinds that are still to come, before every kind comes again: over several worlds, all come equally often."""
 
-    def __init__(self, kinds: Iterable[str], dice: random.Random) -> None:
+    def __init__(self, kinds: Iterable[str], rng: random.Random) -> None:
         """Take all kinds."""
-        self._kinds, self._dice, self._left = list(kinds), dice, list[str]()
+        self._kinds, self._dice, self._left = list(kinds), rng, list[str]()
 
     def leave_out(self, kinds: Container[str]) -> None:
         """Have these come no more."""

@@ -38,69 +38,69 @@ def nothing() -> None:
     """Heal by itself."""
 
 
-def kill_worker(world: World, dice: random.Random) -> Heal | None:
-    return _kill([(host, pid) for host in world.hosts for pid in host.mains()], dice)
+def kill_worker(world: World, rng: random.Random) -> Heal | None:
+    return _kill([(host, pid) for host in world.hosts for pid in host.mains()], rng)
 
 
-def kill_executor(world: World, dice: random.Random) -> Heal | None:
-    return _kill([(host, pid) for host in world.hosts for pid in host.executors()], dice)
+def kill_executor(world: World, rng: random.Random) -> Heal | None:
+    return _kill([(host, pid) for host in world.hosts for pid in host.executors()], rng)
 
 
-def kill_supervisor(world: World, dice: random.Random) -> Heal | None:
-    return _kill([(host, host.pid) for host in world.hosts if host.role == "supervisor" and host.pid], dice)
+def kill_supervisor(world: World, rng: random.Random) -> Heal | None:
+    return _kill([(host, host.pid) for host in world.hosts if host.role == "supervisor" and host.pid], rng)
 
 
-def stop_worker(world: World, dice: random.Random) -> Heal | None:
-    return _stop(world, [[pid] for host in world.hosts for pid in host.mains()], dice)
+def stop_worker(world: World, rng: random.Random) -> Heal | None:
+    return _stop(world, [[pid] for host in world.hosts for pid in host.mains()], rng)
 
 
-def stop_executor(world: World, dice: random.Random) -> Heal | None:
-    return _stop(world, [[pid] for host in world.hosts for pid in host.executors()], dice)
+def stop_executor(world: World, rng: random.Random) -> Heal | None:
+    return _stop(world, [[pid] for host in world.hosts for pid in host.executors()], rng)
 
 
-def stop_supervisor(world: World, dice: random.Random) -> Heal | None:
-    return _stop(world, [[host.pid] for host in world.hosts if host.role == "supervisor" and host.pid], dice)
+def stop_supervisor(world: World, rng: random.Random) -> Heal | None:
+    return _stop(world, [[host.pid] for host in world.hosts if host.role == "supervisor" and host.pid], rng)
 
 
-def stop_host(world: World, dice: random.Random) -> Heal | None:
+def stop_host(world: World, rng: random.Random) -> Heal | None:
     """Stop a whole host, as a virtual machine is paused."""
     hosts = [[*([host.pid] if host.pid else []), *host.mains(), *host.executors()] for host in world.hosts]
-    return _stop(world, [pids for pids in hosts if pids], dice)
+    return _stop(world, [pids for pids in hosts if pids], rng)
 
 
-def cut(world: World, dice: random.Random) -> Heal:
+def cut(world: World, rng: random.Random) -> Heal:
     """Cut all connections of a host, or of the applications, to Postgres."""
-    world.network.do(_one_way(world, dice).cut)
+    world.network.do(_one_way(world, rng).cut)
     return Heal(0, nothing)
 
 
-def slow(world: World, dice: random.Random) -> Heal:
+def slow(world: World, rng: random.Random) -> Heal:
     """Slow a host's connections down."""
-    host = dice.choice(world.hosts)
+    host = rng.choice(world.hosts)
 
     def delay(seconds: float) -> None:
         host.postgres.delay_seconds = host.valkey.delay_seconds = seconds
 
     world.network.do(lambda: delay(SLOW_SECONDS))
-    return Heal(dice.uniform(2, 4), lambda: world.network.do(lambda: delay(0)))
+    return Heal(rng.uniform(2, 4), lambda: world.network.do(lambda: delay(0)))
 
 
-def partition(world: World, dice: random.Random) -> Heal:
+def partition(world: World, rng: random.Random) -> Heal:
     """Let nothing pass to and from a host, for longer than a lease; nobody is told."""
-    host = dice.choice(world.hosts)
+    host = rng.choice(world.hosts)
 
     def block(*, is_blocked: bool) -> None:
         for way in (host.postgres, host.valkey):
             way.passes.clear() if is_blocked else way.passes.set()
 
     world.network.do(lambda: block(is_blocked=True))
-    return Heal(dice.uniform(*STOP_SECONDS), lambda: world.network.do(lambda: block(is_blocked=False)))
+    return Heal(rng.uniform(*STOP_SECONDS), lambda: world.network.do(lambda: block(is_blocked=False)))
 
 
-def lose_answer(world: World, dice: random.Random) -> Heal:
+def lose_answer(world: World, rng: random.Random) -> Heal:
     """Lose, on each way, the answer to the next call or commit of some kind; those are counted that were lost."""
     ways = [*(host.postgres for host in world.hosts), world.feeding]
-    words = [re.compile(COMMIT if way is world.feeding else dice.choice(ANSWERS)) for way in ways]
+    words = [re.compile(COMMIT if way is world.feeding else rng.choice(ANSWERS)) for way in ways]
 
     def arm(loses: Sequence[re.Pattern[bytes] | None]) -> None:
         for way, what in zip(ways, loses, strict=True):
@@ -110,37 +110,37 @@ def lose_answer(world: World, dice: random.Random) -> Heal:
     return Heal(LEASE_SECONDS, lambda: world.network.do(lambda: arm([None] * len(ways))))
 
 
-def log_full(world: World, dice: random.Random) -> Heal:
+def log_full(world: World, rng: random.Random) -> Heal:
     """Fill the log volume of a host."""
-    host = dice.choice(world.hosts)
+    host = rng.choice(world.hosts)
     host.fill_volume()
-    return Heal(dice.uniform(2, 5), host.free_volume)
+    return Heal(rng.uniform(2, 5), host.free_volume)
 
 
-def clock_step(world: World, dice: random.Random) -> Heal:
+def clock_step(world: World, rng: random.Random) -> Heal:
     """Step the wall clock of a host, and back."""
-    host = dice.choice(world.hosts)
-    host.step_clock(dice.choice(CLOCK_STEPS_SECONDS))
-    return Heal(dice.uniform(2, 5), lambda: host.step_clock(0))
+    host = rng.choice(world.hosts)
+    host.step_clock(rng.choice(CLOCK_STEPS_SECONDS))
+    return Heal(rng.uniform(2, 5), lambda: host.step_clock(0))
 
 
-def _one_way(world: World, dice: random.Random) -> Proxy:
-    return dice.choice([*(host.postgres for host in world.hosts), world.feeding])
+def _one_way(world: World, rng: random.Random) -> Proxy:
+    return rng.choice([*(host.postgres for host in world.hosts), world.feeding])
 
 
-def _kill(found: Sequence[tuple[Host, int]], dice: random.Random) -> Heal | None:
+def _kill(found: Sequence[tuple[Host, int]], rng: random.Random) -> Heal | None:
     if not found:
         return None
-    host, pid = dice.choice(found)
+    host, pid = rng.choice(found)
     host.kill(pid)
     return Heal(0, nothing)
 
 
-def _stop(world: World, found: Sequence[list[int]], dice: random.Random) -> Heal | None:
+def _stop(world: World, found: Sequence[list[int]], rng: random.Random) -> Heal | None:
     """Stop processes together, and let them go on after their leases; the last to stop goes on first."""
     if not found:
         return None
-    pids = dice.choice(found)
+    pids = rng.choice(found)
     began = time.monotonic()
     _signal(pids, signal.SIGSTOP)
 
@@ -148,7 +148,7 @@ def _stop(world: World, found: Sequence[list[int]], dice: random.Random) -> Heal
         _signal(pids[::-1], signal.SIGCONT)
         world.pauses += [Pause(pid, began, time.monotonic()) for pid in pids]
 
-    return Heal(dice.uniform(*STOP_SECONDS), go_on)
+    return Heal(rng.uniform(*STOP_SECONDS), go_on)
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

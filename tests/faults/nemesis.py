@@ -40,9 +40,9 @@ class _Due:
 class Nemesis:
     """Makes faults in one world. `made`: how many of each kind."""
 
-    def __init__(self, world: World, bag: Bag, dice: random.Random) -> None:
+    def __init__(self, world: World, bag: Bag, rng: random.Random) -> None:
         """Take the world and the kinds to come."""
-        self._world, self._bag, self._dice = world, bag, dice
+        self._world, self._bag, self._dice = world, bag, rng
         bag.leave_out(world.unsupported)
         self.made: Counter[str] = Counter()
         self._heals: list[_Due] = []

@@ -30,27 +30,27 @@ HANGING = "select 'scheduled', '{}'::json from pg_sleep(%s)"
 HANG_SECONDS = 6.0
 
 
-def terminate(world: World, dice: random.Random) -> Heal | None:
+def terminate(world: World, rng: random.Random) -> Heal | None:
     """End some sessions at the server."""
     with contextlib.suppress(psycopg.OperationalError):
-        world.servers.postgres.ask(TERMINATE, (world.plan.strategy.lower(), dice.randint(1, 4)))
+        world.servers.postgres.ask(TERMINATE, (world.plan.strategy.lower(), rng.randint(1, 4)))
         return Heal(0, nothing)
     return None
 
 
-def postgres_fast(world: World, dice: random.Random) -> Heal:
-    return _restart(world, dice, signal.SIGINT)
+def postgres_fast(world: World, rng: random.Random) -> Heal:
+    return _restart(world, rng, signal.SIGINT)
 
 
-def postgres_immediate(world: World, dice: random.Random) -> Heal:
-    return _restart(world, dice, signal.SIGQUIT)
+def postgres_immediate(world: World, rng: random.Random) -> Heal:
+    return _restart(world, rng, signal.SIGQUIT)
 
 
-def postgres_kill(world: World, dice: random.Random) -> Heal:
-    return _restart(world, dice, signal.SIGKILL)
+def postgres_kill(world: World, rng: random.Random) -> Heal:
+    return _restart(world, rng, signal.SIGKILL)
 
 
-def read_only(world: World, dice: random.Random) -> Heal:
+def read_only(world: World, rng: random.Random) -> Heal:
     """Have all sessions that do not say otherwise read only."""
     postgres = world.servers.postgres
     postgres.ask("alter system set default_transaction_read_only = on")
@@ -60,16 +60,16 @@ def read_only(world: World, dice: random.Random) -> Heal:
         postgres.ask("alter system reset default_transaction_read_only")
         postgres.ask("select pg_reload_conf()")
 
-    return Heal(dice.uniform(1, 4), heal)
+    return Heal(rng.uniform(1, 4), heal)
 
 
-def standby(world: World, dice: random.Random) -> Heal:
+def standby(world: World, rng: random.Random) -> Heal:
     """Have a standby behind the address for a while: it takes connections and refuses to write."""
     world.servers.postgres.become_standby()
-    return Heal(dice.uniform(1, 3), world.servers.postgres.promote)
+    return Heal(rng.uniform(1, 3), world.servers.postgres.promote)
 
 
-def snapshot(world: World, dice: random.Random) -> Heal | None:
+def snapshot(world: World, rng: random.Random) -> Heal | None:
     """Hold a snapshot open, as a long report does."""
     try:
         conn = world.connection()
@@ -77,7 +77,7 @@ def snapshot(world: World, dice: random.Random) -> Heal | None:
         conn.execute("select count(*) from striped.stripe")
     except psycopg.OperationalError:
         return None
-    return Heal(dice.uniform(3, 10), conn.close)
+    return Heal(rng.uniform(3, 10), conn.close)
 
 
 def schedule_hangs(world: World, _dice: random.Random) -> Heal:
@@ -95,12 +95,12 @@ def schedule_hangs(world: World, _dice: random.Random) -> Heal:
     return Heal(HANG_SECONDS + 1, thread.join)
 
 
-def valkey_kill(world: World, dice: random.Random) -> Heal:
-    return _restart_valkey(world, dice, kill=True)
+def valkey_kill(world: World, rng: random.Random) -> Heal:
+    return _restart_valkey(world, rng, kill=True)
 
 
-def valkey_restart(world: World, dice: random.Random) -> Heal:
-    return _restart_valkey(world, dice, kill=False)
+def valkey_restart(world: World, rng: random.Random) -> Heal:
+    return _restart_valkey(world, rng, kill=False)
 
 
 def valkey_flush(world: World, _dice: random.Random) -> Heal:
@@ -122,17 +122,17 @@ def valkey_failover(world: World, _dice: random.Random) -> Heal:
     return Heal(0, nothing)
 
 
-def _restart(world: World, dice: random.Random, number: signal.Signals) -> Heal:
+def _restart(world: World, rng: random.Random, number: signal.Signals) -> Heal:
     world.servers.postgres.end(number)
-    time.sleep(dice.uniform(*AWAY_SECONDS))
+    time.sleep(rng.uniform(*AWAY_SECONDS))
     world.servers.postgres.start()
     return Heal(0, nothing)
 
 
-def _restart_valkey(world: World, dice: random.Random, *, kill: bool) -> Heal:
+def _restart_valkey(world: World, rng: random.Random, *, kill: bool) -> Heal:
     valkey = world.servers.valkey
     valkey.kill() if kill else valkey.stop()
-    return Heal(dice.uniform(*AWAY_SECONDS), valkey.start)
+    return Heal(rng.uniform(*AWAY_SECONDS), valkey.start)
 
 
 SERVER_FAULTS = {

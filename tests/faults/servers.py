@@ -12,7 +12,7 @@ import psycopg
 from tests.support.engines import running
 from tests.support.valkey import TcpValkey, free_port
 
-from stripedjob.local.servers import PostgresServer
+from stripedjob.local.engine_servers import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -111,7 +111,7 @@ def test_what_a_stopped_holder_writes_late_is_refused_and_seen(job: Job, tmp_pat
         for one in reversed(stopped):  # children first: a worker that goes on ends its child at once
             os.kill(one, signal.SIGCONT)
         await_("it has been counted", lambda: job.status()["total_stale"])
-        await_("it has started anew", lambda: job.status()["workers"] == 2)
+        await_("it has started again", lambda: job.status()["workers"] == 2)
         assert json.loads(job.do("status", "--json"))["total_stale"] == 1
         run.process.send_signal(signal.SIGTERM)
         assert run.await_end()["stale"] == 1

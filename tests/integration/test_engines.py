@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.support.engines import RestartablePostgres, RestartableValkey, end_engines
 
-from stripedjob.local import engines, server
+from stripedjob.local import engine, engines
 from stripedjob.local.engines import EngineError, EngineName, embedded, embedded_engine
 
 WAIT_SECONDS_MAX = 30.0
@@ -197,7 +197,7 @@ def test_a_stale_server_is_stopped_at_the_next_start(tmp_path: Path) -> None:
     # As on a system where the kernel does not end a server with its parent.
     stale = RestartableValkey(tmp_path)
     stale.start()
-    assert str(tmp_path) in server._command_line(stale.pid)
+    assert str(tmp_path) in engine._command_line(stale.pid)
     successor = RestartableValkey(tmp_path)
     successor.start()
     assert not stale.is_running()
@@ -209,8 +209,8 @@ def test_a_killed_keeper_takes_its_engine_along(tmp_path: Path, users: list["sub
     users.append(user("postgres", tmp_path))
     url = url_of(users[0])
     postmaster = int((tmp_path / "postgres/data/postmaster.pid").read_text().split()[0])
-    keeper = int(Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(keeper, signal.SIGKILL)
+    daemon = int(Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(daemon, signal.SIGKILL)
     eventually(lambda: not answers(url))
     users.append(user("postgres", tmp_path))
     assert answers(url_of(users[1]))
@@ -266,8 +266,8 @@ def test_an_engine_waits_for_its_next_user(data: Path) -> None:
     assert answers(url)
     with lingering(data, 600) as again:
         assert (again, pid_in(data / "postgres/data/postmaster.pid")) == (url, postmaster)
-    keeper = pid_in(data / "postgres/keeper.lock")
-    os.kill(keeper, signal.SIGTERM)
+    daemon = pid_in(data / "postgres/daemon.lock")
+    os.kill(daemon, signal.SIGTERM)
     eventually(lambda: not os.path.exists(f"/proc/{postmaster}"))  # noqa: PTH110
     assert not (data / "postgres/url").exists()
 
@@ -283,21 +283,21 @@ def test_an_engine_ends_when_nobody_has_come(data: Path) -> None:
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
 def test_a_folder_that_is_removed_takes_its_waiting_engine_along(data: Path, name: EngineName) -> None:
     with embedded_engine(name, data, linger_seconds=600):
-        keeper = pid_in(data / name / "keeper.lock")
+        daemon = pid_in(data / name / "daemon.lock")
         server = pid_in(next((data / name).rglob("*.pid")))
     eventually(lambda: removed(data))
-    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (keeper, server)))  # noqa: PTH110
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (daemon, server)))  # noqa: PTH110
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
 def test_a_folder_that_is_made_again_at_once_has_an_engine_of_its_own(data: Path, name: EngineName) -> None:
     with embedded_engine(name, data, linger_seconds=600):
-        keeper = pid_in(data / name / "keeper.lock")
-    os.kill(keeper, signal.SIGSTOP)  # it notices when the next one is there
+        daemon = pid_in(data / name / "daemon.lock")
+    os.kill(daemon, signal.SIGSTOP)  # it notices when the next one is there
     assert removed(data)
     with embedded_engine(name, data) as url:
-        os.kill(keeper, signal.SIGCONT)
-        eventually(lambda: not os.path.exists(f"/proc/{keeper}"))  # noqa: PTH110
+        os.kill(daemon, signal.SIGCONT)
+        eventually(lambda: not os.path.exists(f"/proc/{daemon}"))  # noqa: PTH110
         assert answers(url)
         with embedded_engine(name, data) as same:
             assert same == url

@@ -1,4 +1,4 @@
-"""The executor process and its host: whatever the handler does, every lease comes back with one final outcome."""
+"""The executor process and its executor: whatever the handler does, every lease comes back with one final outcome."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.leases import run as run_with
 
-from stripedjob.runtime.executor.executor_process import HandlerError, Host
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor, HandlerError
 from stripedjob.runtime.executor.wire import Config, send
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,9 +93,9 @@ def test_a_handler_that_hangs_is_stopped_and_tried_again() -> None:
 
 def test_nothing_starts_after_the_deadline() -> None:
     async def scene() -> list[Outcome]:
-        async with Host(CONFIG) as host, asyncio.timeout(PATIENCE_SECONDS):
-            host.submit([(0, lease("a", ""))])
-            return await host.outcomes()
+        async with ExecutorSupervisor(CONFIG) as executor, asyncio.timeout(PATIENCE_SECONDS):
+            executor.submit([(0, lease("a", ""))])
+            return await executor.outcomes()
 
     (outcome,) = asyncio.run(scene())
     assert (outcome.tried, outcome.final) == (0, True)
@@ -115,11 +115,11 @@ def test_a_function_that_cannot_be_had_is_named(function: str, message: str) -> 
 
 
 def test_an_executor_ends_with_a_worker_that_left_what_it_said_unread() -> None:
-    board = Board.create(1)
+    shared_state = SharedState.create(1)
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-P", "-c", "from stripedjob.runtime.executor.main import main; main()"]
-        fds = (theirs.fileno(), board.fd)
+        fds = (theirs.fileno(), shared_state.fd)
         process = subprocess.Popen([*command, *map(str, fds)], pass_fds=fds, start_new_session=True)
     with process, ours:
         ours.settimeout(PATIENCE_SECONDS)

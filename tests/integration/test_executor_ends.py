@@ -17,8 +17,8 @@ from tests.support import hostile
 from tests.support.leases import PATIENCE_SECONDS, lease, run
 
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.executor import executor_process as host_module
-from stripedjob.runtime.executor.executor_process import STARTS_MAX, HandlerError, Host
+from stripedjob.runtime.executor import supervisor
+from stripedjob.runtime.executor.supervisor import STARTS_MAX, ExecutorSupervisor, HandlerError
 from stripedjob.runtime.executor.wire import Config
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
@@ -59,17 +59,17 @@ def is_gone(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def hosting(config: Config, *leases: Lease) -> AsyncIterator[Host]:
-    async with asyncio.timeout(PATIENCE_SECONDS), Host(config) as host:
-        host.board.deadline = now() + 3600
-        host.submit(enumerate(leases))
-        yield host
+async def hosting(config: Config, *leases: Lease) -> AsyncIterator[ExecutorSupervisor]:
+    async with asyncio.timeout(PATIENCE_SECONDS), ExecutorSupervisor(config) as executor:
+        executor.shared_state.deadline = now() + 3600
+        executor.submit(enumerate(leases))
+        yield executor
 
 
-async def ended(host: Host) -> Outcome:
+async def ended(executor: ExecutorSupervisor) -> Outcome:
     """Wait for a final outcome."""
     while True:
-        for outcome in await host.outcomes():
+        for outcome in await executor.outcomes():
             if outcome.final:
                 return outcome
 
@@ -79,7 +79,7 @@ async def ended(host: Host) -> Outcome:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Config]:
-    monkeypatch.setattr(host_module, "START_BACKOFF_SECONDS", (0.0,) * (STARTS_MAX - 1))
+    monkeypatch.setattr(supervisor, "START_BACKOFF_SECONDS", (0.0,) * (STARTS_MAX - 1))
     monkeypatch.setenv("STRIPEDJOB_TEST_STARTS", str(tmp_path / "starts"))
 
     def write(text: str) -> Config:
@@ -183,7 +183,7 @@ def test_an_idle_executor_ends_in_good_order(function: str, slots: int, notes: P
 
 
 def test_an_exit_that_hangs_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "EXIT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(supervisor, "EXIT_SECONDS_MAX", 0.1)
     assert run([lease("a", 1)], calling("hangs_at_exit"))[0].tried == 1
 
 
@@ -216,19 +216,19 @@ def test_what_was_handed_over_and_forgotten_never_starts(notes: Path) -> None:
     """Also where the executor is not ready yet, which is where it matters: the worker may have new leases by then."""
 
     async def scene() -> None:
-        async with hosting(calling("counts")) as host:
-            await host.kill()
-            await until(lambda: not host._ready)
-            host.submit([(1, lease("lost", 1))])
-            await host.kill()
-            host.submit([(2, lease("lost too", 1))])
-            host.forget()
-            host.submit([(3, lease("ours", 1))])
-            outcome = await ended(host)
+        async with hosting(calling("counts")) as executor:
+            await executor.kill()
+            await until(lambda: not executor._ready)
+            executor.submit([(1, lease("lost", 1))])
+            await executor.kill()
+            executor.submit([(2, lease("lost too", 1))])
+            executor.forget()
+            executor.submit([(3, lease("ours", 1))])
+            outcome = await ended(executor)
             assert (outcome.key, outcome.tried) == (3, 1)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
-                    await host.outcomes()
+                    await executor.outcomes()
 
     asyncio.run(scene())
     assert notes.read_text() == "ours 1\n"
@@ -236,12 +236,12 @@ def test_what_was_handed_over_and_forgotten_never_starts(notes: Path) -> None:
 
 def test_what_runs_ends_with_its_lease_and_nobody_hears_of_it(notes: Path) -> None:
     async def scene() -> None:
-        async with hosting(calling("pauses"), lease("a", 3600)) as host:
+        async with hosting(calling("pauses"), lease("a", 3600)) as executor:
             pids = await until(lambda: notes.read_text().split())
-            await host.kill()
+            await executor.kill()
             await until(lambda: all(is_gone(int(pid)) for pid in pids))
-            host.submit([(7, lease("b", 0))])
-            outcome = await ended(host)
+            executor.submit([(7, lease("b", 0))])
+            outcome = await ended(executor)
             assert (outcome.key, outcome.faults) == (7, ())
 
     asyncio.run(scene())
@@ -249,15 +249,15 @@ def test_what_runs_ends_with_its_lease_and_nobody_hears_of_it(notes: Path) -> No
 
 def test_commands_end_with_their_executor_whenever_that_is_killed() -> None:
     """Also in the moment in which they are made."""
-    mark, dice = f"{3600 + os.getpid() / 1e7:.7f}", random.Random(7)
+    mark, rng = f"{3600 + os.getpid() / 1e7:.7f}", random.Random(7)
 
     async def scene() -> None:
-        async with hosting(Config(HandlerSettings("exec", ("sleep", mark)), 4)) as host:
+        async with hosting(Config(HandlerSettings("exec", ("sleep", mark)), 4)) as executor:
             for first in range(0, 60, 4):
-                await until(lambda: host._ready)
-                host.submit([(first + n, lease(f"r{n}", 1)) for n in range(4)])
-                await asyncio.sleep(dice.uniform(0, 0.05))
-                await host.kill()
+                await until(lambda: executor._ready)
+                executor.submit([(first + n, lease(f"r{n}", 1)) for n in range(4)])
+                await asyncio.sleep(rng.uniform(0, 0.05))
+                await executor.kill()
             await until(lambda: not commands(mark))
 
     asyncio.run(scene())
@@ -274,16 +274,16 @@ def test_an_executor_ends_itself_where_its_main_process_does_not(
     function: str, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The watch of the main process is stopped here, as it is with that process; its end is nobody's fault."""
-    monkeypatch.setattr(host_module, "WATCH_SECONDS", 3600)
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", 3600)
 
     async def scene() -> Outcome:
-        async with hosting(calling(function), lease("a", 3600)) as host:
+        async with hosting(calling(function), lease("a", 3600)) as executor:
             pid, child = await until(lambda: notes.read_text().split())
-            host.board.kill_at = now() + 0.1
-            outcome = await ended(host)
+            executor.shared_state.kill_at = now() + 0.1
+            outcome = await ended(executor)
             assert is_gone(int(pid))
             await until(lambda: child == "0" or is_gone(int(child)))
-            assert not host.board.is_overdue
+            assert not executor.shared_state.is_overdue
             return outcome
 
     outcome = asyncio.run(scene())
@@ -291,14 +291,14 @@ def test_an_executor_ends_itself_where_its_main_process_does_not(
 
 
 def test_an_executor_whose_time_is_extended_goes_on(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "WATCH_SECONDS", 3600)
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", 3600)
 
     async def scene() -> None:
-        async with hosting(calling("pauses"), lease("a", 2.5)) as host:
-            host.board.kill_at = now() + 1.5
+        async with hosting(calling("pauses"), lease("a", 2.5)) as executor:
+            executor.shared_state.kill_at = now() + 1.5
             await until(notes.read_text)
-            host.board.kill_at = now() + 3600
-            assert (await ended(host)).tried == 1
+            executor.shared_state.kill_at = now() + 3600
+            assert (await ended(executor)).tried == 1
 
     asyncio.run(scene())
 
@@ -307,12 +307,12 @@ def test_units_go_back_where_the_time_is_over_before_the_executor_is_ready(modul
     config = module("if starts > 1: signal.pause()")
 
     async def scene() -> None:
-        async with hosting(config) as host:
-            await host.kill()
-            await until(lambda: not host._ready)
-            host.submit([(1, lease("a", 1))])
-            host.board.kill_at = now()
-            outcome = await ended(host)
+        async with hosting(config) as executor:
+            await executor.kill()
+            await until(lambda: not executor._ready)
+            executor.submit([(1, lease("a", 1))])
+            executor.shared_state.kill_at = now()
+            outcome = await ended(executor)
             assert (outcome.key, outcome.tried, outcome.faults) == (1, 0, ())
 
     asyncio.run(scene())
@@ -320,38 +320,38 @@ def test_units_go_back_where_the_time_is_over_before_the_executor_is_ready(modul
 
 def test_a_time_out_has_a_second_line_behind_it(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that keeps its time-out by itself, in a process that is stopped, and so does not."""
-    monkeypatch.setattr(host_module, "SECOND_LINE_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "SECOND_LINE_SECONDS", 0.2)
     handler = HandlerSettings("exec", ("sh", "-c", f"echo $PPID > {notes}; exec sleep 3600"), timeout_seconds=1.0)
 
     async def scene() -> Outcome:
-        async with hosting(Config(handler), lease("a", 1)) as host:
+        async with hosting(Config(handler), lease("a", 1)) as executor:
             os.kill(int(await until(notes.read_text)), signal.SIGSTOP)
-            return await ended(host)
+            return await ended(executor)
 
     (fault,) = asyncio.run(scene()).faults
     assert (fault.verdict, fault.reason) == (Verdict.RETRY, "it ran over its 1 s and was stopped")
 
 
-# What the host itself meets.
+# What the executor itself meets.
 
 
 @pytest.mark.usefixtures("notes")
 def test_an_outcome_that_nobody_waits_for_is_ignored() -> None:
     async def scene() -> None:
-        async with hosting(calling("counts")) as host:
-            host._take([Outcome(99, 0, 1, (), final=True)])
-            host.submit([(1, lease("a", 1))])
-            assert (await ended(host)).key == 1
+        async with hosting(calling("counts")) as executor:
+            executor._take([Outcome(99, 0, 1, (), final=True)])
+            executor.submit([(1, lease("a", 1))])
+            assert (await ended(executor)).key == 1
 
     asyncio.run(scene())
 
 
 def test_a_host_whose_own_task_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        async with hosting(calling("counts")) as host:
-            monkeypatch.setattr(host, "_take", lambda _: 1 / 0)
-            host.submit([(1, lease("a", 1))])
+        async with hosting(calling("counts")) as executor:
+            monkeypatch.setattr(executor, "_take", lambda _: 1 / 0)
+            executor.submit([(1, lease("a", 1))])
             with pytest.raises(ZeroDivisionError):
-                await host.outcomes()
+                await executor.outcomes()
 
     asyncio.run(scene())

@@ -13,7 +13,7 @@ from stripedjob import Unit
 from stripedjob.runtime.executor.wire import Config
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.outcome import Outcome, Verdict
-from stripedjob.runtime.shared_state import Board, Running
+from stripedjob.runtime.shared_state import Running, SharedState
 from stripedjob.unit import TRY_SECONDS_MAX
 
 ROOT = str(Path(__file__).parents[2])
@@ -71,10 +71,10 @@ def test_a_unit_in_another_process_or_made_by_hand_cannot_be_extended() -> None:
 
 
 def test_an_extension_that_comes_too_late_does_not_count_for_the_next_unit() -> None:
-    board = Board.create(1)
-    board.start(0, key=7, index=1, now=10.0)
-    board.extend(0, key=7, index=0, until=99.0)
-    assert board.running() == [Running(7, 1, 10.0)]
-    board.extend(0, key=7, index=1, until=99.0)
-    assert board.running() == [Running(7, 1, 10.0, 99.0)]
-    board.close()
+    shared_state = SharedState.create(1)
+    shared_state.start(0, key=7, index=1, now=10.0)
+    shared_state.extend(0, key=7, index=0, until=99.0)
+    assert shared_state.running() == [Running(7, 1, 10.0)]
+    shared_state.extend(0, key=7, index=1, until=99.0)
+    assert shared_state.running() == [Running(7, 1, 10.0, 99.0)]
+    shared_state.close()

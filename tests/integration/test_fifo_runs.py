@@ -51,18 +51,18 @@ class Put:
 
 def enqueue(url: str, puts: list[Put], number: int) -> None:
     """Put in 250 units of 10 groups, one or a few in a transaction; of these some commit late, and some not at all."""
-    dice = random.Random(number)
+    rng = random.Random(number)
     with psycopg.connect(url, autocommit=True) as conn:
         for _ in range(125):
             began = time.monotonic()
             units = []
-            with conn.transaction(force_rollback=dice.random() < 0.1) as transaction:
-                for _ in range(dice.choice([1, 2, 3])):
-                    resource = f"r{dice.randrange(10)}"
+            with conn.transaction(force_rollback=rng.random() < 0.1) as transaction:
+                for _ in range(rng.choice([1, 2, 3])):
+                    resource = f"r{rng.randrange(10)}"
                     row = conn.execute("select striped.enqueue('seed', %s)", [resource]).fetchone()
                     assert row is not None
                     units.append((int(row[0]), resource))
-                conn.execute("select pg_sleep(%s)", [dice.choice([0, 0, 0, 0.01, 0.05])])
+                conn.execute("select pg_sleep(%s)", [rng.choice([0, 0, 0, 0.01, 0.05])])
             committed = time.monotonic()
             if not transaction.force_rollback:
                 puts += [Put(unit, resource, began, committed) for unit, resource in units]

@@ -21,8 +21,8 @@ import pytest
 from tests.support.leases import lease, run
 
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.executor.executor_process import HandlerError, Host
 from stripedjob.runtime.executor.faults import storable
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor, HandlerError
 from stripedjob.runtime.executor.wire import Config
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.outcome import Fault, Verdict
@@ -70,9 +70,12 @@ def test_a_large_payload_to_a_command_that_does_not_read_is_no_trouble() -> None
 
 def test_commands_end_with_their_worker(tmp_path: Path) -> None:
     async def scene() -> int:
-        async with Host(command(f"echo $$ > {tmp_path}/pid; exec sleep 600")) as host, asyncio.timeout(30):
-            host.board.deadline = now() + 3600
-            host.submit([(0, lease("a", 1))])
+        async with (
+            ExecutorSupervisor(command(f"echo $$ > {tmp_path}/pid; exec sleep 600")) as executor,
+            asyncio.timeout(30),
+        ):
+            executor.shared_state.deadline = now() + 3600
+            executor.submit([(0, lease("a", 1))])
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
                 await asyncio.sleep(0.02)
         return int((tmp_path / "pid").read_text())
@@ -309,8 +312,8 @@ def test_any_answer_is_heard_within_bounds() -> None:
 def test_a_cookie_of_one_unit_is_not_sent_with_the_next() -> None:
     with endpoint() as (url, got):
         payload = [200, {"Set-Cookie": "session=of-a; Path=/"}]
-        host = url.replace("127.0.0.1", "localhost")
-        assert run([lease("a", payload, payload)], Config(HandlerSettings("http", (host,))))[0].faults == ()
+        executor = url.replace("127.0.0.1", "localhost")
+        assert run([lease("a", payload, payload)], Config(HandlerSettings("http", (executor,))))[0].faults == ()
     assert [headers.get("Cookie") for headers, _ in got] == [None, None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support import hostile
-from tests.support.worksite import PATIENCE_SECONDS, Site
+from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.runtime.worker.decide import RetryPolicy
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 from tests.support.executions import overlaps, read_log
-from tests.support.worksite import PATIENCE_SECONDS, Site
+from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.locks import LockSettings, open_lock
 from stripedjob.pool.client.worker import WorkerPool

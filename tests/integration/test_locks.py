@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.support.lock_sites import KINDS, LockSite, all_sites
+from tests.support.lock_env import KINDS, LockSite, all_sites
 
 from stripedjob.locks import LockBackend
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.support.engines import RestartablePostgres
-from tests.support.lock_sites import LockSite, postgres_site
+from tests.support.lock_env import LockSite, postgres_site
 
 from stripedjob.locks import LockConfigError, LockSettings, LockUnavailable, open_lock
 from stripedjob.locks import postgres as postgres_module

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.support.engines import RestartableValkey, running
-from tests.support.lock_sites import LockSite, redis_site
+from tests.support.lock_env import LockSite, redis_site
 from tests.support.valkey import (
     PRIMARY,
     ClusterValkey,

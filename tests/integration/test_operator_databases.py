@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from tests.support.factories import job
 from tests.support.hostile_servers import SILENCES, Gate, black_hole, hung_ports, listening
-from tests.support.made import job
 from tests.support.reconciling import Reconciling, until
 
 import stripedjob

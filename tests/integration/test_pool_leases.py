@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.scenes import JOB, all_done, claimed, count, enqueue, play, settle
+from tests.support.pool_calls import JOB, all_done, claimed, count, enqueue, play, settle
 
 from stripedjob.pool.errors import WorkerLostError
 

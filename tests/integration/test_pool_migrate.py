@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.support.scenes import JOB, all_done, claimed, settle
+from tests.support.pool_calls import JOB, all_done, claimed, settle
 
 import stripedjob
 from stripedjob import NewUnit

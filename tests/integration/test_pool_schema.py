@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from tests.support.scenes import JOB, count, play
+from tests.support.pool_calls import JOB, count, play
 
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.scenes import all_done, claimed, count, enqueue, play, settle
+from tests.support.pool_calls import all_done, claimed, count, enqueue, play, settle
 
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect_for_handler

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.scenes import JOB, all_done, claimed, count, enqueue, play, settle
+from tests.support.pool_calls import JOB, all_done, claimed, count, enqueue, play, settle
 
 from stripedjob.pool.types import Failure, Fate, Settlement, Then
 

@@ -16,7 +16,7 @@ import pytest
 from tests.reference.delegator import Delegator
 from tests.reference.mutex import Replay, fill
 from tests.support.executions import Execution, inversions, overlaps, read_log
-from tests.support.worksite import PATIENCE_SECONDS, Site
+from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.types import JobSettings
@@ -34,8 +34,8 @@ WINDOW_SECONDS, WINDOWS_MAX = 2.5, 4  # now and then autovacuum, or what was cou
 
 
 def spread(rows: int, resources: int) -> list[str]:
-    dice = random.Random(7)
-    return [f"r{dice.randrange(resources)}" for _ in range(rows)]
+    rng = random.Random(7)
+    return [f"r{rng.randrange(resources)}" for _ in range(rows)]
 
 
 class Ours:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.leases import run
 from tests.support.slots import Slot, effect
-from tests.support.worksite import PATIENCE_SECONDS, ROOT, Site, drained
+from tests.support.worker_env import PATIENCE_SECONDS, ROOT, Site, drained
 
 from stripedjob.pool.types import Lease
 from stripedjob.runtime.executor.wire import Config
@@ -73,7 +73,7 @@ def test_executors_that_are_killed_change_nothing(fresh_database: str) -> None:
                 while site.status()["total_done"] < done:
                     await asyncio.sleep(0.02)
                 for worker in crew:
-                    process = worker._host._process
+                    process = worker._executor._process
                     if process is not None and process.pid not in killed:
                         killed.add(process.pid)
                         os.kill(process.pid, signal.SIGKILL)

@@ -388,7 +388,7 @@ def test_what_is_done_is_committed_where_nothing_more_may_start(fresh_database: 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
         if unit.payload == ODD:
-            slot.board.deadline = 0
+            slot.shared_state.deadline = 0
 
     slot.work(act)
     assert (slot.effects(), slot.tried, slot.transactions()) == (list(range(ODD + 1)), ODD + 1, [ODD + 1])
@@ -401,7 +401,7 @@ def test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs(fresh_d
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
-        assert [one.index for one in slot.board.running()] == [unit.payload]
+        assert [one.index for one in slot.shared_state.running()] == [unit.payload]
         assert not slot.outcomes
         unit.extend(5)
         for other in units:
@@ -411,7 +411,7 @@ def test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs(fresh_d
 
     slot.work(act)
     assert (slot.effects(), slot.faults) == (ALL, {})
-    assert slot.board.running() == []
+    assert slot.shared_state.running() == []
 
 
 def test_a_forked_child_that_comes_back_leaves_the_transaction_alone(fresh_database: str) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from tests.support.worksite import PATIENCE_SECONDS, Site
+from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 TOKYO = "options=" + quote("-c TimeZone=Asia/Tokyo")
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.support import hostile
 from tests.support.blocking import Blocking
-from tests.support.worksite import PATIENCE_SECONDS, Site
+from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.pool.effects import steps
 from stripedjob.pool.effects.handler_session import HandlerSession, LeaseLostError, TransactionEndedError

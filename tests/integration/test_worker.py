@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.worksite import PATIENCE_SECONDS, Site, drained
+from tests.support.worker_env import PATIENCE_SECONDS, Site, drained
 
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.runtime import clock
-from stripedjob.runtime.executor.executor_process import HandlerError
+from stripedjob.runtime.executor.supervisor import HandlerError
 from stripedjob.runtime.worker.decide import RetryPolicy
 
 if TYPE_CHECKING:
@@ -125,9 +125,11 @@ def test_a_lease_that_cannot_be_renewed_ends_the_work_in_time(restartable_postgr
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             worker = await site.worker(stack, site.handler("pause"))
             run = asyncio.create_task(worker.run())
-            await eventually(lambda: len(worker._host.board.running()) == 1 and site.status()["total_done"] == 1)
+            await eventually(
+                lambda: len(worker._executor.shared_state.running()) == 1 and site.status()["total_done"] == 1
+            )
             restartable_postgres.stop()
-            await eventually(lambda: not worker._host.board.running())
+            await eventually(lambda: not worker._executor.shared_state.running())
             runs.append(1)
             run.cancel()
             await asyncio.wait([run])
@@ -227,7 +229,7 @@ def test_draining_gives_back_what_would_take_too_long(fresh_database: str) -> No
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             worker = await site.worker(stack, site.handler("pause"), drain_seconds=0.3)
             run = asyncio.create_task(worker.run())
-            await eventually(worker._host.board.running)
+            await eventually(worker._executor.shared_state.running)
             worker.drain()
             await run
 
@@ -293,10 +295,10 @@ def test_a_worker_that_was_idle_for_longer_than_a_lease_works_at_its_first_claim
             worker = await site.worker(stack, site.handler("pause"))
             run = asyncio.create_task(worker.run())
             await eventually(lambda: 0 < worker._lease_end < clock.now())
-            process = worker._host._process
+            process = worker._executor._process
             site.fill(1, 1, "0.3")
             await eventually(lambda: site.status()["total_done"])
-            assert worker._host._process is process
+            assert worker._executor._process is process
             worker.drain()
             await run
         return int(site.status()["total_claimed"])
@@ -310,14 +312,14 @@ def test_the_executor_ends_with_its_worker(fresh_database: str) -> None:
     async def scene() -> int:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             worker = await site.worker(stack, site.handler("act"))
-            process = worker._host._process
+            process = worker._executor._process
             assert process is not None
             os.kill(process.pid, signal.SIGKILL)  # while idle: it is replaced
-            await eventually(lambda: worker._host._process is not process and worker._host._ready)
+            await eventually(lambda: worker._executor._process is not process and worker._executor._ready)
             site.fill(10, 10)
             await drained(site, [worker])
-            assert worker._host._process is not None
-            return worker._host._process.pid
+            assert worker._executor._process is not None
+            return worker._executor._process.pid
 
     pid = asyncio.run(scene())
     with pytest.raises(ProcessLookupError):

@@ -86,7 +86,7 @@ HANDLED = (
     ),
     Mutation(
         "what a lost lease brought starts all the same",
-        "runtime/executor/executor_process.py",
+        "runtime/executor/supervisor.py",
         "        self._given.clear()\n        waiting",
         "        waiting",
         f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",

@@ -12,12 +12,12 @@ def interleave(start: Callable[[], Steps], workers: int, seed: int, steps_max: i
 
     There are at most `workers` at a time: a successor whom there is no slot for is not started.
     """
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     at_work = [start()]
     for _ in range(steps_max):
         if not at_work:
             return True
-        one = dice.choice(at_work)
+        one = rng.choice(at_work)
         try:
             next(one)
         except StopIteration as end:

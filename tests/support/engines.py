@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from stripedjob.filelock import is_held, take_when_alone
-from stripedjob.local.servers import PostgresServer, Server, ValkeyServer
+from stripedjob.local.engine_servers import PostgresServer, Server, ValkeyServer
 
 # For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
 # start() after kill() works on the same data and the same URL; Valkey forgets everything.
@@ -44,7 +44,7 @@ def running(*servers: Server) -> Iterator[None]:
 
 def end_engines(folder: Path) -> None:
     """End the embedded engines that wait for their next user anywhere under a folder."""
-    for lock in folder.rglob("keeper.lock"):
+    for lock in folder.rglob("daemon.lock"):
         if is_held(lock):
             os.kill(int(lock.read_text()), signal.SIGTERM)
             os.close(take_when_alone(lock))

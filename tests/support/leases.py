@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripedjob.pool.types import Lease
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.executor.executor_process import Host
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +32,11 @@ def run(leases: Sequence[Lease], config: Config) -> dict[int, Outcome]:
     async def scene() -> dict[int, Outcome]:
         ended: dict[int, Outcome] = {}
         faults: dict[int, tuple[Fault, ...]] = {}
-        async with Host(config) as host, asyncio.timeout(PATIENCE_SECONDS):
-            host.board.deadline = now() + 3600
-            host.submit(enumerate(leases))
+        async with ExecutorSupervisor(config) as executor, asyncio.timeout(PATIENCE_SECONDS):
+            executor.shared_state.deadline = now() + 3600
+            executor.submit(enumerate(leases))
             while len(ended) < len(leases):
-                for outcome in await host.outcomes():
+                for outcome in await executor.outcomes():
                     faults[outcome.key] = faults.get(outcome.key, ()) + outcome.faults
                     if outcome.final:
                         assert outcome.key not in ended

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tests.support.blocking import Blocking
-from tests.support.worksite import Site
+from tests.support.worker_env import Site
 
 from stripedjob.pool.types import Database
 from stripedjob.runtime.executor.progress import Progress, Reporter
@@ -16,7 +16,7 @@ from stripedjob.runtime.executor.sharing import Sharing, SharingAsync
 from stripedjob.runtime.executor.wire import Config, Task
 from stripedjob.runtime.handlers.results import Finishing, finishing_async
 from stripedjob.runtime.handlers.settings import HandlerSettings
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,8 @@ class Slot:
             [self.site.job_id, payload, units - 1],
         )
         self.database = Database(url, "striped", self.site.job_id, "tested")
-        self.board = Board.create(1)
-        self.board.deadline = math.inf
+        self.shared_state = SharedState.create(1)
+        self.shared_state.deadline = math.inf
         self.calls: list[int] = []  # the units with which the handler was called
         self.outcomes: list[Outcome] = []
         self.recorded: list[int] = []  # of each outcome, how many units were left when it was said
@@ -60,7 +60,7 @@ class Slot:
     def work(self, function: Work) -> None:
         """Work on the lease as an executor does, with this handler, given as a plain function of a plain connection."""
         reporter = Reporter(self._say, lambda: False)
-        progress = Progress(self.task, self.board, 0, self._config, reporter)
+        progress = Progress(self.task, self.shared_state, 0, self._config, reporter)
 
         def handle(unit: Unit, conn: psycopg.Connection) -> None:
             self.calls.append(self.task.ids.index(unit.id))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import redis
 
-from stripedjob.local.server import packaged
-from stripedjob.local.servers import ValkeyServer
+from stripedjob.local.engine import packaged
+from stripedjob.local.engine_servers import ValkeyServer
 
 WAIT_SECONDS_MAX = 30.0
 PRIMARY = "main"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.made import MAKING, UID, job
+from tests.support.factories import INPUTS, UID, job
 
 from stripedjob_operator.manifests import (
     CHILDREN_ANNOTATION,
@@ -31,7 +31,7 @@ OURS = [
 
 
 def made(**spec: Any) -> dict[str, Any]:
-    return dict(deployment(job(**spec), MAKING, {})["spec"])
+    return dict(deployment(job(**spec), INPUTS, {})["spec"])
 
 
 def pod(**spec: Any) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def test_merging_changes_what_it_is_given_in_nothing(base: Any, over: Any) -> No
 
 def test_every_object_is_owned_and_found_again() -> None:
     objects = [
-        *children(job(networkPolicy=True), MAKING).values(),
-        deployment(job(), MAKING, {"PodDisruptionBudget": "x"}),
+        *children(job(networkPolicy=True), INPUTS).values(),
+        deployment(job(), INPUTS, {"PodDisruptionBudget": "x"}),
     ]
     assert [one["kind"] for one in objects] == ["ServiceAccount", "PodDisruptionBudget", "NetworkPolicy", "Deployment"]
     for one in objects:
@@ -138,11 +138,11 @@ def test_the_longest_name_fits_into_labels() -> None:
 
 
 def test_the_other_objects() -> None:
-    plain = children(job(), MAKING)
+    plain = children(job(), INPUTS)
     assert plain.keys() == {"ServiceAccount", "PodDisruptionBudget"}
     assert plain["ServiceAccount"]["automountServiceAccountToken"] is False
     assert plain["PodDisruptionBudget"]["spec"] == {"maxUnavailable": "25%", "selector": {"matchLabels": LABELS}}
-    policy = children(job(networkPolicy=True), MAKING)["NetworkPolicy"]["spec"]
+    policy = children(job(networkPolicy=True), INPUTS)["NetworkPolicy"]["spec"]
     assert policy["podSelector"] == {"matchLabels": {JOB_LABEL: "listing"}}, "the delegator's pod too"
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": 8080}]}]
@@ -159,7 +159,7 @@ def test_the_deployment_never_surges() -> None:
 
 def test_a_delegator_is_the_workers_pod_with_another_command() -> None:
     template = {"spec": {"containers": [{"name": "worker", "image": "own"}], "nodeSelector": {"disk": "ssd"}}}
-    one = delegator(job(strategy="Delegator", template=template), MAKING)
+    one = delegator(job(strategy="Delegator", template=template), INPUTS)
     spec, pod = one["spec"], one["spec"]["template"]["spec"]
     assert one["metadata"]["name"] == "listing-delegator"
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
@@ -167,7 +167,7 @@ def test_a_delegator_is_the_workers_pod_with_another_command() -> None:
     assert spec["template"]["metadata"]["labels"] == LABELS | OWN | {NAME_LABEL: DELEGATOR}
     assert (pod["containers"][0]["image"], pod["containers"][0]["args"]) == ("own", ["delegator"])
     assert pod["nodeSelector"] == {"disk": "ssd"}
-    assert delegator(job(strategy="Delegator"), replace(MAKING, workers=0))["spec"]["replicas"] == 0
+    assert delegator(job(strategy="Delegator"), replace(INPUTS, workers=0))["spec"]["replicas"] == 0
 
 
 def test_the_environment_has_urls_by_reference_alone() -> None:
@@ -213,8 +213,8 @@ def test_the_pod_drains_is_probed_and_spread() -> None:
     ("importance", "expected"), [(60, "high"), (50, "high"), (49, "normal"), (0, "normal"), (-1, None)]
 )
 def test_importance_gives_the_priority_class(importance: int, expected: str | None) -> None:
-    making = replace(MAKING, priority_classes=((50, "high"), (0, "normal")))
-    spec = deployment(job(importance=importance), making, {})["spec"]["template"]["spec"]
+    inputs = replace(INPUTS, priority_classes=((50, "high"), (0, "normal")))
+    spec = deployment(job(importance=importance), inputs, {})["spec"]["template"]["spec"]
     assert spec.get("priorityClassName") == expected
 
 
@@ -286,9 +286,9 @@ def test_digests_are_stable_and_tell_manifests_apart() -> None:
     one, two = {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}
     assert digest(one) == digest(two) == "f85d0f4856723d93"
     assert digest(one) != digest(one | {"a": 2})
-    assert digest(deployment(job(), MAKING, {})) == digest(deployment(job(), MAKING, {}))
-    others = [replace(MAKING, workers=3), replace(MAKING, image="x"), replace(MAKING, secrets_version="d")]
-    digests = {digest(deployment(job(), making, {})) for making in (MAKING, *others)}
+    assert digest(deployment(job(), INPUTS, {})) == digest(deployment(job(), INPUTS, {}))
+    others = [replace(INPUTS, workers=3), replace(INPUTS, image="x"), replace(INPUTS, secrets_version="d")]
+    digests = {digest(deployment(job(), inputs, {})) for inputs in (INPUTS, *others)}
     assert len(digests) == 4
 
 

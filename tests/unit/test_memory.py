@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from tests.support.made import job, raw
+from tests.support.factories import job, raw
 
-from stripedjob_operator.memory import Memories, read
+from stripedjob_operator.job_states import JobStates, read
 from stripedjob_operator.observed import Key, Problem
 
 OLDER, YOUNGER = ("shop", "listing"), ("shop", "copy")
@@ -15,38 +15,38 @@ def seen(key: Key, created: str, generation: int = 1) -> dict[str, object]:
 
 def test_the_younger_of_two_with_one_pool_waits_until_the_older_leaves_it() -> None:
     woken: list[Key] = []
-    memories = Memories(woken.append)
+    memories = JobStates(woken.append)
     older = memories.of(OLDER, seen(OLDER, "1"), job())
     pool = {"secretRef": SECRET, "deletionPolicy": "Delete"}  # which is the same pool
     younger = memories.of(YOUNGER, seen(YOUNGER, "2"), job("copy", jobType="listing", pool=pool))
     assert woken == [OLDER]
-    assert memories.rival(older) is None
-    conflict = memories.rival(younger)
+    assert memories.conflict(older) is None
+    conflict = memories.conflict(younger)
     assert conflict is not None
     assert conflict.message.startswith('StripedJob "listing" is older')
     memories.of(OLDER, seen(OLDER, "1", 2), job(jobType="other"))
     assert woken == [OLDER, YOUNGER]
-    assert memories.rival(younger) is None
+    assert memories.conflict(younger) is None
     memories.of(OLDER, seen(OLDER, "1", 3), job())
-    assert memories.rival(younger) is not None
+    assert memories.conflict(younger) is not None
     memories.forget(OLDER)
-    assert memories.rival(younger) is None
+    assert memories.conflict(younger) is None
 
 
-def test_pools_that_differ_have_no_rivals() -> None:
-    memories = Memories(lambda _: None)
+def test_pools_that_differ_have_no_conflicts() -> None:
+    memories = JobStates(lambda _: None)
     memories.of(OLDER, seen(OLDER, "1"), job())
     for pool in ({"secretRef": SECRET, "schema": "other"}, {"secretRef": SECRET | {"name": "others"}}):
         memory = memories.of(YOUNGER, seen(YOUNGER, "2"), job("copy", jobType="listing", pool=pool))
-        assert memories.rival(memory) is None
+        assert memories.conflict(memory) is None
         memories.forget(YOUNGER)
 
 
 def test_one_that_cannot_be_read_has_no_pool() -> None:
-    memories = Memories(lambda _: None)
+    memories = JobStates(lambda _: None)
     unread, problem = read(seen(OLDER, "1") | {"spec": '{"handler": {"python": 5}}'})
     assert unread is None
     assert isinstance(problem, Problem)
     assert problem.reason == "InvalidSpec"
     assert "spec.handler.python" in problem.message
-    assert memories.rival(memories.of(OLDER, seen(OLDER, "1"), unread)) is None
+    assert memories.conflict(memories.of(OLDER, seen(OLDER, "1"), unread)) is None

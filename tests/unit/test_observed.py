@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.made import raw
+from tests.support.factories import raw
 
 from stripedjob_operator.observed import DELEGATOR, NAME_LABEL, Observed, Pod, Problem, key_of, owner_of, read_pod
 
@@ -20,7 +20,7 @@ def test_what_is_older_than_what_is_known_is_left_aside() -> None:
     assert seen.job_seen(raw(version=6, metadata={"managedFields": ["long"]}))
     assert "managedFields" not in seen.jobs[KEY]["metadata"]
     assert not seen.job_seen(raw(version=5, uid=OTHER)), "of one that was deleted before"
-    assert seen.job_seen(raw(version=7, uid=OTHER)), "made anew under its name"
+    assert seen.job_seen(raw(version=7, uid=OTHER)), "made again under its name"
     seen.job_gone(KEY, raw())
     assert seen.jobs == {}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support import broken
+from tests.support import invalid_specs
 
 from stripedjob.spec import SpecError, StripedJob, crd, crd_yaml, load, parse
 from stripedjob.spec.rules import RULES
@@ -137,15 +137,15 @@ def test_a_file_that_is_no_job(text: str, message: str) -> None:
     assert message in mistakes(text)
 
 
-def made_by(example: broken.Example) -> int:
+def made_by(example: invalid_specs.Example) -> int:
     return 2 if example.field == "spec.schedule.enqueue.nosuch" else 1  # its sql is missing, too
 
 
-ALONE = [one for one in broken.bad() if not one.in_a_cluster_alone]
+ALONE = [one for one in invalid_specs.bad() if not one.in_a_cluster_alone]
 
 
 @pytest.mark.parametrize("example", ALONE, ids=str)
-def test_every_mistake_is_named_once_in_plain_words(example: broken.Example) -> None:
+def test_every_mistake_is_named_once_in_plain_words(example: invalid_specs.Example) -> None:
     lines = mistakes(json.dumps(example.job)).splitlines()
     assert len(lines) == made_by(example)
     line = next(line for line in lines if example.field in line)
@@ -155,13 +155,13 @@ def test_every_mistake_is_named_once_in_plain_words(example: broken.Example) -> 
 @pytest.mark.parametrize(
     "example", [one for one in ALONE if one.field.count(".") and one.because != "required"], ids=str
 )
-def test_a_mistake_hides_no_rule_that_crosses_fields(example: broken.Example) -> None:
+def test_a_mistake_hides_no_rule_that_crosses_fields(example: invalid_specs.Example) -> None:
     if example.field.startswith(("spec.retry", "spec.template")):
         more: dict[str, Any] = {"pool": {"schema": "pg_mine"}}
         field = "spec.pool.schema"
     else:
         more, field = {"retry": {"backoffSeconds": 601}}, "spec.retry.backoffSeconds"
-    job = example.job | {"spec": broken.laid(example.job["spec"], more)}
+    job = example.job | {"spec": invalid_specs.laid(example.job["spec"], more)}
     lines = mistakes(json.dumps(job)).splitlines()
     assert len(lines) == made_by(example) + 1
     assert any(example.field in line for line in lines)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.made import job, numbers
+from tests.support.factories import job, numbers
 
 from stripedjob.spec import crd
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem

@@ -36,7 +36,7 @@ def latest_due(schedule: Schedule, now: dt.datetime) -> dt.datetime:
 
 
 def schedule_key(schedule: Schedule) -> str:
-    """Give what the pool remembers the schedule by: with another one it begins anew."""
+    """Give what the pool remembers the schedule by: with another one it begins again."""
     return f"{schedule.cron} {schedule.time_zone}"
 
 

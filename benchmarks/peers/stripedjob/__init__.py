@@ -70,7 +70,7 @@ class Mutex(Peer):
 
     def check(self) -> None:
         """Check each worker."""
-        if ended := self.crew.bury():
+        if ended := self.crew.reap():
             raise MissingError(f"a worker ended: {ended[0].last_words}")
 
 

@@ -38,7 +38,7 @@ def code_of(error: BaseException) -> int | None:
     """Give the exit code of an expected error; None for one that nobody expected."""
     from stripedjob.locks import LockConfigError, LockUnavailable
     from stripedjob.pool import errors
-    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.executor.supervisor import HandlerError
     from stripedjob.spec.load import SpecError
 
     codes: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from stripedjob.cli.say import say
-from stripedjob.cli.site import Place, Site, migration_shown
+from stripedjob.cli.target import Place, Site, migration_shown
 from stripedjob.cli.text import counted, printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SETTINGS = {
 def begin_trial(place: Place, job: "StripedJob") -> "Trial | None":
     """Begin to load a Python handler; a command is looked for at once. Raises HandlerError for one that is not here."""
     from stripedjob.local.trial import Trial
-    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.executor.supervisor import HandlerError
     from stripedjob.runtime.handlers.command import find
 
     handler = job.spec.handler
@@ -52,7 +52,7 @@ def begin_trial(place: Place, job: "StripedJob") -> "Trial | None":
 
 def check_handler(trial: "Trial | None") -> None:
     """Raise HandlerError where the handler cannot be used on this machine."""
-    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.executor.supervisor import HandlerError
 
     if trial is not None and not trial.verdict():
         raise HandlerError(

@@ -10,7 +10,7 @@ import click
 
 from stripedjob.cli.exits import INTERRUPTED, Failure
 from stripedjob.cli.say import say
-from stripedjob.cli.site import Place, Site, takes_place
+from stripedjob.cli.target import Place, Site, target_options
 from stripedjob.cli.text import counted, rated
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@takes_place
+@target_options
 @click.option("--until-empty", is_flag=True, help="End when nothing is left to do.")
 @click.option("--workers", type=click.IntRange(0), help="So many workers, instead of as many as the work needs.")
 @click.option("--fail-on-dead", is_flag=True, help="End with exit code 1 where units have died meanwhile.")
@@ -68,9 +68,9 @@ def _with_workers(job: "StripedJob", workers: int | None) -> "StripedJob":
 
 def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) -> tuple[dict[str, Any], bool]:
     """Run until it is over; gives the summary, and whether Ctrl-C has ended it."""
-    from stripedjob.cli.views import choose
-    from stripedjob.local.crew import Crew
+    from stripedjob.cli.run_output import choose
     from stripedjob.local.link import Link
+    from stripedjob.local.processes import ProcessGroup
     from stripedjob.local.supervisor import CrewError, Killed, Supervisor
     from stripedjob.pool.client.admin import PoolAdmin
     from stripedjob.runtime.settings import Plan
@@ -83,7 +83,7 @@ def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) ->
         before = pool.status(job_id)
     with choose(as_json=as_json) as view:
         link = Link(lambda: PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema), view.note)
-        supervisor = Supervisor(site.job, job_id, link, Crew(env), view, until_empty)
+        supervisor = Supervisor(site.job, job_id, link, ProcessGroup(env), view, until_empty)
 
         def stop(number: int, _frame: object) -> None:
             signals.append(number)

@@ -12,7 +12,7 @@ import click
 
 from stripedjob.cli.exits import DataError
 from stripedjob.cli.say import say
-from stripedjob.cli.site import Place, Site, takes_place
+from stripedjob.cli.target import Place, Site, target_options
 from stripedjob.cli.text import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ENCODING: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline"
 
 
 @click.command()
-@takes_place
+@target_options
 @click.option("--from", "source", required=True, metavar="PATH", help="units.csv, units.jsonl, or - for stdin.")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="[default: by the suffix; jsonl for -]")
 @click.option("--skip-bad", is_flag=True, help="Leave bad lines out and load the rest, instead of loading nothing.")
@@ -66,7 +66,7 @@ def enqueue(place: Place, source: str, form: "Format | None", *, skip_bad: bool)
 
 
 @click.command("create-work")
-@takes_place
+@target_options
 @click.option("--units", type=click.IntRange(1), default=10_000, show_default=True, help="How many.")
 @click.option("--resources", type=click.IntRange(1), default=1_000, show_default=True, help="Over how many resources.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same work.")
@@ -77,13 +77,13 @@ def create_work(place: Place, units: int, resources: int, seed: int) -> None:
     """
     from stripedjob.pool.client.enqueue import NewUnit
 
-    dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
     width = len(str(resources))
 
     def made() -> "Iterator[NewUnit]":
         for number in range(units):
             # The first ones see to it that every resource is there.
-            resource = number if number < resources else dice.randrange(resources)
+            resource = number if number < resources else rng.randrange(resources)
             yield NewUnit(resource=f"resource-{resource:0{width}}", payload={"number": number})
 
     numbers = itertools.count(0, TICK_UNITS)

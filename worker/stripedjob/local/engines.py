@@ -3,13 +3,13 @@
 Called by the command line where no --postgres or --redis is given, and by the tests. Yields URLs, which the
 pool and the lock backends then open like any other.
 
-Everybody who names the same directory at the same time shares the engines: the first user starts a keeper
-(keeper.py), later ones attach, and the keeper stops it when nobody has used it for a while. Locks in the directory hold
-the count:
+Everybody who names the same directory at the same time shares the engines: the first user starts a daemon
+(engine_daemon.py), later ones attach, and the daemon stops it when nobody has used it for a while. Locks in the
+directory hold the count:
 
     start.lock    one user at a time looks whether there is an engine, and starts one
     users.lock    shared by the users for as long as they are there
-    keeper.lock   held by the keeper for as long as it lives; its process id is in it
+    daemon.lock   held by the daemon for as long as it lives; its process id is in it
 """
 
 import os
@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Literal
 
 from stripedjob import filelock
-from stripedjob.local.keeper import KEEPER_LOCK, TEMPORARY, URL_FILE, USERS_LOCK
-from stripedjob.local.server import START_SECONDS_MAX, STOP_SECONDS_MAX, EngineError, packaged
+from stripedjob.local.engine import START_SECONDS_MAX, STOP_SECONDS_MAX, EngineError, packaged
+from stripedjob.local.engine_daemon import DAEMON_LOCK, TEMPORARY, URL_FILE, USERS_LOCK
 
 __all__ = ["LINGER_SECONDS", "EngineError", "Engines", "embedded", "embedded_engine", "is_there"]
 
 LINGER_SECONDS = 30.0  # what a person's commands ask for, so that the next one finds the engine running
 
 START_LOCK = "start.lock"
-KEEPER_LOG = "keeper.log"
+DAEMON_LOG = "daemon.log"
 WAIT_SECONDS_MAX = START_SECONDS_MAX + STOP_SECONDS_MAX
 POLL_SECONDS = 0.01
 
@@ -90,7 +90,7 @@ def _enter(name: EngineName, home: Path, life: str) -> tuple[int, str]:
     users = None
     try:
         users = _take(home / USERS_LOCK, f"{name} has been stopping in {home}", shared=True)
-        os.utime(users)  # the keeper reads there when the last user came
+        os.utime(users)  # the daemon reads there when the last user came
         return users, _find_or_start(name, home, life)
     except BaseException:
         if users is not None:
@@ -104,7 +104,7 @@ def _enter(name: EngineName, home: Path, life: str) -> tuple[int, str]:
 
 def _find_or_start(name: EngineName, home: Path, life: str) -> str:
     url = _await_url(home)
-    if url is None:  # there is no keeper, or none any more: the engine of the last one has died
+    if url is None:  # there is no daemon, or none any more: the engine of the last one has died
         _start_keeper(name, home, life)
         url = _await_url(home)
     if url is None:
@@ -120,9 +120,9 @@ def _take(path: Path, what_goes_on: str, *, shared: bool) -> int:
 
 
 def _start_keeper(name: EngineName, home: Path, life: str) -> None:
-    with (home / KEEPER_LOG).open("wb") as log:
+    with (home / DAEMON_LOG).open("wb") as log:
         subprocess.run(
-            [sys.executable, "-P", "-m", "stripedjob.local.keeper", name, str(home), life],
+            [sys.executable, "-P", "-m", "stripedjob.local.engine_daemon", name, str(home), life],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -133,9 +133,9 @@ def _start_keeper(name: EngineName, home: Path, life: str) -> None:
 
 
 def _await_url(home: Path) -> str | None:
-    """Wait until the keeper says where its engine takes clients; None where there is no keeper, or it ends before."""
+    """Wait until the daemon says where its engine takes clients; None where there is no daemon, or it ends before."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while filelock.is_held(home / KEEPER_LOCK) and time.monotonic() < deadline:
+    while filelock.is_held(home / DAEMON_LOCK) and time.monotonic() < deadline:
         with suppress(FileNotFoundError):
             return (home / URL_FILE).read_text()
         time.sleep(POLL_SECONDS)
@@ -144,15 +144,15 @@ def _await_url(home: Path) -> str | None:
 
 def _failure(name: EngineName, home: Path) -> EngineError:
     try:
-        reason = (home / KEEPER_LOG).read_text(errors="replace").strip()
+        reason = (home / DAEMON_LOG).read_text(errors="replace").strip()
     except OSError:
         return EngineError(f"the embedded {name} did not start, and its directory {home} has gone")
-    return EngineError(f"the embedded {name} did not start: {reason or 'its keeper ended without a word'}")
+    return EngineError(f"the embedded {name} did not start: {reason or 'its daemon ended without a word'}")
 
 
 def _await_end(home: Path) -> None:
-    """Wait until the keeper has stopped the engine; what it left of the temporary directory goes."""
+    """Wait until the daemon has stopped the engine; what it left of the temporary directory goes."""
     deadline = time.monotonic() + STOP_SECONDS_MAX
-    while filelock.is_held(home / KEEPER_LOCK) and time.monotonic() < deadline:
+    while filelock.is_held(home / DAEMON_LOCK) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     shutil.rmtree(home, ignore_errors=True)

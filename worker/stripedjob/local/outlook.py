@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stripedjob.local.hearing import Printed, Said
+from stripedjob.local.output import LogLine, Printed
 from stripedjob.pool.client.admin import JobStatus, Waiting
 
 RATE_SECONDS, RATE_SECONDS_MAX = 5.0, 60.0  # over which the rate is measured; over more where little ends
@@ -33,7 +33,7 @@ class Progress:
 class View(Protocol):
     """Where progress goes."""
 
-    def said(self, said: Said) -> None:
+    def said(self, said: LogLine) -> None:
         """Show a record of a worker's log."""
 
     def printed(self, printed: Printed) -> None:

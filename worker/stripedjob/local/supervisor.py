@@ -7,11 +7,11 @@ process is killed, they end, and their leases run out.
 import time
 from dataclasses import dataclass, field
 
-from stripedjob.local.crew import Crew, Member
 from stripedjob.local.firing import Firing
-from stripedjob.local.hearing import Said
 from stripedjob.local.link import Link
 from stripedjob.local.outlook import Facts, Meter, Progress, View, WorkingTime, waits
+from stripedjob.local.output import LogLine
+from stripedjob.local.processes import Process, ProcessGroup
 from stripedjob.local.restarts import Restarts
 from stripedjob.pool.client.admin import JobStatus, PoolAdmin, Waiting
 from stripedjob.scaling import Load, Scale, scale
@@ -38,12 +38,12 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps the crew as large as the pool needs it. `run` returns when told to stop, or when nothing is left to do."""
+    """Keeps as many processes as the pool needs. `run` returns when told to stop, or when nothing is left to do."""
 
     job: StripedJob
     job_id: int
     link: Link
-    crew: Crew
+    processes: ProcessGroup
     view: View
     until_empty: bool
     stopping: bool = False
@@ -63,7 +63,7 @@ class Supervisor:
         try:
             while not self.stopping:
                 status = self.link.ask(lambda pool: self._look(pool, firing))
-                self._bury()
+                self._reap()
                 self._man(status)
                 self._show()
                 if self.until_empty and status is not None and self._is_over(status):
@@ -72,7 +72,7 @@ class Supervisor:
             self._drain()
             self._look_last()
         finally:
-            self.crew.kill()
+            self.processes.kill()
             self.link.close()
 
     def stop(self) -> None:
@@ -80,7 +80,7 @@ class Supervisor:
         if self.stopping:
             raise Killed
         self.stopping = True
-        self.crew.end_all()
+        self.processes.end_all()
 
     def _look(self, pool: PoolAdmin, firing: Firing) -> JobStatus:
         """Keep the pool up, and read its numbers."""
@@ -98,10 +98,10 @@ class Supervisor:
         busy = status.leased_resources > 0 or status.total_claimed > self._first.total_claimed
         self.working.saw(time.monotonic(), busy=busy, done=status.total_done - self._first.total_done)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Take note of processes that died; the next ones are started by the count."""
         now = time.monotonic()
-        for member in self.crew.bury():
+        for member in self.processes.reap():
             if member.ending:
                 continue
             code = member.process.returncode
@@ -116,19 +116,19 @@ class Supervisor:
         now = time.monotonic()
         load = status and Load(status.ready_resources, status.leased_resources, status.working)
         self._scale = scale(self.job, load or None, self._scale, now)
-        there = self.crew.at_work()
+        there = self.processes.at_work()
         if self._restarts.may_start(now) and not self.stopping:
-            if self.job.strategy.delegated and self._scale.workers and not self.crew.at_work("delegator"):
-                self.crew.start("delegator")
+            if self.job.strategy.delegated and self._scale.workers and not self.processes.at_work("delegator"):
+                self.processes.start("delegator")
             for _ in range(self._scale.workers - len(there)):
-                self.crew.start()
-        self.peak = max(self.peak, len(self.crew.at_work()))
+                self.processes.start()
+        self.peak = max(self.peak, len(self.processes.at_work()))
         surplus = len(there) - self._scale.workers
         if surplus > 0:
             for member in self._idle_first(there)[:surplus]:
-                self.crew.end(member)
+                self.processes.end(member)
 
-    def _idle_first(self, members: list[Member]) -> list[Member]:
+    def _idle_first(self, members: list[Process]) -> list[Process]:
         """Give them in the order in which they end; none while the pool does not say who is idle."""
         workers = self.link.ask(lambda pool: pool.workers(self.job_id))
         if workers is None:
@@ -142,20 +142,20 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Tell all to end, and wait for them."""
-        self.crew.end_all()
+        self.processes.end_all()
         seconds = self.job.spec.drain_seconds
         now = time.monotonic()
         end = now + seconds + DRAIN_GRACE_SECONDS
         if self.stopping:
             self._drain_end = now + seconds
             self.view.note(f"draining for up to {seconds} s; Ctrl-C again ends everything at once")
-        while self.crew.members and time.monotonic() < end:
+        while self.processes.members and time.monotonic() < end:
             self._hear()
-            self.crew.bury()
+            self.processes.reap()
             self._show()
             time.sleep(0.02)
-        self.crew.kill()
-        self.crew.bury()
+        self.processes.kill()
+        self.processes.reap()
         self._hear()
 
     def _look_last(self) -> None:
@@ -176,9 +176,9 @@ class Supervisor:
             time.sleep(min(left, 0.05))
 
     def _hear(self) -> None:
-        heard, left_out = self.crew.heard.take()
+        heard, left_out = self.processes.heard.take()
         for one in heard:
-            if isinstance(one, Said):
+            if isinstance(one, LogLine):
                 self.view.said(one)
             else:
                 self.view.printed(one)
@@ -192,12 +192,12 @@ class Supervisor:
         facts = Facts(
             status,
             self._waiting,
-            workers=len(self.crew.at_work()),
+            workers=len(self.processes.at_work()),
             suspended=self.job.spec.suspend,
             none_asked=self.job.spec.scaling.mode == "External" and self.job.spec.replicas == 0,
             pool_away=self.link.away,
-            lock_away=self.crew.lock_away,
-            draining=None if self._drain_end is None else len(self.crew.members),
+            lock_away=self.processes.lock_away,
+            draining=None if self._drain_end is None else len(self.processes.members),
             drain_seconds=max(0.0, (self._drain_end or now) - now),
         )
         rate = self._meter.rate(now, status.total_done)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from stripedjob.runtime.executor.executor_process import HandlerError
 from stripedjob.runtime.executor.process import OUR_VARIABLES
+from stripedjob.runtime.executor.supervisor import HandlerError
 
 TRIAL_SECONDS_MAX = 60.0  # a module that takes longer to import is the workers' matter
 ABSENT = "absent"  # the module is not on this machine's path; any other answer is what is wrong with the handler

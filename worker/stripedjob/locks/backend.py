@@ -41,7 +41,7 @@ class LockBackend(Protocol):
     async def acquire(self, resources: Sequence[str], tokens: Sequence[str], ttl_ms: int) -> list[int]:
         """Take what is free, for `ttl_ms`; return per resource 0 if granted, else the holder's ms left (> 0).
 
-        A lock that is held under the same token is granted again and its time begins anew: a call whose
+        A lock that is held under the same token is granted again and its time begins again: a call whose
         reply was lost can be repeated. Under another token it is refused, within one process too. A holder
         that set no expiry (an outside party may) counts as one of `ttl_ms`.
         """

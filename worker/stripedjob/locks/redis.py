@@ -135,6 +135,6 @@ class RedisLock(LockBackend):
         except TimeoutError as error:
             raise LockUnavailable(f"{self._where} did not answer in {seconds_max:.0f} s: {OTHERWISE}") from error
         except (RedisError, RedisClusterException) as error:
-            if NOT_WRITABLE in str(error):  # a demoted primary: connect anew, perhaps to its successor
+            if NOT_WRITABLE in str(error):  # a demoted primary: connect again, perhaps to its successor
                 await self._client.aclose()
             raise translated(error, self._where) from error

@@ -51,6 +51,7 @@ class WorkerLostError(PoolError):
 
 
 WORKER_LOST, SESSION_OVER = "SJ001", "SJ002"  # raised by lock_worker() in SQL
+FOR_A_PERSON = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # they do not pass by themselves
 NO_SUCH_JOB = "P0002"  # no_data_found, raised by job_id() in SQL
 
 # The longest prefix of the SQLSTATE decides. What none fits is a plain PoolError.

@@ -1,6 +1,6 @@
 """The clock of leases: monotonic, the same in all processes of a machine, and going on while the machine sleeps.
 
-Used for deadlines by the loop, the host, the executor and the board that they share.
+Used for deadlines by the loop, the executor and its supervisor, and in the state that they share.
 """
 
 import time

@@ -72,7 +72,7 @@ class Delegator:
     async def _turn(self, pool: DelegatorPool, term: int) -> None:
         turn = await pool.delegate(self._job_id, term)
         if not turn.leading:
-            logger.warning("the term is over: another has taken over", extra={"term": term})
+            logger.warning("leadership lost: another leads", extra={"term": term})
             self.term = None
         elif not turn.assigned:
             await pool.sleep(self._job_id, turn.wait_seconds, self._end)

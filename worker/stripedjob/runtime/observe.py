@@ -39,7 +39,7 @@ class Observer:
                 ("lock_refusals", "Locks refused or not to be had."),
                 ("stale", "Leases whose settlement was refused."),
                 ("batches", "Batches recorded."),
-                ("losses", "Times that the worker was taken for dead."),
+                ("losses", "Times that the worker was considered dead."),
             )
         }
         up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job", "engine"], registry=self.registry)
@@ -74,8 +74,8 @@ class Observer:
         self._lock_up.set(error is None)
 
     def lost(self, worker_id: int) -> None:
-        """Note that the worker was taken for dead."""
-        self._log(logger.warning, "taken for dead: the leases have passed to others; starting anew", worker=worker_id)
+        """Note that the worker was considered dead."""
+        self._log(logger.warning, "considered dead: the leases passed to others; registering again", worker=worker_id)
         self._counts["losses"].inc()
 
     def ended(self, settlement: Settlement) -> None:

@@ -24,7 +24,7 @@ from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.runtime import pidfile
 from stripedjob.runtime.delegator import Delegator
-from stripedjob.runtime.executor.executor_process import Host
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.settings import Plan
 from stripedjob.runtime.worker.loop import Worker
@@ -90,13 +90,13 @@ async def serve(settings: ServiceSettings) -> None:
         lock = open_lock(plan.lock)
         backend_name = f"stripedjob {secrets.token_hex(8)}"  # of this process alone
         worker_settings, config = plan.for_process(process.job_id, process.name, backend_name)
-        host = Host(config)
-        async with lock, host:
+        executor = ExecutorSupervisor(config)
+        async with lock, executor:
             worker = Worker(
                 worker_settings,
                 lambda: WorkerPool.open(settings.postgres_url, plan.schema),
                 lock,
-                host,
+                executor,
                 process.observer,
             )
             await process.run(worker)

@@ -10,7 +10,7 @@ from stripedjob.pool.types import Database
 from stripedjob.runtime.executor.wire import Config
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.worker.decide import RetryPolicy
-from stripedjob.runtime.worker.loop import WorkerSettings
+from stripedjob.runtime.worker.settings import WorkerSettings
 from stripedjob.settings import lock_settings
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ class Running:
     until: float | None = None
 
 
-class Board:
+class SharedState:
     """The shared memory; `fd` goes to the executor, which opens it with the same number of slots."""
 
     def __init__(self, fd: int, slots: int) -> None:
@@ -48,13 +48,13 @@ class Board:
         self._memory: mmap.mmap | bytearray = mmap.mmap(fd, self._extensions + slots * EXTENSION.size)
 
     @classmethod
-    def create(cls, slots: int) -> "Board":
-        """Make an empty board."""
-        fd = os.memfd_create("stripedjob-board") if hasattr(os, "memfd_create") else _unnamed_file()
+    def create(cls, slots: int) -> "SharedState":
+        """Make an empty shared_state."""
+        fd = os.memfd_create("stripedjob-shared_state") if hasattr(os, "memfd_create") else _unnamed_file()
         os.ftruncate(fd, HEADER.size + slots * (SLOT.size + GROUP.size + EXTENSION.size))
-        board = cls(fd, slots)
-        board.kill_at = math.inf
-        return board
+        shared_state = cls(fd, slots)
+        shared_state.kill_at = math.inf
+        return shared_state
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -11,7 +11,7 @@ end
 $$;
 
 -- Delayed units whose time has come are ready. The time is a variable, here and wherever an index is to be read by it:
--- @extschema@.clock() in the condition itself would be asked anew for each row of the whole index.
+-- @extschema@.clock() in the condition itself would be evaluated again for each row of the whole index.
 create or replace function @extschema@.wake_due(p_job int) returns void language plpgsql as $$
 declare
     this_moment constant timestamptz := @extschema@.clock();

@@ -12,7 +12,7 @@ from stripedjob.pool.types import Database
 from stripedjob.runtime.handlers.python import is_coroutine_function, load_function
 from stripedjob.runtime.handlers.results import Finishing, finishing_async
 from stripedjob.runtime.handlers.settings import HandlerSettings
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Handler:
     takes_tasks: bool = False
 
 
-def make(settings: HandlerSettings, board: Board) -> Handler:
+def make(settings: HandlerSettings, shared_state: SharedState) -> Handler:
     """Find the handler; raises ImportError, TypeError, FileNotFoundError, or whatever the user's module raises."""
     match settings.kind:
         case "exec":
@@ -36,7 +36,8 @@ def make(settings: HandlerSettings, board: Board) -> Handler:
 
             argv = find(settings.target)
             return Handler(
-                lambda slot: contextlib.nullcontext(Command(argv, settings.timeout_seconds, board, slot)), is_async=True
+                lambda slot: contextlib.nullcontext(Command(argv, settings.timeout_seconds, shared_state, slot)),
+                is_async=True,
             )
         case "http":
             from stripedjob.runtime.handlers.endpoint import Endpoint  # noqa: PLC0415 - see the module's docstring

@@ -1,8 +1,8 @@
 """The process that runs the user's function, apart from the one that holds the leases.
 
-Started by process.py with two descriptors: a socket and the board. A function that blocks its thread, the event loop
-or the whole interpreter stops nothing but itself: leases are renewed elsewhere, and what hangs ends with this process.
-Where the main process is stopped or gone, this one ends by itself: see _read and _watch.
+Started by process.py with two descriptors: a socket and the shared state. A function that blocks its thread, the event
+loop or the whole interpreter stops nothing but itself: leases are renewed elsewhere, and what hangs ends with this
+process. Where the main process is stopped or gone, this one ends by itself: see _read and _watch.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from stripedjob.runtime.executor.handler import Handler, make
 from stripedjob.runtime.executor.progress import Progress, Reporter, run_task, run_task_async
 from stripedjob.runtime.executor.wire import Broken, Config, End, Ready, Task, receive, send
 from stripedjob.runtime.forks import end_if_forked, process_id
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 
 OVERDUE_SECONDS = 0.25  # after the time of the end, which the main process keeps within half of that
 WATCH_SECONDS_MAX = 0.5  # between two looks at that time, which moves
@@ -34,9 +34,9 @@ WATCH_SECONDS_MIN = 0.02
 class Executor:
     """Reads tasks from the socket and works on `slots` of them at the same time."""
 
-    def __init__(self, sock: socket.socket, board: Board, config: Config, handler: Handler) -> None:
+    def __init__(self, sock: socket.socket, shared_state: SharedState, config: Config, handler: Handler) -> None:
         """Take everything; nothing runs yet."""
-        self._sock, self._board, self._config, self._handler = sock, board, config, handler
+        self._sock, self._shared_state, self._config, self._handler = sock, shared_state, config, handler
 
     def run(self) -> None:
         """Work until the main process says that it was all."""
@@ -55,7 +55,7 @@ class Executor:
             while (message := receive(self._sock)) is not None:
                 for task in [None] * self._config.slots if isinstance(message, End) else map(Task._make, message):
                     put(task)
-        self._board.kill_groups()
+        self._shared_state.kill_groups()
         os._exit(0)  # the main process is gone and with it the right to go on, whatever the function is doing
 
     def _watch(self) -> None:
@@ -65,10 +65,10 @@ class Executor:
         it; of such a one, while the main process is stopped too, the fence alone keeps the pool.
         """
         while True:
-            left = self._board.kill_at + OVERDUE_SECONDS - now()
-            if left <= 0 and self._board.running():
-                self._board.is_overdue = True
-                self._board.kill_groups()
+            left = self._shared_state.kill_at + OVERDUE_SECONDS - now()
+            if left <= 0 and self._shared_state.running():
+                self._shared_state.is_overdue = True
+                self._shared_state.kill_groups()
                 with contextlib.suppress(OSError):
                     os.killpg(os.getpid(), signal.SIGKILL)  # with the children of the function
                 os._exit(1)
@@ -77,7 +77,7 @@ class Executor:
     def _disown(self) -> None:
         """In a forked child: let go of what is the executor's."""
         self._sock.close()
-        self._board.detach()
+        self._shared_state.detach()
 
     def _start(self, put: Callable[[Task | None], Any], is_empty: Callable[[], bool]) -> Reporter:
         threading.Thread(target=self._read, args=(put,), daemon=True).start()
@@ -91,7 +91,7 @@ class Executor:
             with self._handler.for_slot(slot) as call:
                 run = call if self._handler.takes_tasks else partial(run_task, call)
                 while (task := tasks.get()) is not None:
-                    run(Progress(task, self._board, slot, self._config, reporter))
+                    run(Progress(task, self._shared_state, slot, self._config, reporter))
 
         threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(1, self._config.slots)]
         for thread in threads:
@@ -111,7 +111,7 @@ class Executor:
             async with self._handler.for_slot(slot) as call:
                 run = call if self._handler.takes_tasks else partial(run_task_async, call)
                 while (task := await tasks.get()) is not None:
-                    await run(Progress(task, self._board, slot, self._config, reporter))
+                    await run(Progress(task, self._shared_state, slot, self._config, reporter))
 
         async with asyncio.TaskGroup() as group:
             for slot in range(self._config.slots):
@@ -130,10 +130,10 @@ def main() -> None:
     if config is None:  # the main process has gone already
         return
     sys.path.insert(0, config.path)
-    board, pid = Board(fd, config.slots), process_id()
+    shared_state, pid = SharedState(fd, config.slots), process_id()
     error: BaseException | None = None
     try:
-        handler = make(config.handler, board)
+        handler = make(config.handler, shared_state)
     except BaseException as raised:  # noqa: BLE001 - importing runs the user's code, which may also exit
         error = raised
     end_if_forked(pid, error)
@@ -141,4 +141,4 @@ def main() -> None:
         send(sock, Broken(f"handler {config.handler} cannot be loaded: {import_fault(error)}"))
         return
     send(sock, Ready())
-    Executor(sock, board, config, handler).run()
+    Executor(sock, shared_state, config, handler).run()

@@ -1,4 +1,4 @@
-"""One executor process as the main process sees it: started, spoken to, and ended. Owned by host.py."""
+"""One executor process as the main process sees it: started, spoken to, and ended. Owned by executor/supervisor.py."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from stripedjob.pool.types import Lease
 from stripedjob.runtime.executor.wire import LENGTH, Config, End, packed, task_row
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 
 KILLED_SECONDS_MAX = 5.0  # for what was killed to be gone: longer only where the kernel itself waits for a device
 PROGRAM = "from stripedjob.runtime.executor.main import main; main()"  # not -m: its classes would be those of __main__
@@ -30,7 +30,7 @@ class ExecutorProcess:
         self._is_ended = False
 
     @classmethod
-    async def start(cls, config: Config, board: Board) -> Self:
+    async def start(cls, config: Config, shared_state: SharedState) -> Self:
         """Start one, and tell it what to run. Raises OSError where the machine has no room for it.
 
         What it prints goes to stderr, beside the log of this process, whose stdout stays its own.
@@ -40,8 +40,8 @@ class ExecutorProcess:
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-c", PROGRAM, str(theirs.fileno()), str(board.fd)),
-                    pass_fds=(theirs.fileno(), board.fd),
+                    *(sys.executable, "-P", "-c", PROGRAM, str(theirs.fileno()), str(shared_state.fd)),
+                    pass_fds=(theirs.fileno(), shared_state.fd),
                     env={name: value for name, value in os.environ.items() if name not in OUR_VARIABLES},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=2,

@@ -16,7 +16,7 @@ from stripedjob.runtime.executor.faults import described, fault_of
 from stripedjob.runtime.executor.wire import Config, Task
 from stripedjob.runtime.forks import process_id
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 from stripedjob.unit import TRY_SECONDS_MAX, Unit
 
 Call = Callable[[Any], Any]  # takes a unit, or the list of a resource's units; may be a coroutine function
@@ -62,9 +62,15 @@ class Reporter:
 class Progress:
     """What is known of one task while it runs; each report covers what came since the one before."""
 
-    def __init__(self, task: Task, board: Board, slot: int, config: Config, reporter: Reporter) -> None:
+    def __init__(self, task: Task, shared_state: SharedState, slot: int, config: Config, reporter: Reporter) -> None:
         """Start with nothing tried."""
-        self._task, self._board, self._slot, self._config, self._reporter = task, board, slot, config, reporter
+        self._task, self._shared_state, self._slot, self._config, self._reporter = (
+            task,
+            shared_state,
+            slot,
+            config,
+            reporter,
+        )
         self._first = self._tried = self._done = 0
         self._faults: list[Fault] = []
         self._away = ""  # why the task ends before its time
@@ -79,16 +85,16 @@ class Progress:
         return [(units, len(units))] if self._config.handler.per_resource else [(unit, 1) for unit in units]
 
     def may_start(self) -> bool:
-        """Claim the right to start the next unit, and say so on the board; False: end here."""
+        """Claim the right to start the next unit, and say so on the shared_state; False: end here."""
         if self._away or (self._config.block and any(f.verdict is not Verdict.DEAD for f in self._faults)):
             return False
         moment = now()
-        if moment >= self._board.deadline:
+        if moment >= self._shared_state.deadline:
             return False
         if self._held is None and moment - self._reported > REPORT_SECONDS and self._tried > self._first:
             self.report(final=False)
         self._started, self._until = moment, moment + self._config.handler.timeout_seconds
-        self._board.start(self._slot, self._task.key, self._tried, moment)
+        self._shared_state.start(self._slot, self._task.key, self._tried, moment)
         return True
 
     def extend(self, unit: Unit, seconds: float) -> None:
@@ -104,7 +110,7 @@ class Progress:
                 f" since its start, which was {moment - self._started:.0f} s ago"
             )
         self._until = max(until, moment + float(seconds))
-        self._board.extend(self._slot, self._task.key, index, self._until)
+        self._shared_state.extend(self._slot, self._task.key, index, self._until)
 
     def ended(self, units: int, error: BaseException | None) -> None:
         """Record that the next so many units were tried, and how it ended."""
@@ -112,13 +118,13 @@ class Progress:
             self._done += units
         elif issubclass(type(error), TryLostError):
             self._away = described(error)
-        else:  # while it is on the board: even to look at the error may take for ever
+        else:  # while it is on the shared_state: even to look at the error may take for ever
             fault = fault_of(self._tried, error)
             again = replace(fault, trace="")  # one trace is enough for all units of a call
             self._faults += [fault, *(replace(again, index=self._tried + i) for i in range(1, units))]
         self._until = None
         if self._held is None:
-            self._board.clear(self._slot)
+            self._shared_state.clear(self._slot)
         if not self._away:
             self._tried += units
 
@@ -129,7 +135,7 @@ class Progress:
     def confirm(self) -> None:
         """Take what ended since hold() as certain."""
         self._held = None
-        self._board.clear(self._slot)
+        self._shared_state.clear(self._slot)
 
     def withdraw(self) -> None:
         """Forget what ended since hold(): it is not tried yet."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from subprocess import PIPE
 
-from stripedjob.runtime.shared_state import Board
+from stripedjob.runtime.shared_state import SharedState
 from stripedjob.unit import Dead, Retry, Unit, as_json
 
 REASON_BYTES_MAX = 1_900  # of the end of stderr: with the words before it, what a reason may have
@@ -88,9 +88,9 @@ class Talk(asyncio.Protocol):
 class Command:
     """Runs the command for one unit after the other."""
 
-    def __init__(self, argv: tuple[str, ...], timeout_seconds: float, board: Board, slot: int) -> None:
+    def __init__(self, argv: tuple[str, ...], timeout_seconds: float, shared_state: SharedState, slot: int) -> None:
         """Take what to run, and where to say which process group it is."""
-        self._argv, self._timeout_seconds, self._board, self._slot = argv, timeout_seconds, board, slot
+        self._argv, self._timeout_seconds, self._shared_state, self._slot = argv, timeout_seconds, shared_state, slot
         self._pid = os.getpid()
 
     async def __call__(self, unit: Unit) -> None:
@@ -103,7 +103,7 @@ class Command:
             raise Retry(f"it ran over its {self._timeout_seconds:g} s and was stopped") from None
         finally:
             await talk.end()
-            self._board.set_group(self._slot, 0)
+            self._shared_state.set_group(self._slot, 0)
         if code:
             raise _error(code, talk.words.decode(errors="replace").strip())
 
@@ -112,7 +112,7 @@ class Command:
 
         Whoever ends this process ends it first, and then the groups that it finds.
         """
-        self._board.set_group(self._slot, os.getpid())
+        self._shared_state.set_group(self._slot, os.getpid())
         if os.getppid() != self._pid:
             os._exit(1)
 

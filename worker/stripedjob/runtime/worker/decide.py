@@ -25,15 +25,15 @@ class RetryPolicy:
     crash_threshold: int = 5
     on_failure: OnFailure = "Skip"
 
-    def backoff(self, attempt: int, dice: random.Random) -> float:
+    def backoff(self, attempt: int, rng: random.Random) -> float:
         """Seconds to wait after the given attempt (from 1): doubled each time, with jitter, never above the maximum."""
         nominal = self.backoff_seconds * 2.0 ** min(attempt - 1, 32)
-        return min(self.backoff_seconds_max, nominal * dice.uniform(1 - JITTER, 1 + JITTER))
+        return min(self.backoff_seconds_max, nominal * rng.uniform(1 - JITTER, 1 + JITTER))
 
 
-def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, dice: random.Random) -> Settlement:
+def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, rng: random.Random) -> Settlement:
     """Say what becomes of each unit and of the resource. Units that were not started go back as they were."""
-    failures = tuple(_failure(lease, fault, policy, dice) for fault in outcome.faults)
+    failures = tuple(_failure(lease, fault, policy, rng) for fault in outcome.faults)
     faulty = {fault.index for fault in outcome.faults}
     tried = range(outcome.first, outcome.tried)
     done = () if outcome.recorded else tuple(lease.ids[i] for i in tried if i not in faulty)
@@ -53,7 +53,7 @@ def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, dice: random.Ran
     return Settlement(lease, then, done, failures, wait_seconds)
 
 
-def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, dice: random.Random) -> Failure:
+def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random) -> Failure:
     attempts = lease.attempts[fault.index]
     crashes = lease.crashes[fault.index]
     reason = storable(fault.reason) or "no reason was given"
@@ -74,5 +74,5 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, dice: random.Rando
                 # A blocked resource waits as a whole, and the unit stays at its head.
                 to = Fate.READY if policy.on_failure == "Block" else Fate.DELAYED
                 asked = fault.after_seconds
-                after_seconds = policy.backoff(attempts, dice) if asked is None else asked
+                after_seconds = policy.backoff(attempts, rng) if asked is None else asked
     return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace)

@@ -16,7 +16,7 @@ SETTLE_UNITS = 2_000  # and at most so many wait together
 
 
 @dataclass(slots=True)
-class Ahead:
+class Inflight:
     """The leases of one worker, and what waits to be recorded. `units`: handed to the executor and not yet tried.
 
     `size_bytes`: of the payloads of all leases that are at work.
@@ -26,7 +26,7 @@ class Ahead:
     """
 
     policy: RetryPolicy
-    dice: random.Random
+    rng: random.Random
     leases: dict[int, Lease] = field(default_factory=dict)
     parked: Lease | None = None
     units: int = 0
@@ -80,7 +80,7 @@ class Ahead:
         lease = self.leases.get(outcome.key)
         if lease is None:
             return None
-        settlement = settle(lease, outcome, self.policy, self.dice)
+        settlement = settle(lease, outcome, self.policy, self.rng)
         self.tally.recorded += outcome.recorded
         self.units -= outcome.tried - outcome.first
         if outcome.final:

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from stripedjob.locks import LockBackend, LockUnavailable
-from stripedjob.pool.types import Lease
+from stripedjob.pool.types import Lease, Settlement, Then
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import backoff
+
+REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
 
 
 @dataclass
@@ -69,6 +71,13 @@ class Locking:
             async with self._call():
                 await self.backend.release(*_locks(worker_id, leases))
 
+    def refused(self, lease: Lease, wait_seconds: float) -> Settlement:
+        """Put a resource off for as long as its lock's holder has it, but at most for a lease: it may be released."""
+        if self.is_away:
+            return Settlement(lease, Then.READY)
+        wait_seconds = min(max(wait_seconds, REFUSED_SECONDS_MIN), self.lease_seconds)
+        return Settlement(lease, Then.WAIT, wait_seconds=wait_seconds)
+
     def _went(self, error: LockUnavailable) -> None:
         self._retry_at = self.clock() + backoff(self._tries)
         self._tries += 1
@@ -85,6 +94,6 @@ class Locking:
 
 
 def _locks(worker_id: int, leases: Sequence[Lease]) -> tuple[list[str], list[str]]:
-    """Give resources and tokens, each resource once: under a pool that was cleared it may be leased anew."""
+    """Give resources and tokens, each resource once: under a pool that was cleared it may be leased again."""
     tokens = {lease.resource: f"{worker_id}:{lease.fence}" for lease in leases}
     return list(tokens), list(tokens.values())

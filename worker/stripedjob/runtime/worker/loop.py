@@ -1,9 +1,9 @@
 """The worker's main loop, read as a list of verbs: renew → claim → lock → submit → settle → collect.
 
 Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time and a
-renewal can never overtake a release. The handler runs in another process meanwhile (host.py), so nothing that it does
-delays a renewal. A batch costs five round trips whatever its size: upkeep, claim and settle in Postgres, acquire and
-release in the lock backend. Whatever becomes of a connection, what was sent and not acknowledged is sent again.
+renewal can never overtake a release. The handler runs in another process meanwhile, so nothing that it does delays a
+renewal. A batch costs five round trips whatever its size: upkeep, claim and settle in Postgres, acquire and release in
+the lock backend. Whatever becomes of a connection, what was sent and not acknowledged is sent again.
 """
 
 import asyncio
@@ -11,53 +11,29 @@ import contextlib
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from itertools import count
 
 from stripedjob.locks import LockBackend
 from stripedjob.pool.client.worker import BYTES_MAX, WorkerPool
-from stripedjob.pool.errors import (
-    PoolConfigError,
-    PoolError,
-    PoolRefusedError,
-    PoolSchemaError,
-    WorkerLostError,
-)
-from stripedjob.pool.types import Batch, Lease, Settlement, Then
+from stripedjob.pool.errors import FOR_A_PERSON, PoolError, WorkerLostError
+from stripedjob.pool.types import Batch, Lease, Then
 from stripedjob.runtime import clock
-from stripedjob.runtime.executor.executor_process import HandlerError, Host
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor, HandlerError
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
-from stripedjob.runtime.worker.decide import RetryPolicy
-from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Ahead
+from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Inflight
 from stripedjob.runtime.worker.locking import Locking
 from stripedjob.runtime.worker.pace import Pace
 from stripedjob.runtime.worker.record import Recorder
+from stripedjob.runtime.worker.settings import WorkerSettings
 
-REFUSED_SECONDS_MIN = 0.25  # a resource that the lock refused is not tried again before
 UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
 KEEP_UP_SECONDS = 0.5  # and of keep_up(), where the worker is busy and claims nothing
 SHORT_SECONDS = 0.05  # after a claim that brought less than it might; a worker without work asks by poll()
 CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
 CLEAN_SECONDS_MORE = 0.5  # where there is more to remove
-FINAL = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # errors that end a worker: a person has to act
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker needs to know of its job."""
-
-    job_id: int
-    name: str
-    lease_seconds: float
-    resources_max: int
-    units_max: int
-    slots: int
-    policy: RetryPolicy
-    drain_seconds: float = 60.0
-    backend_name: str | None = None  # the application_name of its handlers' sessions
 
 
 class Worker:
@@ -68,15 +44,15 @@ class Worker:
         settings: WorkerSettings,
         open_pool: Callable[[], AbstractAsyncContextManager[WorkerPool]],
         lock: LockBackend,
-        host: Host,
+        executor: ExecutorSupervisor,
         observer: Observer,
     ) -> None:
-        """Take what it works with; the caller opens and closes lock and host."""
-        self._settings, self._open_pool, self._host = settings, open_pool, host
+        """Take what it works with; the caller opens and closes lock and executor."""
+        self._settings, self._open_pool, self._executor = settings, open_pool, executor
         self._observer, self._clock = observer, clock.now
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
         self._pace = Pace()
-        self._ahead = Ahead(settings.policy, random.Random())  # noqa: S311 - jitter
+        self._inflight = Inflight(settings.policy, random.Random())  # noqa: S311 - jitter
         self._numbers = count(1)  # of batches and of sessions: each is greater than all before
         self._recorder = Recorder(settings.job_id, self._numbers, observer)
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
@@ -107,8 +83,8 @@ class Worker:
                 async with self._open_pool() as pool:
                     await self._session(pool)
             except WorkerLostError:
-                await self._start_anew()
-            except FINAL:
+                await self._register_again()
+            except FOR_A_PERSON:
                 raise
             except PoolError as error:
                 await self._wait_for_pool(error)
@@ -123,12 +99,12 @@ class Worker:
                 self._settings.job_id, self._settings.name, self._settings.backend_name
             )
         else:
-            known = self._ahead.fences() + self._recorder.fences()
+            known = self._inflight.fences() + self._recorder.fences()
             lost = await pool.resume(self._worker_id, next(self._numbers), known)
             await self._drop(lost)
         self._extend(asked)
         self._observer.connected(self._worker_id)
-        while self._drain_end is None or self._ahead or self._recorder:
+        while self._drain_end is None or self._inflight or self._recorder:
             await self._turn(pool)
         await pool.leave(self._worker_id)
         self._left = True
@@ -139,54 +115,54 @@ class Worker:
         await self._renew(pool)
         claimed = self._may_claim() and await self._claim(pool)  # before settling: the executor waits for nothing
         await self._settle(pool)
-        self._host.submit(self._ahead.unpark(self._clock()))
-        if self._ahead.leases:
+        self._executor.submit(self._inflight.unpark(self._clock()))
+        if self._inflight.leases:
             if not claimed:
                 await self._keep_up(pool)
             await self._collect(0.0 if claimed else self._patience())
-        elif not claimed and not self._ahead and not self._recorder and self._drain_end is None:
-            await self._rest(pool)
+        elif not claimed and not self._inflight and not self._recorder and self._drain_end is None:
+            await self._idle(pool)
         await self._clean(pool)
         self._reconnect.connected()
 
     async def _renew(self, pool: WorkerPool) -> None:
         """Extend the leases in good time, those of the next claim too: one row in Postgres, then the locks."""
         asked = self._clock()
-        leases = self._ahead.held()
+        leases = self._inflight.held()
         if asked < self._renew_at or not (leases or self._may_claim()):
             return
         lost = await pool.renew(self._worker_id, [lease.fence for lease in leases])
         await self._drop(lost)  # before the executor hears that it may go on
         self._extend(asked)
         if leases:
-            await self._locking.renew(self._worker_id, self._ahead.held())
+            await self._locking.renew(self._worker_id, self._inflight.held())
 
     async def _drop(self, lost: list[int]) -> None:
         """Stop the work where leases that are at work were lost: a stand-by lacks them, or the pool was cleared."""
-        if any(lease.fence in lost for lease in self._ahead.held()):
+        if any(lease.fence in lost for lease in self._inflight.held()):
             self._observer.lost(self._worker_id)
             await self._abandon()
 
     async def _abandon(self) -> None:
         """End what runs. All of it is given back; what was lost is refused then, and counted as stale."""
-        self._ahead.abandon(self._clock())
-        await self._host.kill()
+        self._inflight.abandon(self._clock())
+        await self._executor.kill()
 
     async def _settle(self, pool: WorkerPool) -> None:
         """Give locks back, then record: the other way round, the next claimer would find the lock still taken."""
         if not self._recorder:
-            due = self._ahead.due_seconds(self._clock())
+            due = self._inflight.due_seconds(self._clock())
             if due is None or due > 0:
                 return
             batch = self._next_batch()
             ended = [one.lease for one in batch.ended if one.then is not Then.KEEP]
             await self._locking.release(self._worker_id, ended)
         refused = await self._recorder.send(pool)
-        if refused and any(lease.resource in refused for lease in self._ahead.held()):
+        if refused and any(lease.resource in refused for lease in self._inflight.held()):
             await self._abandon()
 
     def _next_batch(self) -> Batch:
-        batch = self._ahead.batch(self._worker_id, next(self._numbers))
+        batch = self._inflight.batch(self._worker_id, next(self._numbers))
         self._recorder.add(batch)
         return batch
 
@@ -197,9 +173,9 @@ class Worker:
             self._clean_at = self._clock() + (CLEAN_SECONDS_MORE if more else CLEAN_SECONDS)
 
     def _may_claim(self) -> bool:
-        if self._drain_end is not None or not self._claimable or self._ahead.alone:
+        if self._drain_end is not None or not self._claimable or self._inflight.alone:
             return False
-        if self._is_short and (not self._ahead or self._clock() < self._claim_at):
+        if self._is_short and (not self._inflight or self._clock() < self._claim_at):
             return False
         return self._locking.wait_seconds() <= 0
 
@@ -207,9 +183,9 @@ class Worker:
         """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
         settings = self._settings
         pace, resources, units = self._pace.ask(
-            settings.slots, self._ahead.units, settings.resources_max, settings.units_max
+            settings.slots, self._inflight.units, settings.resources_max, settings.units_max
         )
-        size_bytes = BYTES_MAX - self._ahead.size_bytes
+        size_bytes = BYTES_MAX - self._inflight.size_bytes
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         await self._upkeep(pool)
@@ -220,12 +196,12 @@ class Worker:
         self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS
         if leases:
             self._pace = pace
-            self._ahead.tally.claimed += len(leases)
+            self._inflight.tally.claimed += len(leases)
             leases = await self._locked(leases)
             if leases and leases[0].suspect:
-                self._ahead.parked = leases[0]
+                self._inflight.parked = leases[0]
             else:
-                self._host.submit(self._ahead.give(leases, self._clock()))
+                self._executor.submit(self._inflight.give(leases, self._clock()))
         return bool(leases)
 
     async def _upkeep(self, pool: WorkerPool) -> None:
@@ -242,25 +218,18 @@ class Worker:
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
         """Give back what the lock backend refuses, and everything where it is away."""
         waits = await self._locking.acquire(self._worker_id, leases)
-        self._ahead.tally.lock_tries += len(leases)
+        self._inflight.tally.lock_tries += len(leases)
         for lease, wait_seconds in zip(leases, waits, strict=True):
             if wait_seconds > 0:
-                self._ahead.tally.lock_refusals += 1
-                self._ahead.end(self._refused(lease, wait_seconds), self._clock())
+                self._inflight.tally.lock_refusals += 1
+                self._inflight.end(self._locking.refused(lease, wait_seconds), self._clock())
         return [lease for lease, wait_seconds in zip(leases, waits, strict=True) if wait_seconds == 0]
-
-    def _refused(self, lease: Lease, wait_seconds: float) -> Settlement:
-        """Put a resource off for as long as its lock's holder has it, but at most for a lease: it may be released."""
-        if self._locking.is_away:
-            return Settlement(lease, Then.READY)
-        wait_seconds = min(max(wait_seconds, REFUSED_SECONDS_MIN), self._settings.lease_seconds)
-        return Settlement(lease, Then.WAIT, wait_seconds=wait_seconds)
 
     async def _collect(self, seconds: float) -> None:
         """Take in what the executor says, waiting at most so long for it."""
         try:
             async with asyncio.timeout(seconds):
-                outcomes = await self._host.outcomes()
+                outcomes = await self._executor.outcomes()
         except TimeoutError:
             return
         except HandlerError as error:  # it cannot be started again
@@ -269,7 +238,7 @@ class Worker:
             return
         now = self._clock()
         for outcome in outcomes:
-            settlement = self._ahead.take(outcome, now)
+            settlement = self._inflight.take(outcome, now)
             if settlement is not None:
                 self._observer.ended(settlement)
         self._pace = self._pace.measured(
@@ -279,10 +248,10 @@ class Worker:
         )
 
     def _patience(self) -> float:
-        due = self._ahead.due_seconds(self._clock())
+        due = self._inflight.due_seconds(self._clock())
         return SETTLE_SECONDS if due is None else max(0.0, due)
 
-    async def _rest(self, pool: WorkerPool) -> None:
+    async def _idle(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
         self._is_short = False
         poll = await pool.poll(self._worker_id)
@@ -296,11 +265,11 @@ class Worker:
                 self._settings.job_id, self._worker_id, poll.sleep_seconds, self._wake
             )
 
-    async def _start_anew(self) -> None:
+    async def _register_again(self) -> None:
         """Stop everything: the leases have passed to others. All of them are sent still, to be counted as stale."""
         self._observer.lost(self._worker_id)
         await self._abandon()
-        if self._ahead.due_seconds(self._clock()) is not None:
+        if self._inflight.due_seconds(self._clock()) is not None:
             self._next_batch()
         self._worker_id = 0
         self._lease_end = 0.0
@@ -310,7 +279,7 @@ class Worker:
         self._observer.turned()
         self._observer.disconnected(error)
         wait_seconds = self._reconnect.wait_seconds(error)
-        if self._drain_end is not None and not self._ahead and not self._recorder:
+        if self._drain_end is not None and not self._inflight and not self._recorder:
             self._left = True  # with nothing to give back; its row in the pool expires by itself
             return
         if self._drain_end and self._clock() > self._drain_end:
@@ -324,5 +293,7 @@ class Worker:
 
     def _set_deadline(self) -> None:
         """Invariant: no unit starts, and none goes on, when the lease may have ended."""
-        self._host.board.deadline = self._lease_end if self._drain_end is None else 0.0
-        self._host.board.kill_at = self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
+        self._executor.shared_state.deadline = self._lease_end if self._drain_end is None else 0.0
+        self._executor.shared_state.kill_at = (
+            self._lease_end if self._drain_end is None else min(self._lease_end, self._drain_end)
+        )

@@ -10,7 +10,7 @@ create or replace function @extschema@.lead(p_job int, p_name text) returns bigi
 $$;
 
 -- What the delegator does, over and over: keep the pool up, and assign. `leads` false: the term is over, and nothing
--- was done; it must lead anew. Invariant: none but the delegator of the newest term assigns; its row is locked
+-- was done; it must lead again. Invariant: none but the delegator of the newest term assigns; its row is locked
 -- meanwhile, and a successor has to write it. `wait_seconds`: how long it may sleep, unless it is called.
 create or replace function @extschema@.delegate(p_job int, p_term bigint, out leads boolean, out assigned int,
     out wait_seconds float8)

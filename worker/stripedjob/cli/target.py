@@ -141,7 +141,7 @@ class _Shown(logging.Handler):
         say(record.getMessage())
 
 
-def takes_place(command: Callable[..., None]) -> Callable[..., None]:
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command FILE, --postgres, --redis and --data, as one argument `place`."""
 
     @click.argument("file", type=click.Path(path_type=Path))

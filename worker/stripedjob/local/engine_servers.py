@@ -1,6 +1,6 @@
 """One Postgres or Valkey server, from the binaries that the `local` extra brings.
 
-Called by keeper.py, which decides how long a server lives, and by tests that kill and restart one.
+Called by engine_daemon.py, which decides how long a server lives, and by tests that kill and restart one.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from stripedjob.local.server import EngineError, Server, packaged
+from stripedjob.local.engine import EngineError, Server, packaged
 
 __all__ = ["EngineError", "PostgresServer", "Server", "ValkeyServer"]
 

@@ -14,7 +14,7 @@ PoolName = tuple[str, ...]  # what tells a pool apart: namespace, job type, and 
 
 
 @dataclass(slots=True)
-class Memory:
+class JobState:
     """One StripedJob: what was last decided and made for it. What it says is read again each time: see `read`."""
 
     key: Key
@@ -44,56 +44,56 @@ def read(raw: Raw) -> tuple[StripedJob | None, Problem | None]:
 
 
 @dataclass(slots=True)
-class Memories:
+class JobStates:
     """All StripedJobs. `wake` is told which are to be reconciled since another has changed."""
 
     wake: Callable[[Key], None]
-    _known: dict[Key, Memory] = field(default_factory=dict)
-    _rivals: dict[PoolName, set[Key]] = field(default_factory=dict)
+    _known: dict[Key, JobState] = field(default_factory=dict)
+    _conflicts: dict[PoolName, set[Key]] = field(default_factory=dict)
 
-    def of(self, key: Key, raw: Raw, job: StripedJob | None) -> Memory:
-        """Give the memory of a StripedJob. `job`: what it says now, where that can be read."""
+    def of(self, key: Key, raw: Raw, job: StripedJob | None) -> JobState:
+        """Give the state of a StripedJob. `job`: what it says now, where that can be read."""
         metadata = raw["metadata"]
-        memory = self._known.get(key)
-        if memory is None or memory.uid != metadata["uid"]:
+        job_state = self._known.get(key)
+        if job_state is None or job_state.uid != metadata["uid"]:
             self.forget(key)
-            memory = self._known[key] = Memory(key, metadata["uid"], metadata["creationTimestamp"])
-        if memory.generation != metadata["generation"]:
-            memory.generation = metadata["generation"]
-            self._join(memory, _pool_of(job) if job else None)
-        return memory
+            job_state = self._known[key] = JobState(key, metadata["uid"], metadata["creationTimestamp"])
+        if job_state.generation != metadata["generation"]:
+            job_state.generation = metadata["generation"]
+            self._join(job_state, _pool_of(job) if job else None)
+        return job_state
 
     def forget(self, key: Key) -> None:
         """Forget a StripedJob that is gone."""
-        memory = self._known.pop(key, None)
-        if memory is not None:
-            self._join(memory, None)
+        job_state = self._known.pop(key, None)
+        if job_state is not None:
+            self._join(job_state, None)
 
-    def rival(self, memory: Memory) -> Problem | None:
+    def conflict(self, job_state: JobState) -> Problem | None:
         """Say whether an older StripedJob has the same pool: the younger of two does not run."""
-        if memory.pool is None:
+        if job_state.pool is None:
             return None
-        for other in (self._known[key] for key in self._rivals[memory.pool]):
-            if other.age < memory.age:
-                message = f'StripedJob "{other.key[1]}" is older and has the same pool (jobType {memory.pool[1]})'
+        for other in (self._known[key] for key in self._conflicts[job_state.pool]):
+            if other.age < job_state.age:
+                message = f'StripedJob "{other.key[1]}" is older and has the same pool (jobType {job_state.pool[1]})'
                 return Problem("PoolConflict", f"{message}; give this one another spec.jobType")
         return None
 
-    def _join(self, memory: Memory, pool: PoolName | None) -> None:
+    def _join(self, job_state: JobState, pool: PoolName | None) -> None:
         """Have it among those of its pool; those of the pool that it leaves or joins are reconciled."""
-        if pool == memory.pool:
+        if pool == job_state.pool:
             return
-        if memory.pool is not None:
-            rivals = self._rivals[memory.pool]
-            rivals.discard(memory.key)
+        if job_state.pool is not None:
+            rivals = self._conflicts[job_state.pool]
+            rivals.discard(job_state.key)
             self._wake(rivals)
             if not rivals:
-                del self._rivals[memory.pool]
-        memory.pool = pool
+                del self._conflicts[job_state.pool]
+        job_state.pool = pool
         if pool is not None:
-            rivals = self._rivals.setdefault(pool, set())
+            rivals = self._conflicts.setdefault(pool, set())
             self._wake(rivals)
-            rivals.add(memory.key)
+            rivals.add(job_state.key)
 
     def _wake(self, keys: set[Key]) -> None:
         for key in keys:

@@ -1,12 +1,11 @@
 """The process that holds one embedded engine for as long as anybody uses it, and a while longer.
 
-Started by engines.py as `python -m stripedjob.local.keeper ENGINE DIRECTORY LIFE`; returns at once and goes on in the
-background, in a session of its own. LIFE is `temporary`, or for how many seconds the engine waits for its next user.
-The users of a directory share the lock `users.lock`; the keeper waits for it alone. The kernel takes a dead user's lock
-back, so an engine that does not wait outlives no user, however that user ended. SIGTERM ends keeper and engine at once.
-
-The directory may be removed at any time: the keeper then ends its engine without touching anything by its path, where
-the next one may be already.
+Started by engines.py as `python -m stripedjob.local.engine_daemon ENGINE DIRECTORY LIFE`; returns at once, and goes on
+in the background, in a session of its own. LIFE is `temporary`, or for how many seconds the engine waits for its next
+user. The users of a directory share the lock `users.lock`; the daemon waits for it alone. The kernel takes a dead
+user's lock back, so an engine that does not wait outlives no user, however that user ended. SIGTERM ends daemon and
+engine at once.  The directory may be removed at any time: the daemon then ends its engine without touching anything by
+its path, where the next one may be already.
 """
 
 import contextlib
@@ -20,11 +19,11 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from stripedjob import filelock
-from stripedjob.local.server import EngineError, Server
-from stripedjob.local.servers import PostgresServer, ValkeyServer
+from stripedjob.local.engine import EngineError, Server
+from stripedjob.local.engine_servers import PostgresServer, ValkeyServer
 
 SERVERS: Final[dict[str, type[Server]]] = {"postgres": PostgresServer, "valkey": ValkeyServer}
-KEEPER_LOCK = "keeper.lock"  # held while a keeper lives
+DAEMON_LOCK = "daemon.lock"  # held while a daemon lives
 USERS_LOCK = "users.lock"  # shared by the users; its time is when the last one came
 URL_FILE = "url"  # there while the engine takes clients
 TEMPORARY = "temporary"
@@ -32,9 +31,9 @@ LOOK_SECONDS = 0.5  # between two looks for a user, while there is none
 
 
 def main(engine: str, directory: str, life: str) -> None:
-    """Become the keeper of `directory`, unless it has one."""
+    """Become the daemon of `directory`, unless it has one."""
     home = Path(directory)
-    lock = filelock.try_take(home / KEEPER_LOCK)
+    lock = filelock.try_take(home / DAEMON_LOCK)
     if lock is None:
         return
     (home / URL_FILE).unlink(missing_ok=True)
@@ -55,7 +54,7 @@ def main(engine: str, directory: str, life: str) -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if home.exists() and not _is_at(lock, home / KEEPER_LOCK):
+        if home.exists() and not _is_at(lock, home / DAEMON_LOCK):
             server.kill()  # in good order it would remove its socket by its path, where the next one's is
         else:
             (home / URL_FILE).unlink(missing_ok=True)

@@ -14,9 +14,9 @@ from stripedjob.runtime import clock
 from stripedjob.runtime.executor.process import ExecutorProcess
 from stripedjob.runtime.executor.wire import Broken, Config, Ready
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
-from stripedjob.runtime.shared_state import Board, Running
+from stripedjob.runtime.shared_state import Running, SharedState
 
-WATCH_SECONDS = 0.1  # how often the board is looked at for units over their time
+WATCH_SECONDS = 0.1  # how often the shared state is looked at for units over their time
 SECOND_LINE_SECONDS = 5.0  # after its time-out, what keeps that by itself and has not is ended with the executor
 EXIT_SECONDS_MAX = 2.0  # for an idle executor to end by itself
 START_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after the executor died so many times in a row while it started
@@ -27,13 +27,13 @@ class HandlerError(Exception):
     """The handler cannot be run; the message says why."""
 
 
-class Host:
-    """One executor process and what it has been given. `async with Host(...)`; then submit() and outcomes()."""
+class ExecutorSupervisor:
+    """One executor process and what it has been given. `async with` it; then submit() and outcomes()."""
 
     def __init__(self, config: Config, now: Callable[[], float] = clock.now) -> None:
         """Take what to run; nothing is started yet."""
         self._config, self._now = config, now
-        self.board = Board.create(config.slots)
+        self.shared_state = SharedState.create(config.slots)
         self._given: dict[int, tuple[Lease, int]] = {}  # key -> the lease, and how many of its units are settled
         self._outcomes: asyncio.Queue[list[Outcome] | BaseException] = asyncio.Queue()
         self._process: ExecutorProcess | None = None
@@ -49,7 +49,7 @@ class Host:
             await self._start()
         except BaseException:
             await self._end()
-            self.board.close()
+            self.shared_state.close()
             raise
         self._tasks = [asyncio.create_task(self._serve()), asyncio.create_task(self._watch())]
         for task in self._tasks:
@@ -64,7 +64,7 @@ class Host:
         if self._process is not None and self._ready and not self._given:
             await self._process.leave(EXIT_SECONDS_MAX)
         await self._end()
-        self.board.close()
+        self.shared_state.close()
 
     def submit(self, leases: Iterable[tuple[int, Lease]]) -> None:
         """Hand leases over, each under a key of its own, which is greater than all before."""
@@ -106,7 +106,7 @@ class Host:
     async def _end(self) -> None:
         if self._process is not None:
             await self._process.end()
-        self.board.kill_groups()
+        self.shared_state.kill_groups()
 
     async def _start(self) -> None:
         """Start executors until one is ready. Raises HandlerError where the handler is broken, or too many died."""
@@ -124,7 +124,7 @@ class Host:
         """Start an executor and wait until it is ready: ""; or say how it died. Raises HandlerError: it is broken."""
         self._blameless = False
         try:
-            self._process = process = await ExecutorProcess.start(self._config, self.board)
+            self._process = process = await ExecutorProcess.start(self._config, self.shared_state)
         except OSError as error:
             return f"the handler's process could not be made: {error}"
         answer = await process.receive()
@@ -144,7 +144,7 @@ class Host:
             if outcomes is not None:
                 self._take([Outcome(*outcome) for outcome in outcomes])
                 continue
-            await self._bury()
+            await self._reap()
             try:
                 await self._start()
             except HandlerError as error:
@@ -154,7 +154,7 @@ class Host:
                 return
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Pass on what a task of this host failed with: a worker without it would wait for ever."""
+        """Pass on what a task of this executor failed with: a worker without it would wait for ever."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._outcomes.put_nowait(error)
 
@@ -180,16 +180,16 @@ class Host:
             self._given.clear()
             self._outcomes.put_nowait(ended)
 
-    async def _bury(self) -> None:
+    async def _reap(self) -> None:
         """Make a final outcome of everything that the dead executor had."""
         self._ready = False
         had = list(self._given)  # what comes from now on is the next one's
         await self._end()
-        running = self.board.running()
-        self._blameless |= self.board.is_overdue
-        self.board.is_overdue = False
+        running = self.shared_state.running()
+        self._blameless |= self.shared_state.is_overdue
+        self.shared_state.is_overdue = False
         for slot in range(self._config.slots):
-            self.board.clear(slot)
+            self.shared_state.clear(slot)
         lost = [self._lost(key, *self._given.pop(key), running) for key in had if key in self._given]
         self._timed_out.clear()
         if lost:
@@ -225,14 +225,14 @@ class Host:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             moment = self._now()
-            allowed = {one: (one.until or one.since + handler.timeout_seconds) for one in self.board.running()}
+            allowed = {one: (one.until or one.since + handler.timeout_seconds) for one in self.shared_state.running()}
             late = {
                 (one.key, one.index): until - one.since for one, until in allowed.items() if until + margin < moment
             }
             if late:
                 self._timed_out |= late
                 await self._end()
-            elif moment >= self.board.kill_at and self._given:
+            elif moment >= self.shared_state.kill_at and self._given:
                 if self._ready:
                     await self._stop()
                 else:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stripedjob.local import hearing
-from stripedjob.local.hearing import LINE_BYTES_MAX, Heard, Printed, Said, Stream, hear, understood
+from stripedjob.local import output
+from stripedjob.local.output import LINE_BYTES_MAX, LogLine, Output, Printed, Stream, hear, understood
 
 RECORD: dict[str, Any] = {"event": "unit dead", "level": "ERROR", "timestamp": "2026-01-01T00:00:00", "reason": "é\n"}
 ODD = {
@@ -31,9 +31,9 @@ ODD = {
 }
 
 
-def heard_of(data: bytes, stream: Stream = "stderr") -> tuple[list[Said | Printed], list[Said]]:
+def heard_of(data: bytes, stream: Stream = "stderr") -> tuple[list[LogLine | Printed], list[LogLine]]:
     """Write it into a real pipe that somebody hears."""
-    heard, noted = Heard(), list[Said]()
+    heard, noted = Output(), list[LogLine]()
     reading, writing = os.pipe()
     reader = threading.Thread(target=hear, args=("w", stream, os.fdopen(reading, "rb"), heard, noted.append))
     reader.start()
@@ -50,8 +50,8 @@ def test_an_odd_line_is_shown_and_does_not_end_the_reading(what: str) -> None:
     record = json.dumps(RECORD).encode()
     taken, noted = heard_of(b"\n".join([record, ODD[what], record]))
     shown = ODD[what].decode(errors="replace").rstrip("\r")
-    assert taken == [Said("w", RECORD), Printed("w", "stderr", shown), Said("w", RECORD)]
-    assert noted == [Said("w", RECORD)] * 2
+    assert taken == [LogLine("w", RECORD), Printed("w", "stderr", shown), LogLine("w", RECORD)]
+    assert noted == [LogLine("w", RECORD)] * 2
 
 
 @settings(deadline=None)
@@ -75,8 +75,8 @@ def test_of_a_long_line_the_beginning_is_kept(size: int) -> None:
 
 
 def test_what_nobody_takes_is_bounded_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "UNHEARD_BYTES_MAX", 100)
-    heard = Heard()
+    monkeypatch.setattr(output, "UNHEARD_BYTES_MAX", 100)
+    heard = Output()
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as pipe:
         reader = threading.Thread(target=hear, args=("w", "stdout", os.fdopen(reading, "rb"), heard, print))

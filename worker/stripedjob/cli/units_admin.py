@@ -7,7 +7,7 @@ from typing import Any, Literal
 import click
 
 from stripedjob.cli.asking import confirm
-from stripedjob.cli.site import Place, takes_place
+from stripedjob.cli.target import Place, target_options
 from stripedjob.cli.text import counted
 
 
@@ -18,7 +18,7 @@ def chooses_units(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@takes_place
+@target_options
 @chooses_units
 def retry(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
     """Make dead units ready again, with all their attempts.
@@ -29,7 +29,7 @@ def retry(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
 
 
 @click.command()
-@takes_place
+@target_options
 @chooses_units
 def release(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
     """Make held units ready again.
@@ -40,7 +40,7 @@ def release(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
 
 
 @click.command()
-@takes_place
+@target_options
 @chooses_units
 @click.option("--held", "state", flag_value="held", help="Held units.")
 @click.option("--dead", "state", flag_value="dead", help="Dead units.")
@@ -59,7 +59,7 @@ def purge(place: Place, resource: str | None, ids: tuple[int, ...], state: Any, 
 
 
 @click.command("flush-locks")
-@takes_place
+@target_options
 def flush_locks(place: Place) -> None:
     """Remove all locks of the job from the lock backend, whoever holds them. Postgres still knows who has which lease.
 

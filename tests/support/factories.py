@@ -7,11 +7,11 @@ from typing import Any
 
 from stripedjob.pool.client.admin import JobStatus
 from stripedjob.spec import StripedJob
-from stripedjob_operator.manifests import Making
+from stripedjob_operator.manifests import ManifestInputs
 
 UID = "11111111-2222-3333-4444-555555555555"
 URL_KEYS = {"pool": "postgres", "lock": "redis"}
-MAKING = Making(uid=UID, image="worker:1", workers=2, secrets_version="abc")
+INPUTS = ManifestInputs(uid=UID, image="worker:1", workers=2, secrets_version="abc")
 NUMBERS = replace(
     JobStatus(**{field.name: 0 for field in fields(JobStatus)} | {"namespace": "shop", "job_type": "listing"}),  # type: ignore[arg-type]
     id=7,

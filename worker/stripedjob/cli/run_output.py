@@ -14,8 +14,8 @@ from rich.text import Text
 from stripedjob.cli.say import say
 from stripedjob.cli.text import printable
 from stripedjob.cli.wording import facts, is_shown, logged, waited
-from stripedjob.local.hearing import Printed, Said
 from stripedjob.local.outlook import Progress, View
+from stripedjob.local.output import LogLine, Printed
 
 PLAIN_SECONDS = 2.0  # between two plain lines
 SAME_SECONDS = 60.0  # between two that say the same
@@ -30,7 +30,7 @@ class PlainView:
         self._next = self._next_same = 0.0
         self._last: object = None
 
-    def said(self, said: Said) -> None:
+    def said(self, said: LogLine) -> None:
         """Show a record of a worker."""
         for line in _lines(said):
             say(line)
@@ -61,7 +61,7 @@ class JsonView:
         """Begin with a line at once."""
         self._next = 0.0
 
-    def said(self, said: Said) -> None:
+    def said(self, said: LogLine) -> None:
         """Pass a record on."""
         record = {"worker_id" if name == "worker" else name: value for name, value in said.record.items()}
         say(json.dumps({"worker": said.worker, **record}))
@@ -102,7 +102,7 @@ class LiveView:
         """Leave the terminal as it was."""
         self._live.stop()
 
-    def said(self, said: Said) -> None:
+    def said(self, said: LogLine) -> None:
         """Show a record of a worker."""
         for line in _lines(said):
             self._above(line, "dim")
@@ -135,7 +135,7 @@ def choose(*, as_json: bool) -> AbstractContextManager[View]:
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else nullcontext(PlainView())
 
 
-def _lines(said: Said) -> list[str]:
+def _lines(said: LogLine) -> list[str]:
     record: dict[str, Any] = dict(said.record)
     if not is_shown(record):
         return []

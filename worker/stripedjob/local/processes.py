@@ -1,4 +1,4 @@
-"""A job's processes on this machine, its workers and its delegator: start, hear, end. The supervisor owns one crew.
+"""A job's processes on this machine, its workers and its delegator: start, read, end. The supervisor owns them.
 
 A process gets its settings through its environment, as in a pod, and ends by itself when this process has gone.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stripedjob.local.hearing import Heard, Said, Stream, hear
+from stripedjob.local.output import LogLine, Output, Stream, hear
 from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK
 
 Role = Literal["worker", "delegator"]  # the command that it is
@@ -21,7 +21,7 @@ LAST_WORDS_SECONDS = 2.0  # for the rest of a pipe after the end; longer only wh
 
 
 @dataclass(slots=True)
-class Member:
+class Process:
     """One process. `name` is how it registers; `ending`: it was told to end; `last_words`: with which it ended itself.
 
     Its log says so in a record with its exit code, which no handler's line has. `lock_away`: why the lock backend does
@@ -37,7 +37,7 @@ class Member:
     lock_away: str = ""
     readers: list[threading.Thread] = field(default_factory=list)
 
-    def note(self, said: Said) -> None:
+    def note(self, said: LogLine) -> None:
         """Take note of what it says of its own end, and of the lock backend."""
         event = said.record["event"]
         if "exit_code" in said.record:
@@ -49,15 +49,15 @@ class Member:
 
 
 @dataclass(slots=True)
-class Crew:
+class ProcessGroup:
     """All processes of one job. `env` is what each gets beside this process's environment."""
 
     env: Mapping[str, str]
-    members: list[Member] = field(default_factory=list)
-    heard: Heard = field(default_factory=Heard)
+    members: list[Process] = field(default_factory=list)
+    heard: Output = field(default_factory=Output)
     _started: int = 0
 
-    def start(self, role: Role = "worker") -> Member:
+    def start(self, role: Role = "worker") -> Process:
         """Start one more."""
         self._started += 1
         name = f"local-{os.getpid()}-{self._started}"
@@ -70,13 +70,13 @@ class Crew:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the supervisor, which then tells the workers
         )
-        member = Member(role, name, process, time.monotonic())
+        member = Process(role, name, process, time.monotonic())
         self._listen(member, "stdout", process.stdout)
         self._listen(member, "stderr", process.stderr)
         self.members.append(member)
         return member
 
-    def end(self, member: Member) -> None:
+    def end(self, member: Process) -> None:
         """Tell a process to drain, once: it would take a second time for haste."""
         if not member.ending:
             member.ending = True
@@ -95,7 +95,7 @@ class Crew:
                 member.process.kill()
             member.process.wait()
 
-    def bury(self) -> list[Member]:
+    def reap(self) -> list[Process]:
         """Take out those that have ended, with their last words."""
         ended = [member for member in self.members if member.process.poll() is not None]
         self.members = [member for member in self.members if member not in ended]
@@ -104,7 +104,7 @@ class Crew:
                 reader.join(LAST_WORDS_SECONDS)
         return ended
 
-    def at_work(self, role: Role = "worker") -> list[Member]:
+    def at_work(self, role: Role = "worker") -> list[Process]:
         """Give those that were not told to end."""
         return [member for member in self.members if member.role == role and not member.ending]
 
@@ -113,7 +113,7 @@ class Crew:
         """Why the lock backend does not answer its workers, or ""."""
         return next((member.lock_away for member in self.members if member.lock_away), "")
 
-    def _listen(self, member: Member, stream: Stream, pipe: Any) -> None:
+    def _listen(self, member: Process, stream: Stream, pipe: Any) -> None:
         reader = threading.Thread(
             target=hear, args=(member.name, stream, pipe, self.heard, member.note), daemon=True, name=member.name
         )

@@ -16,7 +16,7 @@ from stripedjob.pool.install.migrate import migrate
 
 @dataclass(frozen=True)
 class LockSite:
-    """One backend on one server; `lock()` opens it anew, as another process would."""
+    """One backend on one server; `lock()` opens it again, as another process would."""
 
     settings: LockSettings
 

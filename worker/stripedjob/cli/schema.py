@@ -7,7 +7,7 @@ import click
 
 from stripedjob.cli.asking import confirm
 from stripedjob.cli.exits import Failure
-from stripedjob.cli.site import Place, migration_shown, takes_place
+from stripedjob.cli.target import Place, migration_shown, target_options
 from stripedjob.cli.text import printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def validate(files: tuple[Path, ...]) -> None:
 
     Example: stripedjob validate job.yaml
     """
-    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.executor.supervisor import HandlerError
     from stripedjob.spec.load import SpecError
 
     failed = False
@@ -41,7 +41,7 @@ def validate(files: tuple[Path, ...]) -> None:
 def _valid(file: Path) -> str:
     """Say that a file is valid; raises SpecError, HandlerError."""
     from stripedjob.cli.prepare import begin_trial
-    from stripedjob.runtime.executor.executor_process import HandlerError
+    from stripedjob.runtime.executor.supervisor import HandlerError
     from stripedjob.spec.load import load
 
     job = load(file)
@@ -69,7 +69,7 @@ def crd() -> None:
 
 
 @click.command()
-@takes_place
+@target_options
 def migrate(place: Place) -> None:
     """Bring the pool's schema to this version, and make or update the job in it.
 
@@ -86,7 +86,7 @@ def migrate(place: Place) -> None:
 
 
 @click.command()
-@takes_place
+@target_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def teardown(place: Place, *, yes: bool) -> None:
     """Drop the pool: all jobs in its schema, all their units, for good. What others keep in the schema stays.

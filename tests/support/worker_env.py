@@ -14,12 +14,13 @@ from stripedjob.locks import LockSettings, open_lock
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.install.migrate import migrate
 from stripedjob.pool.types import Database, JobSettings
-from stripedjob.runtime.executor.executor_process import Host
+from stripedjob.runtime.executor.supervisor import ExecutorSupervisor
 from stripedjob.runtime.executor.wire import Config
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.worker.decide import RetryPolicy
-from stripedjob.runtime.worker.loop import Worker, WorkerSettings
+from stripedjob.runtime.worker.loop import Worker
+from stripedjob.runtime.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,7 @@ class Site:
             settings,
             lambda: WorkerPool.open(self.url),
             await stack.enter_async_context(open_lock(lock)),
-            await stack.enter_async_context(Host(config)),
+            await stack.enter_async_context(ExecutorSupervisor(config)),
             Observer("default/sync"),
         )
 

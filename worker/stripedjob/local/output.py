@@ -1,4 +1,4 @@
-"""What a crew's processes write, line by line: read for as long as a process lives, whatever it writes.
+"""What a processes's processes write, line by line: read for as long as a process lives, whatever it writes.
 
 A process whose pipe is full stands still, and with it its leases. So a reading thread never ends before the pipe does,
 waits for nobody, and keeps a bounded amount of what nobody has heard yet.
@@ -18,7 +18,7 @@ Stream = Literal["stdout", "stderr"]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LogLine:
     """A record of a process's log."""
 
     worker: str
@@ -35,15 +35,15 @@ class Printed:
 
 
 @dataclass(slots=True)
-class Heard:
+class Output:
     """What was read and not yet taken, in order: up to UNHEARD_BYTES_MAX; what comes on top is left out."""
 
-    _waiting: "deque[tuple[int, Said | Printed]]" = field(default_factory=deque)
+    _waiting: "deque[tuple[int, LogLine | Printed]]" = field(default_factory=deque)
     _bytes: int = 0
     _left_out: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def put(self, size: int, what: Said | Printed) -> None:
+    def put(self, size: int, what: LogLine | Printed) -> None:
         """Add one, of so many bytes; never waits."""
         with self._lock:
             if self._bytes + size > UNHEARD_BYTES_MAX:
@@ -52,7 +52,7 @@ class Heard:
             self._bytes += size
             self._waiting.append((size, what))
 
-    def take(self) -> tuple[list[Said | Printed], int]:
+    def take(self) -> tuple[list[LogLine | Printed], int]:
         """Give everything, and how many lines were left out behind it."""
         with self._lock:
             taken, left_out = [what for _, what in self._waiting], self._left_out
@@ -61,17 +61,17 @@ class Heard:
         return taken, left_out
 
 
-def hear(worker: str, stream: Stream, pipe: IO[bytes], heard: Heard, note: Callable[[Said], None]) -> None:
+def hear(worker: str, stream: Stream, pipe: IO[bytes], heard: Output, note: Callable[[LogLine], None]) -> None:
     """Read a pipe to its end; `note` gets each record as well, at once."""
     with pipe:
         for line in _lines(pipe):
             what = understood(worker, stream, line)
-            if isinstance(what, Said):
+            if isinstance(what, LogLine):
                 note(what)
             heard.put(len(line), what)
 
 
-def understood(worker: str, stream: Stream, line: bytes) -> Said | Printed:
+def understood(worker: str, stream: Stream, line: bytes) -> LogLine | Printed:
     """Tell a record of our log from any other line."""
     if stream == "stderr" and line.startswith(b"{"):
         try:
@@ -79,7 +79,7 @@ def understood(worker: str, stream: Stream, line: bytes) -> Said | Printed:
         except (ValueError, RecursionError):
             record = {}
         if isinstance(record, dict) and record.keys() >= RECORD:
-            return Said(worker, record)
+            return LogLine(worker, record)
     return Printed(worker, stream, line.decode(errors="replace").rstrip("\r\n"))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.site import Place, takes_place
+from stripedjob.cli.target import Place, target_options
 
 if TYPE_CHECKING:
     from stripedjob.pool.client.admin import JobStatus
@@ -17,7 +17,7 @@ WATCH_SECONDS = 1.0
 
 
 @click.command()
-@takes_place
+@target_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (with --watch, one a second).")
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def status(place: Place, *, as_json: bool, watch: bool) -> None:
@@ -41,7 +41,7 @@ def status(place: Place, *, as_json: bool, watch: bool) -> None:
 
 
 @click.command()
-@takes_place
+@target_options
 @click.argument("resource")
 @click.option("--json", "as_json", is_flag=True, help="The facts as one JSON object.")
 def explain(place: Place, resource: str, *, as_json: bool) -> None:
