@@ -73,15 +73,15 @@ HANDLED = (
     Mutation(
         "a unit starts after the deadline",
         "runtime/executor/progress.py",
-        "if moment >= self._board.deadline:",
+        "if moment >= self._shared_state.deadline:",
         "if moment < 0:",
         "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
     ),
     Mutation(
         "an executor goes on when its main process has stopped",
         "runtime/executor/main.py",
-        "if left <= 0 and self._board.running():",
-        "if left <= -3600 and self._board.running():",
+        "if left <= 0 and self._shared_state.running():",
+        "if left <= -3600 and self._shared_state.running():",
         f"{ENDS}::test_an_executor_ends_itself_where_its_main_process_does_not[pauses]",
     ),
     Mutation(
