@@ -16,6 +16,7 @@ COMMANDS = {
     "retry": "stripedjob.cli.units_admin:retry",
     "release": "stripedjob.cli.units_admin:release",
     "purge": "stripedjob.cli.units_admin:purge",
+    "doctor": "stripedjob.cli.doctor:doctor",
     "flush-locks": "stripedjob.cli.units_admin:flush_locks",
     "migrate": "stripedjob.cli.schema:migrate",
     "teardown": "stripedjob.cli.schema:teardown",

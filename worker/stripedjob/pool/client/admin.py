@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
 from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
+from stripedjob.pool.install.doctor import Finding, examine
 from stripedjob.pool.install.migrate import migrate, version
 from stripedjob.pool.install.teardown import Torn, teardown
 from stripedjob.pool.types import JobSettings
@@ -108,6 +109,11 @@ class PoolAdmin:
         """Drop what is the pool's; None where there was none. Raises PoolRefusedError where others depend on it."""
         with foreign_errors():
             return teardown(self.conn, self.schema)
+
+    def examine(self) -> list[Finding]:
+        """Look for what is wrong with the schema and its server; changes nothing."""
+        with foreign_errors():
+            return examine(self.conn, self.schema)
 
     def exists(self) -> bool:
         """Say whether there is a pool in the schema, of whichever version."""

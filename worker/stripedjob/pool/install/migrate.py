@@ -28,6 +28,7 @@ LOCK_TRIES: Final = 10
 PAUSE_SECONDS: Final = 1.0  # between two tries: for those who queued up behind the last
 SHOWN_MAX: Final = 5  # names in one message
 PACKAGE = ("package", "routines")  # recorded beside the objects: the digest of the routines that are installed
+SERVER = ("package", "server")  # and the major version of the Postgres that wrote the definitions of a table's parts
 COLLISIONS = (
     errors.DuplicateTable,
     errors.DuplicateObject,
@@ -123,7 +124,7 @@ def _has_drifted(conn: psycopg.Connection[Any], schema: str) -> bool:
     if known.get(PACKAGE) != digest(routines()):
         return True
     there = {one.key: one.digest for one in objects.listed(conn, schema)}
-    return any(there.get(key) != recorded for key, recorded in known.items() if recorded and key != PACKAGE)
+    return any(there.get(key) != recorded for key, recorded in known.items() if recorded and key[0] != PACKAGE[0])
 
 
 def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None) -> list[int]:
@@ -146,7 +147,9 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
         if whole:
             logger.log(say, "schema %s: functions, triggers and views", schema)
             _install(conn, schema)
+        known_parts = {} if is_new else objects.recorded_parts(conn, schema)
         _record(conn, schema, {one.oid for one in there}, known, whole=whole)
+        objects.record_parts(conn, schema, known_parts)
         ours = {one.oid for one in objects.listed(conn, schema) if one.touched}
         grants.grant_again(conn, schema, granted, ours)
     return [m.version for m in missing]
@@ -192,7 +195,11 @@ def _record(
         raise _collision(schema, _some([str(one) for one in taken]) + " already there")
     ours = {one.key: one.digest if one.touched else known[one.key] for one in found if one.touched or one.key in known}
     beside = {key: value for key, value in known.items() if key[0] in ("schema", PACKAGE[0])}
-    objects.record(conn, schema, ours | beside | ({PACKAGE: digest(routines())} if whole else {}))
+    package: dict[tuple[str, str], str | None] = {
+        PACKAGE: digest(routines()),
+        SERVER: str(conn.info.server_version // 10_000),
+    }
+    objects.record(conn, schema, ours | beside | (package if whole else {}))
 
 
 def _collision(schema: str, words: str) -> PoolRefusedError:

@@ -28,6 +28,27 @@ with here as (select oid from pg_namespace where nspname = %(schema)s), found as
 )
 select o.type, o.identity, f.oid, f.xmin = pg_current_xact_id()::xid, f.digest
 from found f, pg_identify_object(f.classid, f.oid, 0) o order by o.type, o.identity"""
+# What belongs to a table, and is recorded for `stripedjob doctor` alone: it is dropped with its table. Names are
+# qualified in definitions, so that they are the same for every session that has our search_path.
+PART_KINDS = ("table column", "index", "table constraint", "trigger")
+PARTS = """
+with ours as (
+    select oid from unnest(%(tables)s::oid[]) oid
+), found as (
+    select 'pg_class'::regclass::oid classid, a.attrelid oid, a.attnum subid, a.xmin,
+        concat_ws(' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) definition
+    from ours join pg_attribute a on a.attrelid = ours.oid and a.attnum > 0 and not a.attisdropped
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    union all select 'pg_class'::regclass::oid, i.indexrelid, 0, c.xmin,
+        concat_ws(' ', pg_get_indexdef(i.indexrelid), case when not i.indisvalid then 'invalid' end)
+    from ours join pg_index i on i.indrelid = ours.oid join pg_class c on c.oid = i.indexrelid
+    union all select 'pg_constraint'::regclass::oid, k.oid, 0, k.xmin, pg_get_constraintdef(k.oid)
+    from ours join pg_constraint k on k.conrelid = ours.oid and k.contype <> 'n' -- of Postgres 18; it is in the column
+    union all select 'pg_trigger'::regclass::oid, t.oid, 0, t.xmin, pg_get_triggerdef(t.oid) || t.tgenabled::text
+    from ours join pg_trigger t on t.tgrelid = ours.oid and not t.tgisinternal
+)
+select o.type, o.identity, f.oid, f.xmin = pg_current_xact_id()::xid, md5(f.definition)
+from found f, pg_identify_object(f.classid, f.oid, f.subid) o order by o.type, o.identity"""
 # Dependants of a view, of a default, of a foreign key are named by the table or view that they belong to.
 DEPENDANTS = """
 with ours(classid, objid) as (
@@ -59,7 +80,7 @@ order by 1"""
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One relation, type or function. `touched`: by this transaction; `digest`: of a function's body."""
+    """One relation, type or function, or a part of a table. `touched`: by this transaction; `digest`: of its text."""
 
     kind: str
     identity: str
@@ -82,25 +103,52 @@ def listed(conn: psycopg.Connection[Any], schema: str) -> list[Object]:
     return [Object(*row) for row in _rows(conn, LISTED.encode(), {"schema": schema})]
 
 
+def parts(conn: psycopg.Connection[Any], schema: str) -> list[Object]:
+    """List the columns, indexes, constraints and triggers of our tables, whoever made them."""
+    ours = recorded(conn, schema)
+    tables = [one.oid for one in listed(conn, schema) if one.kind == "table" and one.key in ours]
+    return [Object(*row) for row in _rows(conn, PARTS.encode(), {"tables": tables})]
+
+
+def recorded_parts(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
+    """Give which of them are ours, with the digests that they were recorded with."""
+    return {key: digest for key, digest in _recorded(conn, schema).items() if key[0] in PART_KINDS}
+
+
 def recorded(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
     """Give what is ours, with the digest that it was recorded with."""
-    query = sql.SQL("select kind, identity, digest from {}").format(sql.Identifier(schema, TABLE))
-    return {(kind, identity): digest for kind, identity, digest in _rows(conn, query, {})}
+    return {key: digest for key, digest in _recorded(conn, schema).items() if key[0] not in PART_KINDS}
 
 
 def record(conn: psycopg.Connection[Any], schema: str, found: dict[tuple[str, str], str | None]) -> None:
     """Write down what is ours, instead of what was written before."""
     table = sql.Identifier(schema, TABLE)
     conn.execute(sql.SQL("delete from {}").format(table))
-    query = sql.SQL("insert into {} (kind, identity, digest) select * from unnest(%s::text[], %s::text[], %s::text[])")
-    kinds, identities = [kind for kind, _ in found], [identity for _, identity in found]
-    conn.execute(query.format(table), [kinds, identities, list(found.values())])
+    _insert(conn, schema, found)
+
+
+def record_parts(conn: psycopg.Connection[Any], schema: str, known: dict[tuple[str, str], str | None]) -> None:
+    """Write down the parts that this transaction made, and those of `known` as they were."""
+    found = parts(conn, schema)
+    ours = {one.key: one.digest if one.touched else known[one.key] for one in found if one.touched or one.key in known}
+    _insert(conn, schema, ours)
 
 
 def foreign_dependants(conn: psycopg.Connection[Any], ours: list[Object]) -> list[str]:
     """Name what of others depends on these objects: views, foreign keys, functions, columns."""
     values = {"kinds": [one.kind for one in ours], "oids": [one.oid for one in ours]}
     return [name for (name,) in _rows(conn, DEPENDANTS.encode(), values)]
+
+
+def _insert(conn: psycopg.Connection[Any], schema: str, found: dict[tuple[str, str], str | None]) -> None:
+    query = sql.SQL("insert into {} (kind, identity, digest) select * from unnest(%s::text[], %s::text[], %s::text[])")
+    kinds, identities = [kind for kind, _ in found], [identity for _, identity in found]
+    conn.execute(query.format(sql.Identifier(schema, TABLE)), [kinds, identities, list(found.values())])
+
+
+def _recorded(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
+    query = sql.SQL("select kind, identity, digest from {}").format(sql.Identifier(schema, TABLE))
+    return {(kind, identity): digest for kind, identity, digest in _rows(conn, query, {})}
 
 
 def _rows(conn: psycopg.Connection[Any], query: Any, values: dict[str, Any]) -> list[tuple[Any, ...]]:

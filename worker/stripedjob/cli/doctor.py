@@ -1,0 +1,68 @@
+"""The command that examines a pool and the servers that it is in."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from stripedjob.cli.exits import Failure
+from stripedjob.cli.target import Place, Site, target_options
+from stripedjob.cli.text import printable
+
+if TYPE_CHECKING:
+    from stripedjob.pool.install.doctor import Finding
+
+MARKS = {"problem": ("✗", "red"), "warning": ("!", "yellow"), "note": ("·", None)}
+
+
+@click.command()
+@target_options
+@click.option("--json", "as_json", is_flag=True, help="The findings as one JSON array.")
+def doctor(place: Place, *, as_json: bool) -> None:
+    """Say what is wrong with the pool, its Postgres and its lock server, and what to do. Nothing is changed.
+
+    Looked at: versions, objects that were changed by hand, vacuum, bloat, long transactions, isolation, connections,
+    leases that nobody takes back. Ends with 1 where there is a problem, with 0 otherwise.
+
+    Example: stripedjob doctor job.yaml --postgres postgres://… --redis redis://…
+    """
+    with place.open(lock=True) as site:
+        with site.pool() as pool:
+            found = pool.examine()
+        found += _locks(site)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found]))
+    else:
+        for one in found:
+            _show(one)
+        if not found:
+            click.echo(f"schema {site.job.spec.pool.sql_schema}: nothing is wrong with it")
+    if any(one.level == "problem" for one in found):
+        raise Failure(1)
+
+
+def _show(one: "Finding") -> None:
+    mark, colour = MARKS[one.level]
+    click.echo(f"{click.style(mark, fg=colour)} {one.subject}: {printable(one.what)}")
+    if one.remedy:
+        click.echo(f"  {printable(one.remedy)}")
+
+
+def _locks(site: Site) -> "list[Finding]":
+    """Ask the lock backend whether it can be used."""
+    import asyncio
+
+    from stripedjob.locks import LockConfigError, LockUnavailable, open_lock
+    from stripedjob.pool.install.doctor import Finding
+    from stripedjob.settings import lock_settings
+
+    async def ping() -> None:
+        async with open_lock(lock_settings(site.job, site.lock_url)) as lock:
+            await lock.ping()
+
+    try:
+        asyncio.run(ping())
+    except (LockConfigError, LockUnavailable) as error:
+        return [Finding("problem", "locks", str(error), "workers claim nothing meanwhile; nothing is lost")]
+    return []
