@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from stripedjob.observe.health import serving
 from stripedjob.observe.log import logger
@@ -19,6 +19,7 @@ from stripedjob_operator.databases import Databases
 from stripedjob_operator.job_states import JobStates
 from stripedjob_operator.leader import lead
 from stripedjob_operator.lockpings import LockPings
+from stripedjob_operator.metrics import JobMetrics, OperatorMetrics
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.pools import Pools
 from stripedjob_operator.queue import WorkQueue
@@ -133,27 +134,15 @@ async def reconcile_all(
             Reporter(cluster, observed, secrets),
             Cleanup(cluster, observed, pools),
         )
-        metrics = _Metrics(registry, queue, observed)
+        metrics = OperatorMetrics(registry, queue, observed)
+        registry.register(JobMetrics(observed, databases))
         for _ in range(RECONCILES_AT_ONCE):
             tasks.create_task(_reconcile_forever(queue, reconciler, metrics))
         tasks.create_task(secrets.refresh_forever())
         tasks.create_task(_resync_forever(queue, observed))
 
 
-class _Metrics:
-    """What the operator counts of itself; the workers have metrics of their own."""
-
-    def __init__(self, registry: CollectorRegistry, queue: WorkQueue[Key], observed: Observed) -> None:
-        name = "stripedjob_operator"
-        self.reconciles = Counter(f"{name}_reconciles", "Reconciles of a StripedJob.", ["result"], registry=registry)
-        self.seconds = Histogram(f"{name}_reconcile_seconds", "How long a reconcile takes.", registry=registry)
-        waiting = Gauge(f"{name}_queue", "StripedJobs that wait for a reconcile.", registry=registry)
-        waiting.set_function(lambda: len(queue))
-        known = Gauge(f"{name}_stripedjobs", "StripedJobs that are known.", registry=registry)
-        known.set_function(lambda: len(observed.jobs))
-
-
-async def _reconcile_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: _Metrics) -> None:
+async def _reconcile_forever(queue: WorkQueue[Key], reconciler: Reconciler, metrics: OperatorMetrics) -> None:
     while True:
         key = await queue.get()
         began = time.monotonic()

@@ -66,6 +66,10 @@ class Shared(Generic[P, S]):
             self._things[place].users.add(key)
         return self._things[place]
 
+    def things(self) -> list[S]:
+        """Give all that there are now."""
+        return list(self._things.values())
+
     def leave(self, key: Key) -> None:
         """Have a StripedJob use none of these."""
         place = self._place_of.pop(key, None)

@@ -55,6 +55,9 @@ VALUES: dict[str, dict[str, Any]] = {
         "affinity": {"nodeAffinity": {}},
         "priorityClassName": "system-cluster-critical",
         "serviceMonitor": ON | {"interval": "15s", "labels": {"release": "prometheus"}},
+        "podMonitor": ON | {"interval": "15s"},
+        "prometheusRule": ON | {"labels": {"release": "prometheus"}},
+        "dashboard": ON,
         "databases": ON,
     },
     "nothing": {name: {"enabled": False} for name in ("podDisruptionBudget", "networkPolicy")}
@@ -129,8 +132,8 @@ def test_the_api_server_takes_all_of_it_and_the_pods_are_restricted(
     if "namespaces" in values:
         values["namespaces"] = [restricted.namespace]
     made = objects(render(helm, values))
-    # A ServiceMonitor's schema is the Prometheus operator's, which is not here: the rendered file shows it.
-    known = [one for one in made if one["kind"] != "ServiceMonitor"]
+    # The schemas of these are the Prometheus operator's, which is not here: the rendered file shows them.
+    known = [one for one in made if one["kind"] not in ("ServiceMonitor", "PodMonitor", "PrometheusRule")]
     assert (len(known) < len(made)) == ("serviceMonitor" in values)
     dry_run(restricted, *known)
 
@@ -229,6 +232,9 @@ def test_every_value_has_a_schema_and_a_comment() -> None:
         "podDisruptionBudget:",
         "networkPolicy:",
         "serviceMonitor:",
+        "podMonitor:",
+        "prometheusRule:",
+        "dashboard:",
         "databases:",
     }
     bare |= {"serviceAccount:", "  repository: ghcr.io/stripedjob/operator", "  repository: ghcr.io/stripedjob/worker"}

@@ -198,8 +198,8 @@ def test_logs_and_metrics_say_what_happened(busy: PodJob) -> None:
     assert "broken" in dead["reason"]
     metrics = [scrape(busy.site, f"pod/{pod}") for pod in pods]
     for name in ("leases", "lock_tries", "lock_refusals", "stale"):
-        assert all(f'stripedjob_{name}_total{{job="{job}"}}' in text for text in metrics)
-    assert any(f'stripedjob_units_total{{job="{job}",outcome="dead"}} 1.0' in text for text in metrics)
+        assert all(f'stripedjob_{name}_total{{job_type="{job}"}}' in text for text in metrics)
+    assert any(f'stripedjob_units_total{{job_type="{job}",outcome="dead"}} 1.0' in text for text in metrics)
     of_operators = [scrape(busy.site, one) for one in busy.site.operators()]
     assert any("stripedjob_operator_reconciles_total" in text for text in of_operators)
     for record in (json.loads(line) for one in busy.site.operators() for line in kubectl("logs", one).splitlines()):

@@ -43,8 +43,8 @@ def test_liveness_readiness_and_metrics() -> None:
         observer.settled(Batch(1, 1, (Settlement(lease, Then.IDLE, (1, 2)),), Tally(claimed=1, lock_tries=1)), [])
         observer.settled(Batch(1, 2, (Settlement(lease, Then.IDLE, (1, 2)),), Tally()), ["a"])
         metrics = get(port, "/metrics")[1]
-        assert 'stripedjob_units_total{job="default/sync",outcome="done"} 2.0' in metrics
-        assert 'stripedjob_stale_total{job="default/sync"} 1.0' in metrics
+        assert 'stripedjob_units_total{job_type="default/sync",outcome="done"} 2.0' in metrics
+        assert 'stripedjob_stale_total{job_type="default/sync"} 1.0' in metrics
         assert get(port, "/livez")[0] == 200
         now[0] = STALLED_SECONDS + 1
         assert get(port, "/livez") == (503, "the main loop has stalled\n")

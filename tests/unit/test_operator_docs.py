@@ -7,10 +7,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from stripedjob_operator.databases import Databases
+from stripedjob_operator.metrics import JobMetrics, OperatorMetrics
 from stripedjob_operator.observed import WAITING_PROBLEMS, Observed
-from stripedjob_operator.operate import _Metrics
 from stripedjob_operator.queue import WorkQueue
 
+NO_DATABASES = Databases(lambda _: None)
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "operator.md").read_text()
 POD_REASONS = WAITING_PROBLEMS | {"Unschedulable"}  # Kubernetes' own; the page names some of them
@@ -26,7 +28,9 @@ def test_every_reason_is_explained() -> None:
 
 def test_every_metric_is_explained() -> None:
     registry = CollectorRegistry()
-    _Metrics(registry, WorkQueue(), Observed())
-    names = {metric.name for metric in registry.collect()}
-    assert len(names) == 4
+    OperatorMetrics(registry, WorkQueue(), Observed())
+    names = {metric.name for metric in registry.collect()} | {
+        one.name for one in JobMetrics(Observed(), NO_DATABASES).collect()
+    }
+    assert len(names) == 15
     assert not [name for name in sorted(names) if name not in DOCS]

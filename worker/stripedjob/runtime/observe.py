@@ -27,12 +27,12 @@ class Observer:
         self._pool_problem: str | None = "not connected to Postgres yet"
         self._lock_problem: str | None = None
         self._units = Counter(
-            "stripedjob_units", "Units by how their try ended.", ["job", "outcome"], registry=self.registry
+            "stripedjob_units", "Units by how their try ended.", ["job_type", "outcome"], registry=self.registry
         )
         self._done = self._units.labels(job, "done")
         self._failed = {word: self._units.labels(job, word) for word in ("ready", "delayed", "held", "dead")}
         self._counts = {
-            name: Counter(f"stripedjob_{name}", help_, ["job"], registry=self.registry).labels(job)
+            name: Counter(f"stripedjob_{name}", help_, ["job_type"], registry=self.registry).labels(job)
             for name, help_ in (
                 ("leases", "Leases taken."),
                 ("lock_tries", "Locks asked for."),
@@ -42,7 +42,7 @@ class Observer:
                 ("losses", "Times that the worker was considered dead."),
             )
         }
-        up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job", "engine"], registry=self.registry)
+        up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job_type", "engine"], registry=self.registry)
         self._pool_up, self._lock_up = up.labels(job, "pool"), up.labels(job, "lock")
         self._lock_up.set(1)
 
