@@ -57,7 +57,7 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], units: int, resources: int) 
     return Result(units, resources, WORKERS, str(fsync), round(units / seconds))
 
 
-def main(_path: Path) -> list[dict[str, Any]]:
+def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure the example's size, and one in which there is little to share."""
     sys.path.insert(0, str(LISTINGS))
     with (

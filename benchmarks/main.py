@@ -11,6 +11,8 @@ from pathlib import Path
 MODULES = {
     "local": "local",
     "unit": "unit",
+    "growth": "growth.bench",
+    "enqueue": "enqueue",
     "peers": "peers.bench",
     "work": "work",
     "strategies": "strategies",

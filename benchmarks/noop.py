@@ -23,6 +23,12 @@ def _descriptor() -> int:
     return os.open(Path(os.environ["STRIPEDJOB_BENCH_LOG"]), os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
 
+def age(unit: Any) -> None:
+    """Write down how many seconds ago one unit in fifty was put in; its payload says when."""
+    if unit.id % 50 == 0:
+        os.write(_descriptor(), b"%f\n" % (time.time() - unit.payload))
+
+
 def work(unit: Any) -> None:
     """Sleep as many seconds as the payload's `s` says."""
     if unit.payload["s"]:

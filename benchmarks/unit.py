@@ -6,6 +6,8 @@ work yet are let to work, and stop it when nothing is left. What folds the wakes
 is in. A small shape is worked several times, since the kernel counts CPU in ticks of 10 ms. CPU is in microseconds a
 unit: of all processes of Postgres but the session of this benchmark, of the workers' main processes, of their
 executors, of Valkey. Buffers are shared buffers found in memory, by the workers' sessions; WAL is the whole server's.
+`pool_calls` and `lock_calls` are the round trips of one more working off: routines as Postgres counts them, scripts as
+Valkey does; the questions of idle workers around it are in.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import redis
 from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, job, timed
 from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 
@@ -30,6 +33,9 @@ REST_SECONDS = 2.0  # an idle session hands in its statistics with its next poll
 BUFFERS = """
 select coalesce(sum(io.hits), 0)::bigint from pg_stat_activity a, pg_stat_get_backend_io(a.pid) io
 where a.application_name = 'stripedjob' and a.pid <> pg_backend_pid()"""
+CALLS = """
+select coalesce(json_object_agg(funcname, calls), '{}') from pg_stat_user_functions
+where schemaname = 'striped' and funcname in ('claim', 'settle', 'upkeep', 'keep_up', 'poll', 'renew', 'clean')"""
 WAL = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 
 
@@ -50,8 +56,9 @@ def measure(units: int, resources: int, path: Path) -> dict[str, Any]:
             scene = Scene(servers, pool, one, job_id, there)
             scene.work_off(WARM_UNITS, WARM_RESOURCES)
             rounds = [scene.work_off(units, resources) for _ in range(max(1, UNITS_MIN // units))]
+            calls = scene.round_trips(units, resources)
     spent = {name: sum(round_[name] for round_ in rounds) for name in rounds[0]}
-    return report(units, resources, units * len(rounds), spent)
+    return report(units, resources, units * len(rounds), spent) | calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,34 @@ class Scene:
         time.sleep(REST_SECONDS)
         spent = {name: after[name] - before[name] for name in before}
         return spent | {"buffers": self._value(BUFFERS) - buffers}
+
+    def round_trips(self, units: int, resources: int) -> dict[str, Any]:
+        """Work once more and count calls: to count them costs time, so nothing else is measured meanwhile."""
+        for statement in ("alter system set track_functions = 'pl'", "select pg_reload_conf()"):
+            self.pool.conn.execute(statement.encode())
+        self.work_off(WARM_UNITS, WARM_RESOURCES)  # and sessions learn of the setting
+        before = self._calls()
+        self.work_off(units, resources)
+        made = {name: number - before.get(name, 0) for name, number in self._calls().items()}
+        locks = made.pop("locks")
+        return {
+            "pool_calls": sum(made.values()),
+            "lock_calls": locks,
+            "units_a_call": round(units / (sum(made.values()) + locks)),
+            "calls": " ".join(f"{name} {number}" for name, number in sorted(made.items()) if number),
+        }
+
+    def _calls(self) -> dict[str, int]:
+        """Give how often each routine was called, when all have handed in what they counted, and the lock server."""
+        self.pool.apply(job_settings(self.one))  # all idle workers ask
+        time.sleep(REST_SECONDS)
+        self.pool.apply(job_settings(self.one))
+        time.sleep(REST_SECONDS)
+        row = self.pool.conn.execute(CALLS).fetchone()
+        assert row is not None
+        with redis.Redis.from_url(self.servers.valkey.url) as client:
+            commands = client.info("commandstats")
+        return row[0] | {"locks": sum(one["calls"] for name, one in commands.items() if "eval" in name)}
 
     def _reading(self) -> dict[str, float]:
         mains = [member.process.pid for member in self.there.members]

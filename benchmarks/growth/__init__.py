@@ -1,0 +1,1 @@
+"""What could grow with history, size or numbers, each beside the small case; see bench.py."""
