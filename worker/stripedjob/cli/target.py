@@ -1,6 +1,7 @@
 """What most commands begin with: the StripedJob file, and the engines that its pool and locks are in."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -66,9 +67,12 @@ class Place:
     data: Path | None
 
     def load(self) -> "StripedJob":
-        """Read the file; raises SpecError."""
-        from stripedjob.spec.load import load
+        """Read the file; raises SpecError. `env:NAME` is the text of a variable: a pod's StripedJob is in one."""
+        from stripedjob.spec.load import load, parse
 
+        kind, _, name = str(self.file).partition(":")
+        if kind == "env" and name in os.environ:
+            return parse(os.environ[name], name)
         return load(self.file)
 
     @property
