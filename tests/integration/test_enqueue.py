@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row, tuple_row
+from tests.support.rights import as_role, new_role
 
 import stripedjob
 from stripedjob import NewUnit
@@ -189,19 +190,10 @@ def test_two_payloads_are_refused() -> None:
 
 
 def test_a_role_that_may_make_nothing_can_put_units_in(db: psycopg.Connection, fresh_database: str) -> None:
-    role = f"enqueuer_{db.info.backend_pid}"
-    grants = """create role {0} login; revoke temporary on database {1} from public;
-        grant usage on schema striped to {0}; grant select on striped.job to {0};
-        grant insert on striped.unit, striped.wake to {0};
-        grant usage on striped.unit_id_seq, striped.wake_id_seq to {0};
-        grant select, insert, update on striped.dedup to {0}"""
-    names = sql.Identifier(role), sql.Identifier(db.info.dbname)
-    db.execute(sql.SQL(grants).format(*names))
-    try:
+    db.execute(sql.SQL("revoke temporary on database {} from public").format(sql.Identifier(db.info.dbname)))
+    with new_role(db, "enqueuer") as role:
         before = db.execute("select count(*) from pg_attribute").fetchone()
-        with psycopg.connect(fresh_database, options=f"-c role={role}") as conn:
+        with psycopg.connect(as_role(fresh_database, role)) as conn:
             assert (one(conn), many(conn)) == (1, 2)
             assert stripedjob.enqueue_many(conn, "sync", [NewUnit(resource="a", dedup_id="x")] * 2) == 1
         assert db.execute("select count(*) from pg_attribute").fetchone() == before
-    finally:
-        db.execute(sql.SQL("drop owned by {0}; drop role {0}").format(names[0]))

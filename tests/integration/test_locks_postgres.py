@@ -1,20 +1,23 @@
 """What is Postgres' own: no deadlocks, the table for outside parties, set-up mistakes, crashes."""
 
 import asyncio
-import os
 import random
+import re
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.support.engines import RestartablePostgres
 from tests.support.lock_env import LockSite, postgres_site
+from tests.support.rights import as_role, new_role
 
 from stripedjob.locks import LockConfigError, LockSettings, LockUnavailable, open_lock
 from stripedjob.locks import postgres as postgres_module
 
 LONG_MS = 60_000
 TRIES_MAX = 600
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -57,43 +60,26 @@ async def test_a_batch_waits_for_no_longer_than_the_others_statement(
 
 
 async def test_an_outside_party_keeps_workers_off(site: LockSite, fresh_database: str) -> None:
-    take = """
-        insert into striped.lock (namespace, job_type, resource, token, expires_at)
-        values ('default', 'listing-sync', 'r', 'app', now() + interval '1 minute')
-        on conflict (namespace, job_type, resource) do update
-           set token = excluded.token, expires_at = excluded.expires_at
-         where lock.expires_at <= now()
-        returning token
-    """
-    give_back = "delete from striped.lock where resource = 'r' and token = 'app' returning token"
-    async with site.lock() as lock:
-        with psycopg.connect(fresh_database, autocommit=True) as outside:
-            assert outside.execute(take).fetchone() == ("app",)
-            assert outside.execute(take).fetchone() is None
-            assert (await lock.acquire(["r"], ["w:1"], LONG_MS))[0] > LONG_MS / 2
-            assert outside.execute(give_back).fetchone() == ("app",)
-            assert await lock.acquire(["r"], ["w:1"], LONG_MS) == [0]
-            assert outside.execute(take).fetchone() is None
+    take, give_back = re.findall(r"^select (?:.|\n)*?;", (ROOT / "docs" / "locks.md").read_text(), re.MULTILINE)
+    with psycopg.connect(fresh_database, autocommit=True) as conn, new_role(conn, "locker") as role:
+        async with site.lock() as lock:
+            with psycopg.connect(as_role(fresh_database, role), autocommit=True) as outside:
+                assert outside.execute(take.encode()).fetchall() == [(0,)]
+                assert outside.execute(take.replace("my-token", "other").encode()).fetchall() > [(29_000,)]
+                assert (await lock.acquire(["listing-42"], ["w:1"], LONG_MS))[0] > LONG_MS / 3
+                assert outside.execute(give_back.encode()).fetchone() == (True,)
+                assert await lock.acquire(["listing-42"], ["w:1"], LONG_MS) == [0]
+                assert outside.execute(take.encode()).fetchall() > [(LONG_MS / 2,)]
 
 
 async def test_a_missing_table_or_right_is_named(site: LockSite, fresh_database: str) -> None:
     async with site.lock(schema="elsewhere") as lock:
         with pytest.raises(LockConfigError, match="stripedjob migrate"):
             await lock.ping()
-    role = f"narrow_{os.getpid()}"
-    with psycopg.connect(fresh_database, autocommit=True) as connection:
-        connection.execute(psycopg.sql.SQL("create role {} login").format(psycopg.sql.Identifier(role)))
-        connection.execute(
-            psycopg.sql.SQL(
-                "grant usage on schema striped to {0}; grant select, insert, update on striped.lock to {0}"
-            ).format(psycopg.sql.Identifier(role))
-        )
-        try:
-            async with site.lock(url=f"{fresh_database}&user={role}") as lock:
-                with pytest.raises(LockConfigError, match="grant the worker's role"):
-                    await lock.ping()
-        finally:
-            connection.execute(psycopg.sql.SQL("drop owned by {0}; drop role {0}").format(psycopg.sql.Identifier(role)))
+    with psycopg.connect(fresh_database, autocommit=True) as conn, new_role(conn, "enqueuer") as role:
+        async with site.lock(url=as_role(fresh_database, role)) as lock:
+            with pytest.raises(LockConfigError, match="stripedjob grant worker"):
+                await lock.ping()
 
 
 async def test_a_wrong_database_or_url_is_named(site: LockSite, fresh_database: str) -> None:

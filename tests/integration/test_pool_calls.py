@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from tests.support.queues import FIFO, Queue, queue
+from tests.support.rights import as_role, new_role
 
 from stripedjob.pool.client.worker import array_of_numbers, array_of_texts
 
@@ -156,19 +156,10 @@ def test_who_goes_calls_others_for_what_it_gives_back(pool: Queue, ear: psycopg.
 
 def test_who_puts_units_in_need_not_see_workers(pool: Queue, ear: psycopg.Connection, queue_database: str) -> None:
     worker = pool.worker()
-    role = f"producer_{secrets.token_hex(4)}"
-    try:
-        pool.db.execute(
-            f"create role {role}; grant usage on schema striped to {role}; grant insert, select on striped.unit,"
-            f" striped.wake, striped.dedup to {role}; grant select on striped.job to {role};"
-            f" grant usage on all sequences in schema striped to {role}".encode()
-        )
-        with psycopg.connect(queue_database, autocommit=True) as conn:
-            conn.execute(f"set role {role}".encode())
-            conn.execute(ENQUEUE.format(""))
+    with new_role(pool.db, "enqueuer") as role, psycopg.connect(as_role(queue_database, role)) as conn:
+        conn.execute(ENQUEUE.format(""))
+        conn.commit()
         assert heard(ear) == [str(worker)]
-    finally:
-        pool.db.execute(f"drop owned by {role}; drop role {role}".encode())
 
 
 def test_an_idle_worker_sleeps_until_what_happens_next(pool: Queue) -> None:

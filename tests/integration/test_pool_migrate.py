@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests.support.pool_calls import JOB, all_done, claimed, settle
+from tests.support.rights import granted
 
 import stripedjob
 from stripedjob import NewUnit
@@ -25,7 +26,10 @@ from stripedjob.pool.install.scripts import Migration, migrations, routines
 from stripedjob.pool.install.teardown import Torn, teardown
 
 ROOT = Path(__file__).parents[2]
-GRANTS = re.search(r"grant usage on schema(.|\n)*?(?=```)", (ROOT / "docs" / "operator.md").read_text())
+# What somebody granted by hand, on tables.
+BY_HAND = """grant usage on schema striped to {0};
+grant select, insert, update, delete on all tables in schema striped to {0};
+grant usage on all sequences in schema striped to {0};"""
 NEWEST = migrations()[-1].version
 
 
@@ -189,17 +193,17 @@ def privileges(conn: psycopg.Connection, role: str) -> dict[str, set[str]]:
 def test_whoever_could_use_the_pool_can_use_it_after_the_upgrade(
     conn: psycopg.Connection, role: str, start: int
 ) -> None:
-    assert GRANTS, "docs/operator.md says what to grant"
     migrate(conn, to_version=start)
-    run(conn, GRANTS[0].replace(" to app;", f" to {role};"))
+    run(conn, BY_HAND.format(role))
     migrate(conn)
     upgraded = privileges(conn, role)
-    run(conn, GRANTS[0].replace(" to app;", f" to {role};"))
+    run(conn, BY_HAND.format(role))
     assert upgraded == privileges(conn, role)
 
 
 AGAIN = (
-    "drop function @extschema@.tend(int[]); drop view @extschema@.job_status; drop function @extschema@.is_empty(int)"
+    "drop function @extschema@.tend(int[]); drop function @extschema@.job_statuses(int[]);"
+    " drop view @extschema@.job_status; drop function @extschema@.is_empty(int)"
 )
 
 
@@ -212,7 +216,6 @@ def test_what_is_made_again_keeps_its_grants(
     conn: psycopg.Connection, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(conn)
-    run(conn, "revoke all on function striped.is_empty from public")
     run(conn, f"grant execute on function striped.is_empty to {role}")
     run(conn, f"grant select on striped.job_status to {role} with grant option")
     acls = """select relname, relacl::text from pg_class where relname = 'job_status'
@@ -221,6 +224,39 @@ def test_what_is_made_again_keeps_its_grants(
     with_another_migration(monkeypatch, AGAIN)
     assert migrate(conn) == [NEWEST + 1]
     assert conn.execute(acls).fetchall() == before
+
+
+def may_call(conn: psycopg.Connection, role: str, name: str) -> bool:
+    query = "select has_function_privilege(%s, oid, 'execute') from pg_proc where proname = %s"
+    row = conn.execute(query, [role, name]).fetchone()
+    return row == (True,)
+
+
+def test_a_role_of_the_pool_may_call_what_is_new_of_its_part(conn: psycopg.Connection, role: str) -> None:
+    migrate(conn)
+    granted(conn, "viewer", role)
+    run(conn, "drop function striped.workers; drop function striped.payloads; drop function striped.may")
+    assert migrate(conn) == []
+    assert may_call(conn, role, "workers")
+    assert not may_call(conn, role, "payloads")
+    assert not may_call(conn, role, "may")
+
+
+def test_nothing_is_opened_by_what_a_database_or_others_give_by_default(conn: psycopg.Connection, role: str) -> None:
+    for kind in ("tables", "sequences", "functions", "types"):
+        run(conn, f"alter default privileges in schema public grant all on {kind} to {role}, public")
+    run(conn, "create function public.enqueue(int) returns int language sql as 'select 1'")  # all may call it
+    migrate(conn, "public")
+    query = """
+        select c.relname from pg_class c cross join lateral aclexplode(c.relacl) a
+        where c.relnamespace = 'public'::regnamespace and a.grantee <> c.relowner
+        union all select p.proname from pg_proc p cross join lateral aclexplode(coalesce(p.proacl,
+            acldefault('f', p.proowner))) a
+        where p.pronamespace = 'public'::regnamespace and a.grantee <> p.proowner and p.pronargs <> 1
+        union all select t.typname from pg_type t cross join lateral aclexplode(coalesce(t.typacl,
+            acldefault('T', t.typowner))) a
+        where t.typnamespace = 'public'::regnamespace and a.grantee <> t.typowner and t.typtype = 'e'"""
+    assert conn.execute(query).fetchall() == []
 
 
 def test_what_others_built_on_is_named_and_not_dropped(
@@ -293,9 +329,8 @@ def test_a_migration_says_whom_it_waits_for_and_goes_on_after_them(
 
 
 def test_a_pool_that_is_up_to_date_needs_no_lock(conn: psycopg.Connection, fresh_database: str, role: str) -> None:
-    assert GRANTS
     migrate(conn)
-    run(conn, GRANTS[0].replace(" to app;", f" to {role};"))
+    granted(conn, "operator", role)
     theirs = psycopg.conninfo.make_conninfo(fresh_database, options=f"-c role={role}")
     with psycopg.connect(fresh_database) as blocker, psycopg.connect(theirs, autocommit=True) as app:
         blocker.execute("lock table striped.unit, striped.job, striped.stripe")
@@ -313,7 +348,8 @@ def test_a_migration_is_a_transaction_of_its_own(conn: psycopg.Connection) -> No
 
 
 def source(conn: psycopg.Connection, name: str) -> str | None:
-    row = conn.execute("select prosrc from pg_proc where proname = %s", [name]).fetchone()
+    query = "select concat_ws(' ', prosrc, prosecdef, proconfig) from pg_proc where proname = %s"
+    row = conn.execute(query, [name]).fetchone()
     return None if row is None else str(row[0])
 
 
@@ -322,6 +358,8 @@ DRIFTS: dict[str, Callable[[psycopg.Connection], Any]] = {
         conn, "create or replace function striped.is_empty(p_job int) returns boolean language sql as 'select true'"
     ),
     "gone": lambda conn: run(conn, "drop function striped.is_empty(int)"),
+    "with the rights of who calls": lambda conn: run(conn, "alter function striped.is_empty security invoker"),
+    "with a search path of somebody": lambda conn: run(conn, "alter function striped.is_empty reset search_path"),
 }
 
 
@@ -342,7 +380,7 @@ def test_routines_of_another_package_are_installed_though_no_migration_is_missin
     text = routines() + "create or replace function @extschema@.added() returns int language sql as 'select 1';"
     monkeypatch.setattr(module, "routines", lambda: text)
     assert migrate(conn) == []
-    assert source(conn, "added") == "select 1"
+    assert source(conn, "added") == "select 1 f"
     assert teardown(conn) == Torn(dropped=True, left=())
 
 

@@ -20,6 +20,8 @@ COMMANDS = {
     "flush-locks": "stripedjob.cli.units_admin:flush_locks",
     "migrate": "stripedjob.cli.schema:migrate",
     "teardown": "stripedjob.cli.schema:teardown",
+    "grant": "stripedjob.cli.rights:grant",
+    "revoke": "stripedjob.cli.rights:revoke",
     "validate": "stripedjob.cli.schema:validate",
     "crd": "stripedjob.cli.schema:crd",
     "worker": "stripedjob.cli.worker:worker",

@@ -122,13 +122,8 @@ class PoolAdmin:
 
     def settings(self, namespace: str, job_type: str) -> JobSettings | None:
         """Give what the pool judges a job by; None where there is no such job."""
-        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobSettings))
-        query = sql.SQL("select {} from {} where namespace = %s and job_type = %s").format(
-            names, sql.Identifier(self.schema, "job")
-        )
-        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(query, [namespace, job_type]).fetchone()
-        return JobSettings(**row) if row else None
+        found = self._value("job_settings(%s, %s)", [namespace, job_type])
+        return JobSettings(**{field.name: found[field.name] for field in fields(JobSettings)}) if found else None
 
     def apply(self, job: JobSettings) -> int:
         """Make the job or update it in place; returns its id."""
@@ -144,20 +139,11 @@ class PoolAdmin:
 
     def statuses(self, job_ids: Sequence[int] | None = None) -> list[JobStatus]:
         """Give the numbers of these jobs, or of all, in one query."""
-        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
-        query = sql.SQL("select {} from {} where %s::int[] is null or id = any(%s) order by id").format(
-            names, sql.Identifier(self.schema, "job_status")
-        )
-        ids = None if job_ids is None else list(job_ids)
-        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
-            return [JobStatus(**row) for row in cursor.execute(query, [ids, ids])]
+        return self._statuses("job_statuses", job_ids)
 
     def tend(self, job_ids: Sequence[int]) -> list[JobStatus]:
         """Keep up the jobs that have no workers to do it, and give the numbers of all of these: one round trip."""
-        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
-        query = sql.SQL("select {} from {}(%s)").format(names, sql.Identifier(self.schema, "tend"))
-        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
-            return [JobStatus(**row) for row in cursor.execute(query, [list(job_ids)])]
+        return self._statuses("tend", job_ids)
 
     def fire(self, job_id: int, schedule: str, due: dt.datetime, query: str | None) -> int | None:
         """Enqueue what a schedule asks for at `due`; returns how many units, None where it is or was done.
@@ -180,10 +166,9 @@ class PoolAdmin:
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""
-        query = sql.SQL("select name, working, expires_at >= clock_timestamp() from {} where job_id = %s order by id")
+        query = sql.SQL("select name, working, alive from {}(%s)").format(sql.Identifier(self.schema, "workers"))
         with foreign_errors():
-            rows = self.conn.execute(query.format(sql.Identifier(self.schema, "worker")), [job_id])
-            return [WorkerStatus(*row) for row in rows]
+            return [WorkerStatus(*row) for row in self.conn.execute(query, [job_id])]
 
     def waiting(self, job_id: int) -> Waiting:
         """Say what the job waits for."""
@@ -228,6 +213,13 @@ class PoolAdmin:
         while (removed := self._value("clear(%s, %s)", [job_id, CHUNK_UNITS])) is not None:
             units += removed
         return units
+
+    def _statuses(self, function: str, job_ids: Sequence[int] | None) -> list[JobStatus]:
+        names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
+        query = sql.SQL("select {} from {}(%s::int[])").format(names, sql.Identifier(self.schema, function))
+        ids = None if job_ids is None else list(job_ids)
+        with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
+            return [JobStatus(**row) for row in cursor.execute(query, [ids])]
 
     def _in_chunks(self, call: str, values: Sequence[Any]) -> int:
         """Repeat a call that works on so many units at most, until it finds none."""

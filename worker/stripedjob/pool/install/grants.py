@@ -1,28 +1,43 @@
-"""Who had rights keeps them over an upgrade, and gets them on what is new. Used by migrate.py, inside its transaction.
+"""Whose is what: all of a pool is its owner's alone, but for what is granted. Used by migrate.py, in its transaction.
 
-The rule: what is made again has the grants of what it replaces; a new table or view those of the table `stripe`, a new
-sequence those of the sequence `fence`. A function may be called by all, as Postgres has it, unless that was changed.
+The rules: the functions of the API run with the owner's rights and a search path of Postgres' own. What is new may be
+used by nobody else, whatever the database's default privileges say. What is made again has the grants of what it
+replaces; a new function of the API those of the others of its part, a new table or view those of the table `stripe`, a
+new sequence those of the sequence `fence`. What was there before keeps its grants, also those to PUBLIC.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
 
+from stripedjob.pool.install.scripts import for_schema, published
+
 LIKE = {"table": ("table", "stripe"), "view": ("table", "stripe"), "sequence": ("sequence", "fence")}
+SEARCH_PATH = "pg_catalog, pg_temp"  # temporary objects last: never instead of Postgres' own
+# A sequence of a column belongs to its table; of types, those that others could use in tables of their own.
 QUERY = b"""
 with granted as (
     select case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end kind, c.relname::text name,
-        c.oid, c.oid::regclass::text identity, c.relowner owner, c.relacl acl
-    from pg_class c where c.relnamespace = (select oid from pg_namespace where nspname = %(schema)s)
+        c.oid, coalesce(d.refobjid, c.oid) whole, c.oid::regclass::text identity, c.relowner owner, c.relacl acl
+    from pg_class c left join pg_depend d on c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid
+        and d.refclassid = 'pg_class'::regclass and d.deptype in ('i', 'a')
+    where c.relnamespace = (select oid from pg_namespace where nspname = %(schema)s)
         and c.relkind in ('r', 'p', 'v', 'S')
     union all
-    select 'function', p.proname::text, p.oid, p.oid::regprocedure::text, p.proowner, p.proacl
+    select 'function', p.proname::text, p.oid, p.oid, p.oid::regprocedure::text, p.proowner,
+        coalesce(p.proacl, acldefault('f', p.proowner))
     from pg_proc p where p.pronamespace = (select oid from pg_namespace where nspname = %(schema)s) and p.prokind = 'f'
+    union all
+    select 'type', t.typname::text, t.oid, t.oid, t.oid::regtype::text, t.typowner,
+        coalesce(t.typacl, acldefault('T', t.typowner))
+    from pg_type t left join pg_class c on c.oid = t.typrelid
+    where t.typnamespace = (select oid from pg_namespace where nspname = %(schema)s)
+        and (t.typtype = 'e' or c.relkind = 'c')
 )
-select g.kind, g.name, g.oid, g.identity, g.acl is not null, coalesce(array_agg(format('%%s to %%s%%s',
+select g.kind, g.name, g.oid, g.whole, g.identity, coalesce(array_agg(format('%%s to %%s%%s',
         a.privilege_type, case a.grantee when 0 then 'public' else a.grantee::regrole::text end,
         case when a.is_grantable then ' with grant option' end)) filter (where a.grantee <> g.owner), '{}')
 from granted g left join lateral aclexplode(g.acl) a on true group by 1, 2, 3, 4, 5"""
@@ -30,7 +45,7 @@ from granted g left join lateral aclexplode(g.acl) a on true group by 1, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """One relation or function; `changed`: its grants are not those that Postgres gives by itself.
+    """One relation, function or type; `whole`: the oid of the table that a column's sequence belongs to, else its own.
 
     `grants` are without the owner's, each as the rest of a GRANT: `SELECT to reader`.
     """
@@ -38,9 +53,16 @@ class Granted:
     kind: str
     name: str
     oid: int
+    whole: int
     identity: str
-    changed: bool
     grants: list[str]
+
+
+class Before(NamedTuple):
+    """What was granted in the schema before, and which objects (oids) in it were ours."""
+
+    granted: list[Granted]
+    ours: Collection[int]
 
 
 def granted(conn: psycopg.Connection[Any], schema: str) -> list[Granted]:
@@ -49,21 +71,39 @@ def granted(conn: psycopg.Connection[Any], schema: str) -> list[Granted]:
     return [Granted(*row) for row in rows]
 
 
-def grant_again(conn: psycopg.Connection[Any], schema: str, before: list[Granted], ours: Collection[int]) -> None:
-    """Give those of our objects (oids) that were not there before the grants that the rule says."""
-    models = {(one.kind, one.name): one for one in before}
-    known = {one.oid for one in before}
+def secure(conn: psycopg.Connection[Any], schema: str) -> None:
+    """Have the functions of the API run with the rights of the pool's owner, as they are not when they are made."""
+    for one in published():
+        if not one.as_caller:
+            how = f"alter function {one.signature} security definer set search_path = {SEARCH_PATH}"
+            conn.execute(for_schema(how, schema))
+
+
+def grant_again(conn: psycopg.Connection[Any], schema: str, before: Before, made: Collection[int]) -> None:
+    """Give our objects (oids) that were not there before the grants that the rules say, and take away all others."""
+    models = {(one.kind, one.name): one for one in before.granted if one.whole in before.ours}
+    known = {one.oid for one in before.granted}
     for one in granted(conn, schema):
-        replaced = models.get((one.kind, one.name))
-        model = replaced or (models.get(LIKE[one.kind]) if one.kind in LIKE else None)
-        if one.oid in known or one.oid not in ours or model is None or not model.changed:
+        if one.oid in known or one.whole not in made:
             continue
+        model = models.get((one.kind, one.name)) or _like(models, one)
+        wanted = set(model.grants if model else [])
         thing = "table" if one.kind == "view" else one.kind
-        if thing == "function":
-            _run(conn, f"revoke all on function {one.identity} from public")
-        for grant in sorted(set(model.grants) - set(one.grants)):
-            privilege, _, rest = grant.partition(" to ")
-            _run(conn, f"grant {privilege} on {thing} {one.identity} to {rest}")
+        for grant in sorted(set(one.grants) - wanted):
+            privilege, _, role = grant.removesuffix(" with grant option").partition(" to ")
+            _run(conn, f"revoke {privilege} on {thing} {one.identity} from {role}")
+        for grant in sorted(wanted - set(one.grants)):
+            privilege, _, role = grant.partition(" to ")
+            _run(conn, f"grant {privilege} on {thing} {one.identity} to {role}")
+
+
+def _like(models: dict[tuple[str, str], Granted], new: Granted) -> Granted | None:
+    """Give what something new has its grants of: of a function another of its part, which are granted together."""
+    if new.kind != "function":
+        return models.get(LIKE.get(new.kind, ("", "")))
+    parts = {one.name: one.part for one in published()}
+    others = (("function", name) for name, part in parts.items() if part == parts.get(new.name))
+    return next((models[other] for other in others if other in models), None)
 
 
 def _run(conn: psycopg.Connection[Any], statement: str) -> None:

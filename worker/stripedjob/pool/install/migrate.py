@@ -53,7 +53,8 @@ def migrate(conn: psycopg.Connection[Any], schema: str = "striped", *, to_versio
     """Apply what is missing, in one transaction, and return the versions applied: [] when there was none.
 
     `conn` is in no transaction. Raises PoolSchemaError where the database has a newer schema than known here;
-    PoolRefusedError where objects of others are in the way; PoolError where others kept a lock.
+    PoolRefusedError where objects of others are in the way, or the pool belongs to another role; PoolError where others
+    kept a lock.
     """
     check_schema_name(schema)
     if conn.info.transaction_status != TransactionStatus.IDLE:
@@ -83,7 +84,10 @@ def version(conn: psycopg.Connection[Any], schema: str = "striped") -> int:
     row = conn.execute("select to_regclass(%s)", [sql.Identifier(schema, objects.TABLE).as_string()]).fetchone()
     if row is None or row[0] is None:
         return 0
-    query = sql.SQL("select coalesce(max(version), 0) from {}").format(sql.Identifier(schema, "migration"))
+    if _owner(conn, schema) is None:
+        query = sql.SQL("select coalesce(max(version), 0) from {}").format(sql.Identifier(schema, "migration"))
+    else:
+        query = sql.SQL("select {}()").format(sql.Identifier(schema, "schema_version"))
     found = conn.execute(query).fetchone()
     return 0 if found is None else int(found[0])
 
@@ -103,6 +107,13 @@ def _set_up(conn: psycopg.Connection[Any]) -> None:
     )
 
 
+def _owner(conn: psycopg.Connection[Any], schema: str) -> str | None:
+    """Name the role that may change the pool, where this session's may not; None: it may, or there is none yet."""
+    query = "select relowner::regrole::text from pg_class where oid = to_regclass(%s) and not pg_has_role(relowner, %s)"
+    row = conn.execute(query, [sql.Identifier(schema, objects.TABLE).as_string(), "usage"]).fetchone()
+    return None if row is None else str(row[0])
+
+
 def _missing(conn: psycopg.Connection[Any], schema: str, to_version: int | None) -> list[Migration]:
     current, known = version(conn, schema), migrations()
     if current > known[-1].version:
@@ -113,10 +124,17 @@ def _missing(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
 
 
 def _is_behind(conn: psycopg.Connection[Any], schema: str, to_version: int | None) -> bool:
-    """Say whether there is anything to do: a migration, or routines that are not those of this package."""
-    if _missing(conn, schema, to_version):
-        return True
-    return to_version is None and _has_drifted(conn, schema)
+    """Say whether there is anything to do: a migration, or routines that are not those of this package.
+
+    Raises PoolRefusedError where a migration is missing and this role may not apply it.
+    """
+    missing, owner = _missing(conn, schema, to_version), _owner(conn, schema)
+    if missing and owner is not None:
+        raise PoolRefusedError(
+            f"schema {schema} lacks version {missing[0].version}, and belongs to {owner}: run `stripedjob migrate` as"
+            " that role"
+        )
+    return bool(missing) or (to_version is None and owner is None and _has_drifted(conn, schema))
 
 
 def _has_drifted(conn: psycopg.Connection[Any], schema: str) -> bool:
@@ -136,6 +154,7 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
         there, granted = objects.listed(conn, schema), grants.granted(conn, schema)
         is_new = version(conn, schema) == 0
         known = _create(conn, schema) if is_new else objects.recorded(conn, schema)
+        before = grants.Before(granted, {one.oid for one in there if one.key in known})
         say = logging.DEBUG if is_new else logging.INFO  # what takes no time is no news
         for migration in missing:
             logger.log(say, "schema %s: version %d, %s", schema, migration.version, migration.name)
@@ -150,8 +169,7 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
         known_parts = {} if is_new else objects.recorded_parts(conn, schema)
         _record(conn, schema, {one.oid for one in there}, known, whole=whole)
         objects.record_parts(conn, schema, known_parts)
-        ours = {one.oid for one in objects.listed(conn, schema) if one.touched}
-        grants.grant_again(conn, schema, granted, ours)
+        grants.grant_again(conn, schema, before, {one.oid for one in objects.listed(conn, schema) if one.touched})
     return [m.version for m in missing]
 
 
@@ -175,6 +193,7 @@ def _install(conn: psycopg.Connection[Any], schema: str) -> None:
     for checked in ("off", "on"):
         conn.execute("select set_config('check_function_bodies', %s, true)", [checked])
         conn.execute(text)
+    grants.secure(conn, schema)
 
 
 def _record(

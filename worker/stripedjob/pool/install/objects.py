@@ -23,7 +23,8 @@ with here as (select oid from pg_namespace where nspname = %(schema)s), found as
     union all select 'pg_type'::regclass::oid, t.oid, t.xmin, null from pg_type t join here on t.typnamespace = here.oid
     where t.typtype in ('e', 'd', 'r') or t.typtype = 'c' and exists (
         select from pg_class c where c.oid = t.typrelid and c.relkind = 'c')
-    union all select 'pg_proc'::regclass::oid, p.oid, p.xmin, md5(p.prosrc)
+    union all select 'pg_proc'::regclass::oid, p.oid, p.xmin,
+        md5(concat_ws(' ', p.prosrc, p.prosecdef, p.proconfig))
     from pg_proc p join here on p.pronamespace = here.oid
 )
 select o.type, o.identity, f.oid, f.xmin = pg_current_xact_id()::xid, f.digest
@@ -80,7 +81,7 @@ order by 1"""
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One relation, type or function, or a part of a table. `touched`: by this transaction; `digest`: of its text."""
+    """One relation, type or function, or a part of a table. `touched`: by this transaction; `digest`: of its text and rights."""
 
     kind: str
     identity: str

@@ -10,8 +10,17 @@ from psycopg import sql
 from stripedjob.pool.errors import PoolSchemaError
 from stripedjob.spec.forms import SCHEMA_LENGTH_MAX, SCHEMA_PATTERN, is_postgres_own
 
-ROOMS = ("api/v1", "lib")  # what others call, frozen by name and signature; and what that stands on
+API = "api/v1"  # what others call, frozen by name and signature
+ROOMS = ("lib", API)  # first what that stands on
 SCHEMA_TOKEN = "@extschema@"  # noqa: S105 - not a secret: the token of PostgreSQL's extension scripts
+
+
+FUNCTION = re.compile(
+    r"^create or replace function (?P<name>@extschema@\.\w+)\((?P<arguments>[^$]*?)\)\s*(?:returns\b|language\b)"
+    r"(?P<rest>.*?) as \$\$$",
+    re.MULTILINE | re.DOTALL,
+)
+ARGUMENT = re.compile(r"(?P<is_out>out )?\s*\w+\s+(?P<type>.+?)(?:\s+default\b.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,40 @@ def routines() -> str:
     pool = files("stripedjob.pool")
     found = (entry for room in ROOMS for entry in sorted((pool / room).iterdir(), key=lambda entry: entry.name))
     return "\n".join(entry.read_text("utf-8") for entry in found if entry.name.endswith(".sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A function of the API: its part, which is the name of its file, and its signature, as GRANT takes it.
+
+    `as_caller`: it runs with the rights of who calls it, since what it runs is the caller's own.
+    """
+
+    part: str
+    signature: str
+    as_caller: bool
+
+    @property
+    def name(self) -> str:
+        """Its name without the schema."""
+        return self.signature.partition("(")[0].removeprefix(f"{SCHEMA_TOKEN}.")
+
+
+def published() -> list[Published]:
+    """All functions of the API, by part; their schema is SCHEMA_TOKEN."""
+    folder = files("stripedjob.pool") / API
+    texts = {entry.name.removesuffix(".sql"): entry.read_text("utf-8") for entry in folder.iterdir()}
+    return [
+        Published(part, f"{found['name']}({_types(found['arguments'])})", "security invoker" in found["rest"])
+        for part, text in sorted(texts.items())
+        for found in FUNCTION.finditer(text)
+    ]
+
+
+def _types(arguments: str) -> str:
+    """Give the types of what a function takes."""
+    found = [ARGUMENT.fullmatch(one.strip()) for one in arguments.split(",")]
+    return ", ".join(one["type"] for one in found if one and not one["is_out"])
 
 
 def digest(text: str) -> str:

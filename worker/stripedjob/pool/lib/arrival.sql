@@ -38,3 +38,40 @@ begin
     return 'sha256:' || encode(sha256(convert_to(p_resource, 'UTF8') || '\x00' || convert_to(content, 'UTF8')), 'hex');
 end
 $$;
+
+-- What enqueue_rows() does, once it is known which job it is and that it may be.
+create or replace function @extschema@.put_rows(
+    j @extschema@.job, p_resources text[], p_payloads text[], p_importances int[], p_due_ats timestamptz[],
+    p_dedup_ids text[]
+) returns bigint language plpgsql as $$
+declare
+    ids regclass := pg_get_serial_sequence('@extschema@.unit', 'id');
+    n bigint;
+begin
+    with given as materialized ( -- the order of the ids is that of the rows
+        select nextval(ids) as id, r.resource, coalesce(r.payload, 'null')::json as payload, r.importance, r.due_at,
+            case when r.dedup_id is null and j.deduplicate_content
+                then @extschema@.content_id(r.resource,
+                    coalesce(r.payload, 'null')::json) else r.dedup_id end as dedup_id
+        from unnest(p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids) with ordinality
+            r(resource, payload, importance, due_at, dedup_id, n)
+        order by r.n
+    ), fresh as (
+        insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
+        select j.id, g.dedup_id, min(g.id), @extschema@.clock() + @extschema@.dedup_window()
+        from given g where g.dedup_id is not null group by g.dedup_id order by g.dedup_id
+        on conflict (job_id, dedup_id) do update
+            set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= @extschema@.clock()
+        returning d.unit_id
+    )
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    select g.id, j.id, g.resource,
+        case when g.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
+        coalesce(g.importance, j.importance), g.due_at, g.payload
+    from given g
+    where g.dedup_id is null or g.id in (select unit_id from fresh)
+    order by g.id;
+    get diagnostics n = row_count;
+    return n;
+end
+$$;

@@ -14,6 +14,7 @@ begin
     if w.id is null then
         raise exception 'worker % is no longer registered: its lease ran out', p_worker using errcode = 'SJ001';
     end if;
+    perform @extschema@.check_job(w.job_id, 'worker');
     if p_session is distinct from w.session and p_session is not null then
         raise exception 'worker % goes on in session %, not %', p_worker, w.session, p_session using errcode = 'SJ002';
     end if;

@@ -1,6 +1,21 @@
 -- What keeps a pool moving. Any worker, or the operator, runs it as often as it likes; one at a time does it, the
 -- others go on.
 
+-- Nothing here waits for a lock, and what was leased by the dead comes first: a process that was stopped in the middle
+-- of a transaction keeps neither its own resource nor anybody else's from being worked on.
+create or replace function @extschema@.keep(p_job int) returns void language plpgsql as $$
+begin
+    if @extschema@.needs_upkeep(p_job) and @extschema@.take_turn(p_job, 'upkeep') then
+        perform @extschema@.reap(p_job);
+        perform @extschema@.wake_due(p_job);
+        perform @extschema@.fold_wakes(p_job);
+        perform @extschema@.refit(p_job);
+        perform @extschema@.end_waits(p_job);
+        perform @extschema@.remove_dead(p_job);
+    end if;
+end
+$$;
+
 -- Takes a job's turn at one kind of periodic work until the end of the transaction; false: somebody else is at it. Only
 -- who may write the table can take it, so that no outsider can keep it.
 create or replace function @extschema@.take_turn(p_job int, p_kind text) returns boolean language plpgsql as $$
@@ -154,12 +169,14 @@ end
 $$;
 
 -- Ends the sessions in which the handlers of a worker have their transactions, once its leases have run out: the locks
--- of a process that was stopped, or whose network has gone, would keep the next holder of its resources waiting.
--- Sessions of another role are left alone.
-create or replace function @extschema@.end_sessions(p_backend_name text) returns void language plpgsql as $$
+-- of a process that was stopped, or whose network has gone, would keep the next holder of its resources waiting. A
+-- worker chooses the name: only sessions of the role that it registered with are ended, and only where the pool's owner
+-- may do so.
+create or replace function @extschema@.end_sessions(p_backend_name text, p_role oid) returns void language plpgsql as $$
 begin
     perform pg_terminate_backend(pid) from pg_stat_activity
-    where application_name = p_backend_name and datname = current_database() and pid <> pg_backend_pid();
+    where application_name = p_backend_name and usesysid = p_role and datname = current_database()
+        and pid <> pg_backend_pid();
 exception when insufficient_privilege then
     null;
 end
@@ -176,14 +193,14 @@ declare
     lease record;
 begin
     for w in
-        select id, backend_name,
+        select id, backend_name, role,
             (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
         from @extschema@.worker o where job_id = p_job and expires_at < @extschema@.clock()
         order by id limit 16 for update skip locked
     loop
         select * into j from @extschema@.job where id = p_job;
         if w.leases > 0 and w.backend_name is not null then
-            perform @extschema@.end_sessions(w.backend_name);
+            perform @extschema@.end_sessions(w.backend_name, w.role);
         end if;
         for lease in
             update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = least(s.crashes + 1, 1000),

@@ -2,6 +2,7 @@
 
 -- Becomes the job's delegator, where there is none: returns the term, or null where another leads.
 create or replace function @extschema@.lead(p_job int, p_name text) returns bigint language sql as $$
+    select @extschema@.check_job(p_job, 'delegator');
     insert into @extschema@.delegator as d (job_id, term, name, expires_at)
     values (p_job, nextval('@extschema@.fence'), p_name, @extschema@.clock() + @extschema@.delegator_lease(p_job))
     on conflict (job_id) do update set term = excluded.term, name = excluded.name, expires_at = excluded.expires_at
@@ -20,6 +21,7 @@ declare
     j @extschema@.job;
     slots bigint[];
 begin
+    perform @extschema@.check_job(p_job, 'delegator');
     assigned := 0;
     wait_seconds := idle_seconds;
     update @extschema@.delegator set expires_at = @extschema@.clock() + @extschema@.delegator_lease(p_job)
@@ -31,7 +33,7 @@ begin
     if not leads or not j.delegated then
         return;
     end if;
-    perform @extschema@.upkeep(p_job);
+    perform @extschema@.keep(p_job);
     if j.outstanding_max is not null
         and exists (select from @extschema@.turn where job_id = p_job and kind = 'refit' and at < 'infinity') then
         return; -- the areas of some resources are not known yet
@@ -56,5 +58,6 @@ $$;
 
 -- Leads no more, so that another need not wait.
 create or replace function @extschema@.resign(p_job int, p_term bigint) returns void language sql as $$
+    select @extschema@.check_job(p_job, 'delegator');
     update @extschema@.delegator set expires_at = '-infinity' where job_id = p_job and term = p_term
 $$;

@@ -12,10 +12,12 @@ declare
     new_id bigint := nextval(pg_get_serial_sequence('@extschema@.unit', 'id'));
     first_id bigint;
 begin
-    select id, importance, deduplicate_content into j from @extschema@.job j
-    where j.namespace = enqueue.namespace and j.job_type = enqueue.job_type;
+    select id, importance, deduplicate_content, exists (select from @extschema@.permission) as limited into j
+    from @extschema@.job j where j.namespace = enqueue.namespace and j.job_type = enqueue.job_type;
     if not found then
         perform @extschema@.job_id(enqueue.namespace, enqueue.job_type); -- which says so
+    elsif j.limited then
+        perform @extschema@.check_job(j.id, 'enqueuer');
     end if;
     payload := coalesce(enqueue.payload, 'null');
     if j.deduplicate_content and enqueue.dedup_id is null then
@@ -50,34 +52,9 @@ create or replace function @extschema@.enqueue_rows(
 ) returns bigint language plpgsql as $$
 declare
     j @extschema@.job;
-    ids regclass := pg_get_serial_sequence('@extschema@.unit', 'id');
-    n bigint;
 begin
     select * into j from @extschema@.job where id = @extschema@.job_id(p_namespace, p_job_type);
-    with given as materialized ( -- the order of the ids is that of the rows
-        select nextval(ids) as id, r.resource, coalesce(r.payload, 'null')::json as payload, r.importance, r.due_at,
-            case when r.dedup_id is null and j.deduplicate_content
-                then @extschema@.content_id(r.resource,
-                    coalesce(r.payload, 'null')::json) else r.dedup_id end as dedup_id
-        from unnest(p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids) with ordinality
-            r(resource, payload, importance, due_at, dedup_id, n)
-        order by r.n
-    ), fresh as (
-        insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
-        select j.id, g.dedup_id, min(g.id), @extschema@.clock() + @extschema@.dedup_window()
-        from given g where g.dedup_id is not null group by g.dedup_id order by g.dedup_id
-        on conflict (job_id, dedup_id) do update
-            set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= @extschema@.clock()
-        returning d.unit_id
-    )
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
-    select g.id, j.id, g.resource,
-        case when g.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(g.importance, j.importance), g.due_at, g.payload
-    from given g
-    where g.dedup_id is null or g.id in (select unit_id from fresh)
-    order by g.id;
-    get diagnostics n = row_count;
-    return n;
+    perform @extschema@.check_job(j.id, 'enqueuer');
+    return @extschema@.put_rows(j, p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids);
 end
 $$;

@@ -1,5 +1,5 @@
--- What the operator and the supervisor of one machine call: jobs as they are wanted, schedules, and upkeep for jobs
--- without workers.
+-- What the operator and the supervisor of one machine call: jobs as they are wanted, and upkeep for jobs without
+-- workers.
 
 -- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle
 -- workers look at once whether they may work now. The job's row is locked before anything is read of it: the delegator
@@ -16,6 +16,7 @@ declare
     before @extschema@.job;
     after @extschema@.job;
 begin
+    perform @extschema@.check_name(p_namespace, p_job_type, 'operator');
     perform @extschema@.await_turns(id, '{refit}') from @extschema@.job
         where namespace = p_namespace and job_type = p_job_type;
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
@@ -64,6 +65,7 @@ declare
     wakes @extschema@.wake;
     gone_units record;
 begin
+    perform @extschema@.check_job(p_job, 'operator');
     perform @extschema@.await_turns(p_job, '{clean,upkeep}');
     with gone as (
         delete from @extschema@.stripe where job_id = p_job and resource = any(array(
@@ -99,67 +101,30 @@ begin
 end
 $$;
 
--- Enqueues what the clock asks for, once a period however many ask: the rows (resource, payload) of the query, or one
--- unit named like the job. Returns how many units, or null where this period has been served or somebody is at it. The
--- first call with a new schedule only begins it: no catching up. The query runs with the rights and the search_path of
--- the session's role, bounded by its statement_timeout. Meanwhile the schedule's turn is locked, and nothing else: what
--- workers do goes on however long it takes. Its text is taken as it is.
-create or replace function @extschema@.fire(p_job int, p_schedule text, p_due timestamptz, p_query text) returns bigint
-    language plpgsql as $$
-declare
-    j @extschema@.job;
-    served @extschema@.turn;
-    found_rows refcursor;
-    next_resource text;
-    next_payload text;
-    resources text[] := '{}';
-    payloads text[] := '{}';
-    n bigint := 0;
-begin
-    select * into served from @extschema@.turn where job_id = p_job and kind = 'schedule' for no key update skip locked;
-    if served.job_id is null then
-        return null;
-    elsif served.detail is distinct from p_schedule then
-        update @extschema@.turn set detail = p_schedule, at = @extschema@.clock()
-            where job_id = p_job and kind = 'schedule';
-        return null;
-    elsif served.at >= p_due then
-        return null;
-    end if;
-    select * into j from @extschema@.job where id = p_job;
-    if p_query is null then
-        n := @extschema@.enqueue_scheduled(j, p_due, 0, array[j.job_type], '{null}');
-    else
-        set local search_path to default;
-        set local enable_seqscan to default;
-        open found_rows for execute p_query;
-        loop
-            fetch found_rows into next_resource, next_payload;
-            if found then
-                resources := resources || next_resource;
-                payloads := payloads || next_payload;
-            end if;
-            if not found or cardinality(resources) = 1000 then
-                n := n + @extschema@.enqueue_scheduled(j, p_due, n, resources, payloads);
-                exit when cardinality(resources) < 1000;
-                resources := '{}';
-                payloads := '{}';
-            end if;
-        end loop;
-        close found_rows;
-    end if;
-    update @extschema@.turn set at = p_due where job_id = p_job and kind = 'schedule';
-    return n;
-end
-$$;
-
 -- The numbers of these jobs, in one call for all; upkeep comes first for those that have something to be kept up and no
 -- live worker to do it.
 create or replace function @extschema@.tend(p_jobs int[]) returns setof @extschema@.job_status language plpgsql as $$
 begin
-    perform @extschema@.upkeep(j.id) from @extschema@.job j
+    perform @extschema@.check_job(id, 'operator') from unnest(p_jobs) id;
+    perform @extschema@.keep(j.id) from @extschema@.job j
     where j.id = any(p_jobs)
         and not exists (select from @extschema@.worker w where w.job_id = j.id and w.expires_at >= @extschema@.clock());
     return query select * from @extschema@.job_status s where s.id = any(p_jobs) order by s.id;
+end
+$$;
+
+-- Ends the locks of a job in the backend Postgres, whoever holds them, at most p_bound of them. Returns how many.
+create or replace function @extschema@.flush_locks(p_namespace text, p_job_type text, p_bound int) returns bigint
+    language plpgsql as $$
+declare
+    n bigint;
+begin
+    perform @extschema@.check_name(p_namespace, p_job_type, 'operator');
+    delete from @extschema@.lock
+    where namespace = p_namespace and job_type = p_job_type and resource = any(array(
+        select resource from @extschema@.lock where namespace = p_namespace and job_type = p_job_type
+        order by resource collate "C" limit p_bound for update));
+    get diagnostics n = row_count;
+    return n;
 end
 $$;

@@ -8,8 +8,10 @@ create or replace function @extschema@.revive(p_job int, p_state @extschema@.uni
 language plpgsql as $$
 declare
     n int;
-    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
+    chosen bigint[];
 begin
+    perform @extschema@.check_job(p_job, 'person');
+    chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null,
             trace = null
@@ -33,8 +35,10 @@ create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit
 language plpgsql as $$
 declare
     n int;
-    chosen constant bigint[] := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
+    chosen bigint[];
 begin
+    perform @extschema@.check_job(p_job, 'person');
+    chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with gone as (
         delete from @extschema@.unit where state = p_state and id = any(chosen) returning resource
     ), woken as (

@@ -1,8 +1,23 @@
 -- What people ask; nothing here changes anything, nor gives a payload.
 
+-- Whether nothing is left to do: held and dead units, and resources that wait for a held one, do not count.
+create or replace function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select not exists (select from @extschema@.wake where job_id = p_job)
+        and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
+        and not exists (select from @extschema@.stripe where job_id = p_job and state = 'ready')
+        and not exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting'
+            and next_at < 'infinity')
+        and not exists (select from @extschema@.worker w
+            join @extschema@.stripe s on s.worker_id = w.id and s.state = 'leased' where w.job_id = p_job)
+        and not exists (select from @extschema@.worker w
+            join @extschema@.stripe s on s.worker_id = w.id and s.state = 'assigned' where w.job_id = p_job)
+$$;
+
 -- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
 -- It counts as far as 10,000.
 create or replace function @extschema@.explain(p_job int, p_resource text) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
     select json_build_object(
         'resource', p_resource,
         'limit', j.schedule_limit,
@@ -77,6 +92,7 @@ create or replace function @extschema@.waiting(p_job int) returns table (
     resource text, resource_seconds float8, resource_reason text, barrier bigint,
     unit bigint, unit_resource text, unit_seconds float8, unit_reason text, for_person bigint
 ) language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
     select s.resource, extract(epoch from s.next_at - @extschema@.clock())::float8, h.reason, b.id,
         d.id, d.resource,
         case when d.due_at < 'infinity' then extract(epoch from d.due_at - @extschema@.clock())::float8 end, d.reason,
@@ -105,4 +121,43 @@ create or replace function @extschema@.waiting(p_job int) returns table (
                 limit 10000) x
     ) p
     where j.id = p_job
+$$;
+
+-- What the pool judges a job by, as one JSON object; null: there is no such job.
+create or replace function @extschema@.job_settings(p_namespace text, p_job_type text) returns json
+    language plpgsql stable as $$
+begin
+    perform @extschema@.check_name(p_namespace, p_job_type, 'viewer');
+    return (
+        select json_build_object('namespace', namespace, 'job_type', job_type, 'generation', generation,
+            'schedule_limit', schedule_limit, 'importance', importance, 'lease_seconds', lease_seconds,
+            'crash_threshold', crash_threshold, 'on_failure', on_failure, 'completed_seconds', completed_seconds,
+            'dead_seconds', dead_seconds, 'delegated', delegated, 'outstanding_max', outstanding_max,
+            'starts_max', starts_max, 'period_seconds', period_seconds, 'area_label', area_label,
+            'deduplicate_content', deduplicate_content)
+        from @extschema@.job where namespace = p_namespace and job_type = p_job_type);
+end
+$$;
+
+-- The numbers of these jobs, or of all that one may look at: a row for each, with the columns of the view job_status.
+create or replace function @extschema@.job_statuses(p_jobs int[] default null) returns setof @extschema@.job_status
+    language plpgsql stable as $$
+begin
+    if p_jobs is null then
+        return query select * from @extschema@.job_status s
+            where not exists (select from @extschema@.permission)
+                or @extschema@.may(s.namespace, s.job_type, 'viewer') order by s.id;
+    else
+        perform @extschema@.check_job(id, 'viewer') from unnest(p_jobs) id;
+        return query select * from @extschema@.job_status s where s.id = any(p_jobs) order by s.id;
+    end if;
+end
+$$;
+
+-- The workers of a job: how they are called, whether they have a slot, and whether their lease is good.
+create or replace function @extschema@.workers(p_job int) returns table (name text, working boolean, alive boolean)
+    language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select w.name, w.working, w.expires_at >= @extschema@.clock() from @extschema@.worker w
+    where w.job_id = p_job order by w.id
 $$;

@@ -1,12 +1,14 @@
 -- What a worker calls. Each is one round trip, and of every call of a worker but complete() the first step is to lock
 -- its row: nobody considers it dead meanwhile.
 
--- Makes a worker, and returns its id, which no other has ever had: 52 bits of a random uuid.
+-- Makes a worker, and returns its id, which no other has ever had: 52 bits of a random uuid. The sessions of its
+-- handlers have p_backend_name as their application_name, and the role that registers it.
 create or replace function @extschema@.register(p_job int, p_name text, p_backend_name text default null) returns bigint
     language sql as $$
-    insert into @extschema@.worker (id, job_id, name, backend_name, expires_at)
+    select @extschema@.check_job(p_job, 'worker');
+    insert into @extschema@.worker (id, job_id, name, backend_name, role, expires_at)
     values (1 + ('x' || left(md5(gen_random_uuid()::text), 13))::bit(52)::bigint, p_job, p_name, p_backend_name,
-        @extschema@.clock() + @extschema@.lease(p_job))
+        to_regrole(quote_ident(session_user)), @extschema@.clock() + @extschema@.lease(p_job))
     returning id
 $$;
 
@@ -114,7 +116,8 @@ declare
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
 begin
-    if (select batch from @extschema@.worker where id = p_worker for no key update) >= p_batch then
+    perform @extschema@.check_job(p_job, 'worker');
+    if (select batch from @extschema@.worker where id = p_worker and job_id = p_job for no key update) >= p_batch then
         return '{}';
     end if;
     select * into j from @extschema@.job where id = p_job;
@@ -151,7 +154,7 @@ begin
     update @extschema@.worker w set batch = p_batch, settled_at = @extschema@.clock(),
         done = w.done + n + coalesce(completed, 0), claimed = w.claimed + p_claimed,
         lock_tries = w.lock_tries + p_lock_tries, lock_refusals = w.lock_refusals + p_lock_refusals
-    where id = p_worker;
+    where id = p_worker and job_id = p_job;
     if p_failed is not null or 'wait' = any(p_then) then
         perform @extschema@.notify_idle(p_job, 1); -- who waits for what happens next is to know of this
     end if;
@@ -174,6 +177,7 @@ returns boolean language plpgsql as $$
 declare
     j @extschema@.job;
 begin
+    perform @extschema@.check_job(p_job, 'worker');
     update @extschema@.stripe set ready = greatest(0, ready - cardinality(p_done)),
         completed = completed + cardinality(p_done), crashes = 0
     where job_id = p_job and resource = p_resource and state = 'leased' and worker_id = p_worker and fence = p_fence;
@@ -191,6 +195,10 @@ declare
     w @extschema@.worker;
 begin
     select * into w from @extschema@.worker where id = p_worker for update; -- from here on nothing is assigned to it
+    if not found then
+        return;
+    end if;
+    perform @extschema@.check_job(w.job_id, 'worker');
     update @extschema@.stripe s set state = 'ready', worker_id = null
     where s.job_id = w.job_id and s.resource = any(array(
         select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource
@@ -212,7 +220,7 @@ declare
     idle int;
     before int;
 begin
-    perform @extschema@.upkeep(w.job_id);
+    perform @extschema@.keep(w.job_id);
     if not @extschema@.waits_for_delegator(p_worker) then
         perform @extschema@.release_slot(p_worker);
     end if;
@@ -241,7 +249,8 @@ $$;
 -- What a worker does now and then that is busy with what it has: others may be idle, and missed a call.
 create or replace function @extschema@.keep_up(p_job int) returns void language plpgsql as $$
 begin
-    perform @extschema@.upkeep(p_job);
+    perform @extschema@.check_job(p_job, 'worker');
+    perform @extschema@.keep(p_job);
     perform @extschema@.notify_ready(p_job);
 end
 $$;
