@@ -75,11 +75,17 @@ def check_lock(job: "StripedJob", url: str) -> None:
 
 def make(site: Site) -> None:
     """Bring the pool to this version, and put the job in where it is new; a job that is there keeps its settings."""
+    from stripedjob.pool.errors import NOT_PERMITTED, PoolRefusedError
     from stripedjob.settings import job_settings
 
     ours = job_settings(site.job)
     with site.pool() as pool:
-        theirs = _migrated(pool, ours)
+        try:
+            theirs = _migrated(pool, ours)
+        except PoolRefusedError as error:
+            if error.sqlstate != NOT_PERMITTED:
+                raise
+            return  # who may enqueue and no more is told then whether the job is there
         if theirs is None:
             pool.apply(ours)
             return

@@ -52,6 +52,7 @@ class WorkerLostError(PoolError):
 
 WORKER_LOST, SESSION_OVER = "SJ001", "SJ002"  # raised by lock_worker() in SQL
 FOR_A_PERSON = (PoolRefusedError, PoolSchemaError, PoolConfigError)  # they do not pass by themselves
+NOT_PERMITTED = "42501"
 NO_SUCH_JOB = "P0002"  # no_data_found, raised by job_id() in SQL
 
 # The longest prefix of the SQLSTATE decides. What none fits is a plain PoolError.
@@ -72,7 +73,7 @@ BY_SQLSTATE: dict[str, type[PoolError]] = {
     "54": PoolDataError,  # a limit of Postgres
     "28": PoolRefusedError,  # authentication
     "3D": PoolRefusedError,  # no such database
-    "42501": PoolRefusedError,  # no permission
+    NOT_PERMITTED: PoolRefusedError,
     "42883": PoolSchemaError,  # no such function
     "42P01": PoolSchemaError,  # no such table
     "42703": PoolSchemaError,  # no such column
