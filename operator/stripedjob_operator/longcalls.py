@@ -57,12 +57,16 @@ class Clearing(_Timed):
 
 @dataclass(slots=True)
 class LongCalls:
-    """Those of one database. `changed`: whom to tell that a StripedJob is to be reconciled."""
+    """Those of one database. `changed`: whom to tell that a StripedJob is to be reconciled.
+
+    `urls`: with which schedules are served, by job; removals have the operator's own.
+    """
 
     url: str = field(repr=False)
     schema: str
     where: str
     changed: Callable[[Key], None]
+    urls: dict[Key, str] = field(default_factory=dict, repr=False)
     clocks: dict[Key, Clock] = field(default_factory=dict)
     _clearings: dict[Key, Clearing] = field(default_factory=dict)
     _wish: asyncio.Event = field(default_factory=asyncio.Event)
@@ -89,8 +93,8 @@ class LongCalls:
 
     def leave(self, key: Key) -> None:
         """Forget a StripedJob."""
-        self.clocks.pop(key, None)
-        self._clearings.pop(key, None)
+        for known in (self.clocks, self._clearings, self.urls):
+            known.pop(key, None)
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
@@ -118,23 +122,36 @@ class LongCalls:
         return [key for key, one in tasks if one.at <= now]
 
     async def _serve(self) -> None:
-        """Connect and do all that is due, or as much as the connection bears."""
+        """Connect and do what is due over the first one's URL, or as much of that as the connection bears."""
+        url = self._url_of(self._due()[0])
         try:
-            async with BoundedPool.open(self.url, self.schema) as pool:
-                for key in self._due():
+            async with BoundedPool.open(url, self.schema) as pool:
+                for key in [key for key in self._due() if self._url_of(key) == url]:
                     if not pool.is_usable:
                         return  # the rest with another one
                     if key in self._clearings:
                         await self._clear(pool, key, self._clearings[key])
                     elif key in self.clocks:
                         await self._fire(pool, key, self.clocks[key])
-        except Exception as error:  # a server may answer anything; what it is, the database's own task says too
+        except Exception as error:  # a server may answer anything
             end_if_cancelled()
-            problem, again = pool_problem(error, self.where), time.monotonic() + CONNECT_RETRY_SECONDS
-            for clearing in self._clearings_open().values():
+            self._put_off(url, pool_problem(error, self.where))
+
+    def _put_off(self, url: str, problem: Problem) -> None:
+        """Try what goes to this URL again in a while."""
+        again = time.monotonic() + CONNECT_RETRY_SECONDS
+        for key, clearing in self._clearings_open().items():
+            if self._url_of(key) == url:
                 clearing.at, clearing.problem = again, problem
-            for clock in self.clocks.values():
+        for key, clock in self.clocks.items():
+            if self._url_of(key) == url:
                 clock.at = max(clock.at, again)
+                if url != self.url:  # else the database's own task says so
+                    self._tell(key, clock, problem)
+
+    def _url_of(self, key: Key) -> str:
+        """Give what a job's next call goes to."""
+        return self.url if key in self._clearings else self.urls.get(key, self.url)
 
     async def _fire(self, pool: BoundedPool, key: Key, clock: Clock) -> None:
         """Enqueue what the schedule asks for."""
@@ -147,7 +164,7 @@ class LongCalls:
             )
         except PoolError as error:
             clock.at = time.monotonic() + SCHEDULE_RETRY_SECONDS
-            self._tell(key, clock, schedule_problem(error, SCHEDULE_SECONDS_MAX, self.url))
+            self._tell(key, clock, schedule_problem(error, SCHEDULE_SECONDS_MAX, self._url_of(key)))
             return
         self._served(clock, due, is_ours=units is not None)
         if units is not None:

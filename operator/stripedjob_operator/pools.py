@@ -9,7 +9,7 @@ from stripedjob_operator.lockpings import LockPings
 from stripedjob_operator.longcalls import Clearing
 from stripedjob_operator.observed import Key, Problem
 from stripedjob_operator.secrets import SecretError, Secrets
-from stripedjob_operator.urls import UrlError
+from stripedjob_operator.urls import UrlError, check_postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,19 @@ class Pools:
         """Give the pool's database, or why it cannot be known; raises ApiError, ApiUnreachableError."""
         assert job.spec.pool.secret_ref is not None  # noqa: S101 - a rule of the CRD
         try:
-            url = await self.secrets.value(job, job.spec.pool.secret_ref)
-            return self.databases.database(key, url, job.spec.pool.sql_schema), None
+            url = own_url = await self.secrets.value(job, job.spec.pool.secret_ref)
+            if job.spec.pool.operator_secret_ref is not None:
+                check_postgres(url)
+                own_url = await self.secrets.value(job, job.spec.pool.operator_secret_ref)
+            database = self.databases.database(key, own_url, job.spec.pool.sql_schema)
+            # Invariant: what a StripedJob's author wrote runs with its workers' role, never with the operator's.
+            database.long.urls[key] = url
         except SecretError as error:
             return None, error.problem
         except UrlError as error:
             self.databases.leave(key)
             return None, Problem("PoolConfig", f"the URL of the pool cannot be used: {error}")
+        return database, None
 
     async def check_lock(self, key: Key, job: StripedJob) -> Problem | None:
         """Say what is known to be wrong with the lock backend; raises ApiError, ApiUnreachableError."""

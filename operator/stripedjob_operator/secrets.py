@@ -78,7 +78,7 @@ class Secrets:
     def known(self, job: StripedJob) -> list[str]:
         """Give the values that a StripedJob refers to, as far as they can be read."""
         found = []
-        for ref in (job.spec.pool.secret_ref, job.spec.lock.secret_ref):
+        for ref in (job.spec.pool.secret_ref, job.spec.pool.operator_secret_ref, job.spec.lock.secret_ref):
             entry = self._entries.get((job.metadata.namespace, ref.name)) if ref else None
             if ref and entry and entry.data:
                 with suppress(KeyError, ValueError):

@@ -14,14 +14,17 @@ from stripedjob_operator.observed import Problem
 from stripedjob_operator.urls import without_secrets
 
 ROLE = 'grant it to the role of the URL, or run `stripedjob migrate` as one that has it: see "The database"'
+OWNER = 'run `stripedjob migrate` as that one: see "The database"'
+GRANT = 'let the role of the URL be one of the pool\'s by `stripedjob grant`: see "The database"'
 # By SQLSTATE, else by the words of libpq and of a server that speaks English; the first that fits is said.
 REFUSALS = (
     ("28P01", r"password authentication failed", "password authentication failed: correct user or password in the URL"),
     ("28000", r"pg_hba\.conf|no password supplied", "its pg_hba.conf does not let this user in from here so"),
     ("28000", r'role ".*" does not exist', "there is no such user"),
     ("3D000", r'database ".*" does not exist', "there is no such database: create it, or correct the URL"),
-    ("42501", r"permission denied for database", f"permission denied for database: the schema cannot be made; {ROLE}"),
-    ("42501", r"permission denied|must be owner", f"permission denied for what is in the schema; {ROLE}"),
+    ("", r"permission denied for database", f"permission denied for database: the schema cannot be made; {ROLE}"),
+    ("", r"lacks version .* belongs to", f"its schema is of an earlier version, and of another owner; {OWNER}"),
+    ("42501", r"permission denied|must be owner", f"permission denied for what is in the schema; {GRANT}"),
 )
 TROUBLES = (
     ("57014", r"did not answer within|timeout|timed out", "it did not answer in time"),

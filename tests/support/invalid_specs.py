@@ -52,6 +52,8 @@ SAMPLES: dict[str, Any] = {  # good values for fields whose pattern is not met b
     "spec.pool.schema": "_striped_2",
     "spec.pool.secretRef.name": "a.b-c",
     "spec.pool.secretRef.key": "URL_of.it",
+    "spec.pool.operatorSecretRef.name": "a.b-c",
+    "spec.pool.operatorSecretRef.key": "URL_of.it",
     "spec.jobType": "a" * 63,
 }
 
@@ -128,7 +130,7 @@ def with_value(path: Path, value: Any) -> Schema:
     if path[:2] == ("spec", "handler") and path[-1] in {"exec", "http"}:
         del spec["python"]
     spec[path[-1]] = value
-    if "secretRef" in path and path[-1] != "secretRef":
+    if str(path[-2:][0]).endswith("ecretRef"):
         spec |= {name: text for name, text in SECRET.items() if name not in spec}
     return job
 

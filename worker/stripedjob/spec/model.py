@@ -65,6 +65,8 @@ class Pool(Part):
 
     secret_ref: SecretRef | None = None
     """The Postgres URL of the pool. Needed in a cluster; `stripedjob run` has options for it."""
+    operator_secret_ref: SecretRef | None = None
+    """The same database for the operator, with another role than the workers'; `secretRef` by default."""
     sql_schema: Annotated[str, Field(alias="schema", pattern=SCHEMA_PATTERN, max_length=SCHEMA_LENGTH_MAX)] = "striped"
     """The schema in the database that holds the pool."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
@@ -174,7 +176,7 @@ class Enqueue(Part):
     """Where a schedule's units come from."""
 
     sql: Annotated[str, Field(min_length=1, max_length=16_384)]
-    """A query for (resource, payload), run with the job's own database role."""
+    """A query for (resource, payload), run with the database role of pool.secretRef, which workers have, too."""
 
 
 class Schedule(Part):

@@ -81,7 +81,7 @@ order by 1"""
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One relation, type or function, or a part of a table. `touched`: by this transaction; `digest`: of its text and rights."""
+    """A relation, type, function or part of a table. `touched`: by this transaction; `digest`: of text and rights."""
 
     kind: str
     identity: str
