@@ -9,7 +9,7 @@ create or replace function @extschema@.enqueue(
 #variable_conflict use_column
 declare
     j record;
-    new_id bigint := nextval(pg_get_serial_sequence('@extschema@.unit', 'id'));
+    new_id bigint;
     first_id bigint;
 begin
     select id, importance, deduplicate_content, exists (select from @extschema@.permission) as limited into j
@@ -23,16 +23,23 @@ begin
     if j.deduplicate_content and enqueue.dedup_id is null then
         dedup_id := @extschema@.content_id(enqueue.resource, enqueue.payload);
     end if;
-    if enqueue.dedup_id is not null then
-        insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
-        values (j.id, enqueue.dedup_id, new_id, @extschema@.clock() + @extschema@.dedup_window())
-        on conflict (job_id, dedup_id) do update
-            set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= @extschema@.clock();
-        if not found then
-            select unit_id into first_id from @extschema@.dedup d
-                where d.job_id = j.id and d.dedup_id = enqueue.dedup_id;
-            return first_id;
-        end if;
+    if enqueue.dedup_id is null then
+        insert into @extschema@.unit (job_id, resource, state, importance, due_at, payload)
+        values (j.id, enqueue.resource,
+            case when enqueue.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
+            coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload)
+        returning id into new_id;
+        return new_id;
+    end if;
+    new_id := nextval(pg_get_serial_sequence('@extschema@.unit', 'id')); -- to look the sequence up has its price
+    insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
+    values (j.id, enqueue.dedup_id, new_id, @extschema@.clock() + @extschema@.dedup_window())
+    on conflict (job_id, dedup_id) do update
+        set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= @extschema@.clock();
+    if not found then
+        select unit_id into first_id from @extschema@.dedup d
+            where d.job_id = j.id and d.dedup_id = enqueue.dedup_id;
+        return first_id;
     end if;
     insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
     values (new_id, j.id, enqueue.resource,
