@@ -230,6 +230,15 @@ def test_a_limited_viewer_sees_its_jobs_alone_and_a_limited_operator_makes_its_o
         pool.owner.execute("delete from striped.permission")
 
 
+def test_a_worker_of_one_job_cannot_speak_for_one_of_another(pool: Pool, workers: tuple[int, int]) -> None:
+    with new_role(pool.admin) as limited, pool.connect(limited) as conn:
+        granted(pool.owner, "worker", limited, job=("default", "one"))
+        conn.execute(EXAMPLES["settle"].format(job=pool.jobs[0], worker=workers[1]).encode())
+        pool.owner.execute("delete from striped.permission")
+    found = pool.owner.execute("select batch from striped.worker where id = %s", [workers[1]]).fetchone()
+    assert found == (0,)
+
+
 @pytest.fixture
 def limited(pool: Pool) -> Iterator[str]:
     """A role that may enqueue for one job."""

@@ -1,6 +1,7 @@
 """The mutations: one promise broken in each, and the test that must fail then."""
 
 from tests.mutations.mutation import Mutation
+from tests.mutations.permitted import PERMITTED
 
 DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
 ENQUEUER_CALLS = "pool/api/v1/enqueuer.sql"
@@ -437,8 +438,8 @@ RECORDED = (
     Mutation(
         "an id that is still good is delivered again",
         ENQUEUER_CALLS,
-        "if not found then\n            select unit_id into first_id",
-        "if false then\n            select unit_id into first_id",
+        "if not found then\n        select unit_id into first_id",
+        "if false then\n        select unit_id into first_id",
         f"{DEDUPLICATION}::test_a28_the_same_id_within_5_minutes_is_delivered_once",
     ),
     Mutation(
@@ -449,4 +450,4 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)
+MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED, *PERMITTED)
