@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from click.testing import CliRunner
+from tests.support.rights import as_role, new_role
 
 from stripedjob.cli import cli
 from stripedjob.pool.client.admin import PoolAdmin
@@ -137,3 +138,14 @@ def test_the_command(conn: psycopg.Connection, fresh_database: str, tmp_path: Pa
     conn.execute("drop index striped.unit_ready")
     shown = CliRunner().invoke(cli, arguments).stdout
     assert "✗ drift: index striped.unit_ready is gone\n  make it again" in shown
+
+
+def test_what_a_role_of_the_pool_lacks_is_named(conn: psycopg.Connection, fresh_database: str) -> None:
+    with new_role(conn, "enqueuer", "delegator") as role:
+        assert [one for one in found(as_role(fresh_database, role)) if one.subject == "rights"] == []
+        name = psycopg.sql.Identifier(role)
+        conn.execute(psycopg.sql.SQL("revoke execute on function striped.resign from {}").format(name))
+        (lacks,) = [one for one in found(as_role(fresh_database, role)) if one.subject == "rights"]
+    what = f'{role} is delegator in part, and lacks execute on function "striped".resign(int, bigint)'
+    assert (lacks.level, lacks.what) == ("problem", what)
+    assert f"stripedjob grant delegator {role}" in lacks.remedy

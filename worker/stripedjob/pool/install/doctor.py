@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
-from stripedjob.pool.install import migrate, objects
+from stripedjob.pool.install import migrate, objects, roles
 from stripedjob.pool.install.scripts import digest, migrations, routines
 
 Level = Literal["problem", "warning", "note"]
@@ -36,7 +36,7 @@ class Finding:
 def examine(conn: psycopg.Connection[Any], schema: str) -> list[Finding]:
     """Give what was found, the worst first; [] where all is well. `conn`: in autocommit mode, as connect() sets it."""
     found: list[Finding] = []
-    for check in (_server, _version, _drift, _parts, _vacuum, _snapshots, _isolation, _connections, _leases):
+    for check in (_server, _version, _rights, _drift, _parts, _vacuum, _snapshots, _isolation, _connections, _leases):
         try:
             found += check(conn, schema)
         except errors.InsufficientPrivilege as error:
@@ -75,6 +75,15 @@ def _version(conn: psycopg.Connection[Any], schema: str) -> Iterator[Finding]:
     elif objects.recorded(conn, schema).get(migrate.PACKAGE) != digest(routines()):
         words = "its functions are those of another stripedjob of the same version"
         yield Finding("warning", "schema", words, "run `stripedjob migrate FILE` with the one that your workers have")
+
+
+def _rights(conn: psycopg.Connection[Any], schema: str) -> Iterator[Finding]:
+    if migrate.foreign_owner(conn, schema) is None:
+        return
+    me = str(_row(conn, "select current_user::text me")["me"])
+    for role, lacks in roles.partial(conn, schema, me).items():
+        words = f"{me} is {role} in part, and lacks {lacks[0]}" + (f" and {len(lacks) - 1} more" * (len(lacks) > 1))
+        yield Finding("problem", "rights", words, f"run `stripedjob grant {role} {me}` as the pool's owner")
 
 
 def _drift(conn: psycopg.Connection[Any], schema: str) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def version(conn: psycopg.Connection[Any], schema: str = "striped") -> int:
     row = conn.execute("select to_regclass(%s)", [sql.Identifier(schema, objects.TABLE).as_string()]).fetchone()
     if row is None or row[0] is None:
         return 0
-    if _owner(conn, schema) is None:
+    if foreign_owner(conn, schema) is None:
         query = sql.SQL("select coalesce(max(version), 0) from {}").format(sql.Identifier(schema, "migration"))
     else:
         query = sql.SQL("select {}()").format(sql.Identifier(schema, "schema_version"))
@@ -107,7 +107,7 @@ def _set_up(conn: psycopg.Connection[Any]) -> None:
     )
 
 
-def _owner(conn: psycopg.Connection[Any], schema: str) -> str | None:
+def foreign_owner(conn: psycopg.Connection[Any], schema: str) -> str | None:
     """Name the role that may change the pool, where this session's may not; None: it may, or there is none yet."""
     query = "select relowner::regrole::text from pg_class where oid = to_regclass(%s) and not pg_has_role(relowner, %s)"
     row = conn.execute(query, [sql.Identifier(schema, objects.TABLE).as_string(), "usage"]).fetchone()
@@ -128,7 +128,7 @@ def _is_behind(conn: psycopg.Connection[Any], schema: str, to_version: int | Non
 
     Raises PoolRefusedError where a migration is missing and this role may not apply it.
     """
-    missing, owner = _missing(conn, schema, to_version), _owner(conn, schema)
+    missing, owner = _missing(conn, schema, to_version), foreign_owner(conn, schema)
     if missing and owner is not None:
         raise PoolRefusedError(
             f"schema {schema} lacks version {missing[0].version}, and belongs to {owner}: run `stripedjob migrate` as"

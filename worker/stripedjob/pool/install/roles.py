@@ -88,6 +88,18 @@ def missing(conn: psycopg.Connection[Any], schema: str, role: str, to: str) -> l
     return [str(name) for (name,) in rows]
 
 
+def partial(conn: psycopg.Connection[Any], schema: str, to: str) -> dict[str, list[str]]:
+    """Give, for each role of the pool that a database role has in part, what it lacks, as missing() names it."""
+    found = {}
+    for role in ROLES:
+        lacks = missing(conn, schema, role, to)
+        own = "locks" if role == "locker" else role
+        signatures = [for_schema(one.signature, schema).decode() for one in published() if one.part == own]
+        if lacks and any(f"execute on function {one}" not in lacks for one in signatures):
+            found[role] = lacks
+    return found
+
+
 def kept(conn: psycopg.Connection[Any], schema: str, role: str, to: str) -> set[str]:
     """Give the parts that a database role still needs when one of the pool's roles is taken from it."""
     others = [one for one in ROLES if not set(ROLES[one]) <= set(ROLES[role]) and not missing(conn, schema, one, to)]
