@@ -7,7 +7,7 @@ PoolUnreachableError.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Self
 
 import psycopg
@@ -15,15 +15,18 @@ from psycopg import sql
 
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
 from stripedjob.pool.errors import PoolRetryError
+from stripedjob.pool.pooled import AsyncConnection
 
 TRIES_MAX = 3  # of a call that met a deadlock or a time-out, over the same connection
 RETRY_SECONDS = 0.05
+UNCALLED_SECONDS = 0.5  # of sleep at least, where nobody can be called,
+UNCALLED_SHARE = 1 / 6  # and of what is slept elsewhere
 
 
 class PoolSession:
     """A connection to the pool; `async with PoolSession.open(url, schema)`."""
 
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str) -> None:
         """Take a connection in autocommit mode."""
         self._conn = conn
         self._schema = sql.Identifier(schema)
@@ -44,7 +47,13 @@ class PoolSession:
         return int(await self._value("job_id(%s, %s)", [namespace, job_type]))
 
     async def _sleep(self, channel: str, seconds: float, wake: asyncio.Event, concerns: Callable[[str], bool]) -> bool:
-        """Sleep so long, or until `wake` is set, or until a call on the channel concerns this process: then True."""
+        """Sleep so long, or until `wake` is set, or until a call on the channel concerns this process: then True.
+
+        Through a pooler nobody hears a call: the session that listens would be somebody else's. So it asks more often.
+        """
+        if self._conn.is_pooled:
+            await _slept(min(seconds, max(UNCALLED_SECONDS, seconds * UNCALLED_SHARE)), wake)
+            return False
         if self._channel != channel:
             await self._run(sql.SQL("listen {}").format(sql.Identifier(channel)), [])
             self._channel = channel
@@ -93,3 +102,9 @@ class PoolSession:
         with foreign_errors():
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 return await self._conn.execute(query, values, binary=True)
+
+
+async def _slept(seconds: float, wake: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()

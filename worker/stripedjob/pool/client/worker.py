@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Json
 
 from stripedjob.pool.client.session import PoolSession
+from stripedjob.pool.pooled import AsyncConnection
 from stripedjob.pool.types import Batch, JobSettings, Lease, Poll, Then
 
 BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
@@ -19,7 +19,7 @@ BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says noth
 class WorkerPool(PoolSession):
     """A connection to the pool; `async with WorkerPool.open(url, schema)`."""
 
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str) -> None:
         """Take a connection in autocommit mode."""
         super().__init__(conn, schema)
         self._sessions: dict[int, int] = {}  # of workers that came back over this connection; a new one's is 0

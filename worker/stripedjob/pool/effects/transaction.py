@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 CONFLICTS_MAX = 5  # times in a row that a unit's transaction is run again without that being a try
 CONFLICT_SECONDS = 0.02  # at most before the first repetition; doubled each time
-ENDED = {"57P01", "57P02"}  # the server ended the session: it shuts down, or another session made it crash
+# The server ended the session: it shuts down, or another session made it crash; or a pooler says that it is gone.
+ENDED = {"57P01", "57P02", "08P01"}
 
 
 def alone(session: HandlerSession, work: Unit | list[Unit]) -> Steps[None]:
