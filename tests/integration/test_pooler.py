@@ -100,7 +100,7 @@ def test_a_pooler_is_recognised_and_no_session_keeps_anything(pooled: str, fresh
                 await pool.renew(worker)
             assert not await pool.sleep(job_id, worker, 0.01, asyncio.Event())
         async with BoundedPool.open(pooled, "striped") as bounded:
-            await bounded.listen("striped_operator", lambda: None)
+            await bounded.listen("operator", lambda: None)
             await bounded.call(PoolAdmin.exists, 7.0)
             shown = await bounded.call(lambda admin: admin.conn.execute("show statement_timeout").fetchone(), 7.0)
             assert shown == ("7s",)

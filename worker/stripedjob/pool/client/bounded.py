@@ -52,8 +52,8 @@ class BoundedPool:
         """Say whether the connection takes another call."""
         return not self._conn.closed and (self._call is None or self._call.done())
 
-    async def listen(self, channel: str, called: Callable[[], None]) -> None:
-        """Have `called` run when there is a call (NOTIFY) on the channel while nobody uses the connection.
+    async def listen(self, of: str, called: Callable[[], None]) -> None:
+        """Have `called` run when there is a call (NOTIFY) on the channel (names.py) while nobody uses the connection.
 
         It runs once, and again only when another call() has read what had come. Raises as call() does. Through a pooler
         it never runs: the session that listens would be somebody else's.
@@ -61,7 +61,7 @@ class BoundedPool:
         if self._conn.is_pooled:
             return
         self._conn.add_notify_handler(lambda _: None)  # or they would be kept
-        await self.call(lambda admin: admin.conn.execute(f'listen "{channel}"'.encode()), CALL_SECONDS_MAX)
+        await self.call(lambda admin: admin.listen(of), CALL_SECONDS_MAX)
         self._called = called
         self._watch()
 

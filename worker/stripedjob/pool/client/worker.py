@@ -114,7 +114,7 @@ class WorkerPool(PoolSession):
 
     async def sleep(self, job_id: int, worker_id: int, seconds: float, wake: asyncio.Event) -> bool:
         """Sleep so long, or until `wake` is set, or until the pool calls this worker: then True."""
-        return await self._sleep(f"striped_{job_id}", seconds, wake, lambda call: _concerns(call, worker_id))
+        return await self._sleep(f"{job_id}", seconds, wake, lambda call: _concerns(call, worker_id))
 
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""

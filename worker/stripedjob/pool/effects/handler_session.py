@@ -21,6 +21,7 @@ from stripedjob.pool.connection import (
     handler_settings,
     pooled_handler_settings,
 )
+from stripedjob.pool.names import in_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ class HandlerSession:
         self._settings = handler_settings(database.session_name).as_string()
         self._pooled_settings = pooled_handler_settings(database.idle_seconds_max).as_string()
         complete = sql.SQL("select {}.complete(%s, %s, %s, %s, %s::bigint[])")
-        self.complete = complete.format(sql.Identifier(database.schema)).as_string()
+        self.complete = complete.format(in_query(database.schema)).as_string()
 
     def connect(self) -> Steps[bool]:
         """See to it that there is a connection; returns whether it was there before. Raises PoolError."""

@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.install import grants, objects
 from stripedjob.pool.install.scripts import Migration, check_schema_name, digest, for_schema, migrations, routines
+from stripedjob.pool.names import in_query
 
 MIGRATION_LOCK: Final = 0x737472697065  # the bytes of "stripe": one migration at a time in a database
 LOCK_SECONDS: Final = 2.0
@@ -161,7 +162,7 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
             conn.execute(for_schema(migration.text, schema))
             query = sql.SQL("insert into {} (version, name) values (%s, %s)")
             values = [migration.version, migration.name]
-            conn.execute(query.format(sql.Identifier(schema, "migration")), values)
+            conn.execute(query.format(in_query(schema, "migration")), values)
         whole = not missing or missing[-1].version == migrations()[-1].version
         if whole:
             logger.log(say, "schema %s: functions, triggers and views", schema)
