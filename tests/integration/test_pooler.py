@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from tests.support.engines import running
 from tests.support.factories import job
-from tests.support.poolers import PgBouncer
+from tests.support.poolers import pgbouncer_in
 from tests.support.reconciling import until
 from tests.support.runs import INVERSIONS, OVERLAPS, Job, await_, children
 from tests.support.worker_env import PATIENCE_SECONDS, Site, drained
@@ -254,9 +254,7 @@ def test_a_stand_by_behind_it_is_waited_for(restartable_postgres: RestartablePos
         admin.migrate()
     restartable_postgres.stop()
     restartable_postgres.start_as_standby()
-    home = tmp_path / "pgbouncer"
-    home.mkdir()
-    pgbouncer = PgBouncer(home, restartable_postgres.url)
+    pgbouncer = pgbouncer_in(tmp_path / "pgbouncer", restartable_postgres.url)
     with running(pgbouncer), PoolAdmin.open(pgbouncer.url) as admin:
         with pytest.raises(PoolUnreachableError, match="stand-by"):
             admin.apply(JobSettings("default", "sync"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from tests.support import hostile
 from tests.support.blocking import Blocking
+from tests.support.engines import running
+from tests.support.poolers import pgbouncer_in
 from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.pool.effects import steps
@@ -134,9 +136,17 @@ def test_a_handler_is_not_called_where_there_is_no_connection(place: Place) -> N
 
 
 @KINDS
-def test_a_handler_is_not_called_on_a_stand_by(restartable_postgres: RestartablePostgres, kind: str) -> None:
-    place = Place(restartable_postgres.url, kind)
-    with closing(place):
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_a_handler_is_not_called_on_a_stand_by(
+    restartable_postgres: RestartablePostgres, tmp_path: Path, kind: str, way: str
+) -> None:
+    with ExitStack() as stack:
+        url = ""
+        if way == "pooled":
+            pgbouncer = pgbouncer_in(tmp_path / "pgbouncer", restartable_postgres.url)
+            stack.enter_context(running(pgbouncer))
+            url = pgbouncer.url
+        place = stack.enter_context(closing(Place(restartable_postgres.url, kind, url)))
         place.work(effect)
         restartable_postgres.stop()
         restartable_postgres.start_as_standby()

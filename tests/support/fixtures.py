@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
-from tests.support.poolers import PgBouncer, program
+from tests.support.poolers import PgBouncer, pgbouncer_in
 from tests.support.queues import Queue, queue
 
 from stripedjob.local.engines import embedded_engine
@@ -41,10 +41,7 @@ def fresh_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def pgbouncer(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
-    if program() is None:
-        assert not os.environ.get("CI"), "pgbouncer is not installed"
-        pytest.skip("pgbouncer is not installed")
-    server = PgBouncer(tmp_path_factory.mktemp("pgbouncer"), postgres_url)
+    server = pgbouncer_in(tmp_path_factory.mktemp("pooler") / "pgbouncer", postgres_url)
     with running(server):
         yield server
 

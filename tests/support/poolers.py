@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from stripedjob.local.engine import Server
@@ -36,6 +37,15 @@ SETTINGS: Mapping[str, object] = {
 def program() -> str | None:
     """Give the path of PgBouncer, None where there is none."""
     return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+def pgbouncer_in(home: Path, server_url: str) -> PgBouncer:
+    """Give one in a new folder; skips the test where PgBouncer is not installed, which it is in CI."""
+    if program() is None:
+        assert not os.environ.get("CI"), "pgbouncer is not installed"
+        pytest.skip("pgbouncer is not installed")
+    home.mkdir()
+    return PgBouncer(home, server_url)
 
 
 class PgBouncer(Server):

@@ -14,7 +14,8 @@ import psycopg
 from psycopg import sql
 
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
-from stripedjob.pool.errors import PoolRetryError
+from stripedjob.pool.errors import PoolRetryError, PoolSchemaError
+from stripedjob.pool.install.scripts import latest
 from stripedjob.pool.names import channel as channel_of
 from stripedjob.pool.names import in_query
 from stripedjob.pool.pooled import AsyncConnection
@@ -43,6 +44,15 @@ class PoolSession:
             yield cls(conn, schema)
         finally:
             await conn.close()
+
+    async def check_schema(self) -> None:
+        """Raise PoolSchemaError where the schema is older than this package; a newer one has all that this needs."""
+        there, needed = int(await self._value("schema_version()", [])), latest()
+        if there < needed:
+            raise PoolSchemaError(
+                f'schema "{self._schema}" is at version {there}, and this stripedjob needs {needed}: '
+                "run `stripedjob migrate FILE` of this version first"
+            )
 
     async def job_id(self, namespace: str, job_type: str) -> int:
         """Find a job; raises PoolError where there is none."""

@@ -21,7 +21,9 @@ from stripedjob.pool.connection import (
     handler_settings,
     pooled_handler_settings,
 )
+from stripedjob.pool.errors import TryLostError
 from stripedjob.pool.names import in_query
+from stripedjob.pool.pooled import STANDBY_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +98,10 @@ class HandlerSession:
     def begin(self) -> Steps[Any]:
         """Begin a transaction; returns what `end` takes. In it, psycopg refuses a commit() of the handler's."""
         transaction = self.conn.transaction()
-        yield self._kind.enter(transaction)
+        try:
+            yield self._kind.enter(transaction)
+        except psycopg.errors.FeatureNotSupported as error:  # of `read write`, through a pooler
+            raise TryLostError(STANDBY_WORDS) from error
         if self.conn.is_pooled:
             yield from self.execute(f"{RESET_SETTINGS}; {self._pooled_settings}")  # others have left theirs behind
         return transaction

@@ -19,6 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from stripedjob.pool.effects.handler_session import CHECK, CONFLICTS, HandlerSession, check_completed, sqlstate_of
 from stripedjob.pool.errors import PoolError, PoolUnreachableError, TryLostError, class_of
+from stripedjob.pool.pooled import STANDBY_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +110,7 @@ class _Try:
     def called(self) -> Iterator[None]:
         """Around the handler."""
         if self._session.is_standby():
-            raise TryLostError("Postgres is a stand-by, and read-only")
+            raise TryLostError(STANDBY_WORDS)
         self._is_called = True
         try:
             yield

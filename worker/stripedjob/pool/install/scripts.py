@@ -42,6 +42,11 @@ def migrations() -> list[Migration]:
     return [Migration(int(entry.name[:4]), entry.name[5:-4], entry.read_text("utf-8")) for entry in found]
 
 
+def latest() -> int:
+    """Give the version of the schema that this version of the package has."""
+    return migrations()[-1].version
+
+
 def routines() -> str:
     """All functions, triggers and views of this version of the package, as one text."""
     pool = files("stripedjob.pool")
