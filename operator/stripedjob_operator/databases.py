@@ -133,7 +133,7 @@ class Database:
                 applied = await pool.call(PoolAdmin.migrate, MIGRATE_SECONDS_MAX)
                 if applied:
                     logger.info("migrated", extra={"schema": self.schema, "versions": applied})
-                await pool.listen("striped_operator", self._called)
+                await pool.listen("operator", self._called)
                 while True:
                     await self._tick(pool)
         except Exception as error:  # a server may answer anything: that ends this connection, not this task

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def site(fresh_database: str) -> LockSite:
-    return postgres_site(fresh_database)
+def site(pool_url: str) -> LockSite:
+    return postgres_site(pool_url)
 
 
 async def test_batches_in_any_order_do_not_deadlock(site: LockSite, fresh_database: str) -> None:

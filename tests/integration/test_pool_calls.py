@@ -27,9 +27,9 @@ def pool(queue_database: str) -> Iterator[Queue]:
 @pytest.fixture
 def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(queue_database, autocommit=True) as conn:
-        conn.execute(f'listen "striped_{pool.job_id}"')
-        conn.execute(f'listen "striped_{pool.job_id}_delegator"')
-        conn.execute("listen striped_operator")
+        conn.execute(f'listen "striped_striped_{pool.job_id}"')
+        conn.execute(f'listen "striped_striped_{pool.job_id}_delegator"')
+        conn.execute("listen striped_striped_operator")
         yield conn
 
 

@@ -79,7 +79,7 @@ async def test_a_pool_lives_in_a_schema_of_any_legal_name(fresh_database: str, s
         assert names(admin.conn, schema) == []
 
 
-@pytest.mark.parametrize("schema", ["pg_striped", "information_schema", 'odd "name"', "Upper", "1", "x" * 64, "a\n"])
+@pytest.mark.parametrize("schema", ["pg_striped", "information_schema", "x" * 64, "a\n"])
 def test_other_names_are_refused(conn: psycopg.Connection, schema: str) -> None:
     with pytest.raises(PoolSchemaError, match="schema name"):
         migrate(conn, schema)
@@ -326,6 +326,27 @@ def test_a_migration_says_whom_it_waits_for_and_goes_on_after_them(
         assert migrate(conn) == [NEWEST + 1]
     assert "billing" in caplog.text
     assert f"version {NEWEST + 1}" in caplog.text
+
+
+def test_a_migration_that_waits_in_a_circle_with_others_is_tried_again(
+    conn: psycopg.Connection, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(conn)
+    tables = ("unit", "wake")
+    text = "; ".join(f"alter table @extschema@.{table} add column note text" for table in tables)
+    with_another_migration(monkeypatch, text)
+    applied: list[list[int]] = []
+    with psycopg.connect(fresh_database) as other:
+        other.execute("lock table striped.wake in row exclusive mode")
+        upgrading = threading.Thread(target=lambda: applied.append(migrate(conn)))
+        upgrading.start()
+        waits = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'"
+        while other.execute(waits).fetchone() == (0,):
+            pass
+        other.execute("select count(*) from striped.unit")  # Postgres ends who has waited for longer
+        other.commit()
+    upgrading.join()
+    assert applied == [[NEWEST + 1]]
 
 
 def test_a_pool_that_is_up_to_date_needs_no_lock(conn: psycopg.Connection, fresh_database: str, role: str) -> None:

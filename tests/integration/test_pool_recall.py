@@ -56,7 +56,7 @@ def test_a_wake_before_the_place_is_folded_where_none_comes_after_it(pool: Queue
     assert [lease.resource for lease in pool.take(worker)] == ["a"]
 
 
-@pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '"striped"|1', '"other"|{job}|infinity|x'])
+@pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '1|"striped"', '{job}|infinity|x|"other"'])
 def test_what_another_left_behind_is_not_believed(pool: Queue, setting: str) -> None:
     worker = pool.worker()
     pool.put("a")

@@ -11,7 +11,7 @@ import pytest
 from tests.support.pool_calls import JOB, count, play
 
 from stripedjob.pool.client.worker import WorkerPool
-from stripedjob.pool.errors import PoolError, PoolSchemaError, PoolUnreachableError
+from stripedjob.pool.errors import PoolError, PoolUnreachableError
 from stripedjob.pool.install.migrate import migrate, version
 from stripedjob.pool.install.scripts import migrations
 from stripedjob.pool.install.teardown import teardown
@@ -87,11 +87,6 @@ def test_a06_applying_again_updates_in_place_and_never_from_an_older_generation(
 
     play(fresh_database, scene)
     assert count(db, "select schedule_limit from striped.job") == 9
-
-
-def test_a_schema_name_that_is_no_plain_name_is_refused(db: psycopg.Connection) -> None:
-    with pytest.raises(PoolSchemaError, match="use up to 63 of a-z"):
-        migrate(db, 'odd "schema" %s')
 
 
 def test_an_unknown_job_type_is_refused_with_a_way_out(db: psycopg.Connection) -> None:

@@ -37,8 +37,8 @@ def is_recorded_before_it_is_said(slot: Slot) -> bool:
 
 
 @KINDS
-def test_units_of_a_lease_share_a_transaction_up_to_a_number(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind, 2 * UNITS_MAX + 2)
+def test_units_of_a_lease_share_a_transaction_up_to_a_number(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind, 2 * UNITS_MAX + 2)
     slot.work(effect)
     assert slot.transactions() == [UNITS_MAX, UNITS_MAX, 2]
     assert (slot.left(), slot.faults, slot.tried) == ([], {}, 2 * UNITS_MAX + 2)
@@ -46,8 +46,8 @@ def test_units_of_a_lease_share_a_transaction_up_to_a_number(fresh_database: str
 
 
 @KINDS
-def test_and_up_to_a_time(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind, 9)
+def test_and_up_to_a_time(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind, 9)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -57,8 +57,8 @@ def test_and_up_to_a_time(fresh_database: str, kind: str) -> None:
     assert slot.transactions() == [3, 3, 1, 1, 1]
 
 
-def test_and_up_to_a_size(fresh_database: str) -> None:
-    slot = Slot(fresh_database, "sync", 7, payload='"' + "x" * (BYTES_MAX // 3) + '"')
+def test_and_up_to_a_size(pool_url: str) -> None:
+    slot = Slot(pool_url, "sync", 7, payload='"' + "x" * (BYTES_MAX // 3) + '"')
     slot.work(effect)
     assert slot.transactions() == [3, 3, 1]
 
@@ -112,8 +112,8 @@ SHARED = [name for name in FAILURES if name not in ("block", "closed", "gone")] 
 
 @KINDS
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_unit_that_fails_fails_alone(fresh_database: str, kind: str, name: str) -> None:
-    slot, (fail, reason) = Slot(fresh_database, kind), FAILURES[name]
+def test_a_unit_that_fails_fails_alone(pool_url: str, kind: str, name: str) -> None:
+    slot, (fail, reason) = Slot(pool_url, kind), FAILURES[name]
     slot.site.sql("create table parent (id int primary key)")
     slot.site.sql("create table child (id int references parent deferrable initially deferred)")
 
@@ -138,12 +138,12 @@ ENDINGS = ["commit", "commit; begin", "rollback", "rollback; begin", "release st
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("then_raises", [False, True])
 def test_a_handler_that_ends_the_transaction_costs_the_others_nothing(
-    fresh_database: str,
+    pool_url: str,
     kind: str,
     ending: str,
     then_raises: bool,  # noqa: FBT001
 ) -> None:
-    slot = Slot(fresh_database, kind)
+    slot = Slot(pool_url, kind)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -188,8 +188,8 @@ def look(unit: Unit, conn: psycopg.Connection) -> Any:
 
 @KINDS
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_handler_does_to_its_session_ends_with_it(fresh_database: str, kind: str, fails: bool) -> None:  # noqa: FBT001
-    slot = Slot(fresh_database, kind)
+def test_what_a_handler_does_to_its_session_ends_with_it(pool_url: str, kind: str, fails: bool) -> None:  # noqa: FBT001
+    slot = Slot(pool_url, kind)
     seen: list[Any] = []
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
@@ -212,8 +212,8 @@ DEFERRING = {  # whether units may share a transaction
 
 @KINDS
 @pytest.mark.parametrize("references", DEFERRING)
-def test_what_is_deferred_is_deferred_to_the_end_of_its_unit(fresh_database: str, kind: str, references: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_what_is_deferred_is_deferred_to_the_end_of_its_unit(pool_url: str, kind: str, references: str) -> None:
+    slot = Slot(pool_url, kind)
     slot.site.sql("create table parent (id int primary key)")
     slot.site.sql(f"create table child (id int references {references})")
     noting = "begin insert into noted values (current_setting('app.user')); return null; end"
@@ -238,8 +238,8 @@ def test_what_is_deferred_is_deferred_to_the_end_of_its_unit(fresh_database: str
 
 
 @KINDS
-def test_a_handler_that_wants_another_isolation_has_its_transaction_for_itself(fresh_database: str, kind: str) -> None:
-    slot, levels = Slot(fresh_database, kind), set()
+def test_a_handler_that_wants_another_isolation_has_its_transaction_for_itself(pool_url: str, kind: str) -> None:
+    slot, levels = Slot(pool_url, kind), set()
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         conn.execute("set transaction isolation level serializable")
@@ -267,8 +267,8 @@ def refuse_at_commit(slot: Slot, condition: str, what: str) -> None:
 
 
 @KINDS
-def test_a_commit_that_fails_is_the_fault_of_one_unit(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_a_commit_that_fails_is_the_fault_of_one_unit(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
     refuse_at_commit(slot, f"old.payload::text = '{ODD}'", "raise exception 'refused';")
     slot.work(effect)
     assert (slot.effects(), slot.left()) == (all_but(ODD), [ODD])
@@ -280,8 +280,8 @@ def test_a_commit_that_fails_is_the_fault_of_one_unit(fresh_database: str, kind:
 @KINDS
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
 @pytest.mark.parametrize("where", ["handler", "commit"])
-def test_a_conflict_is_nobodys_fault(fresh_database: str, kind: str, sqlstate: str, where: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_a_conflict_is_nobodys_fault(pool_url: str, kind: str, sqlstate: str, where: str) -> None:
+    slot = Slot(pool_url, kind)
     raising = f"raise exception 'in conflict' using errcode = '{sqlstate}';"
     if where == "commit":
         is_shared = "(select count(*) from public.effect where resource = pg_current_xact_id()::text) > 1"
@@ -298,12 +298,15 @@ def test_a_conflict_is_nobodys_fault(fresh_database: str, kind: str, sqlstate: s
 
 
 @KINDS
-def test_a_session_that_ends_is_nobodys_fault(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_a_session_that_ends_is_nobodys_fault(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         if slot.calls == list(range(ODD + 1)):
-            slot.site.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tested'")
+            slot.site.sql(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name in ('tested', 'stripedjob')"
+            )
         effect(unit, conn)
 
     slot.work(act)
@@ -312,10 +315,8 @@ def test_a_session_that_ends_is_nobodys_fault(fresh_database: str, kind: str) ->
 
 
 @KINDS
-def test_a_connection_that_is_lost_at_the_commit_leaves_the_verdict_to_the_database(
-    fresh_database: str, kind: str
-) -> None:
-    slot = Slot(fresh_database, kind)
+def test_a_connection_that_is_lost_at_the_commit_leaves_the_verdict_to_the_database(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
     refuse_at_commit(slot, "true", "perform pg_terminate_backend(pg_backend_pid());")
     slot.work(effect)
     (outcome,) = slot.outcomes
@@ -325,8 +326,8 @@ def test_a_connection_that_is_lost_at_the_commit_leaves_the_verdict_to_the_datab
 
 
 @KINDS
-def test_of_a_lost_lease_nothing_is_left(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_of_a_lost_lease_nothing_is_left(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -340,8 +341,8 @@ def test_of_a_lost_lease_nothing_is_left(fresh_database: str, kind: str) -> None
 
 
 @KINDS
-def test_a_unit_that_a_person_removed_costs_the_others_nothing(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_a_unit_that_a_person_removed_costs_the_others_nothing(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -353,8 +354,8 @@ def test_a_unit_that_a_person_removed_costs_the_others_nothing(fresh_database: s
 
 
 @KINDS
-def test_where_postgres_is_away_units_stay_as_they_were(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_where_postgres_is_away_units_stay_as_they_were(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
     slot.database = replace(slot.database, url="postgresql://127.0.0.1:1/none")
     slot.work(effect)
     (outcome,) = slot.outcomes
@@ -366,8 +367,8 @@ def test_where_postgres_is_away_units_stay_as_they_were(fresh_database: str, kin
 
 
 @KINDS
-def test_where_order_is_strict_nothing_goes_past_the_first_failure(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind, block=True)
+def test_where_order_is_strict_nothing_goes_past_the_first_failure(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind, block=True)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -382,8 +383,8 @@ def test_where_order_is_strict_nothing_goes_past_the_first_failure(fresh_databas
 
 
 @KINDS
-def test_what_is_done_is_committed_where_nothing_more_may_start(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_what_is_done_is_committed_where_nothing_more_may_start(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
         effect(unit, conn)
@@ -395,8 +396,8 @@ def test_what_is_done_is_committed_where_nothing_more_may_start(fresh_database: 
 
 
 @KINDS
-def test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs(fresh_database: str, kind: str) -> None:
-    slot = Slot(fresh_database, kind)
+def test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs(pool_url: str, kind: str) -> None:
+    slot = Slot(pool_url, kind)
     units: list[Unit] = []
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:
@@ -414,8 +415,8 @@ def test_nothing_is_said_while_the_transaction_is_open_and_one_unit_runs(fresh_d
     assert slot.shared_state.running() == []
 
 
-def test_a_forked_child_that_comes_back_leaves_the_transaction_alone(fresh_database: str) -> None:
-    slot = Slot(fresh_database, "sync")
+def test_a_forked_child_that_comes_back_leaves_the_transaction_alone(pool_url: str) -> None:
+    slot = Slot(pool_url, "sync")
     children: list[int] = []
 
     def act(unit: Unit, conn: psycopg.Connection) -> None:

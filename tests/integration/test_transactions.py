@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from tests.support import hostile
 from tests.support.blocking import Blocking
+from tests.support.engines import running
+from tests.support.poolers import pgbouncer_in
 from tests.support.worker_env import PATIENCE_SECONDS, Site
 
 from stripedjob.pool.effects import steps
@@ -37,8 +39,8 @@ KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 class Place:
     """One unit that is leased, and a way to work on it in a transaction of its own, as an executor's slot does."""
 
-    def __init__(self, url: str, kind: str) -> None:
-        self.site = Site(url)
+    def __init__(self, url: str, kind: str, pool_url: str = "") -> None:
+        self.site = Site(url, pool_url=pool_url)
         self.kind, self.calls = kind, 0
         self.site.fill(3, 1)
         worker = self.site.sql("select striped.register(%s, 'w')", [self.site.job_id])[0][0]
@@ -46,7 +48,7 @@ class Place:
         (claimed,) = self.site.sql("select resources, fences, ids from striped.claim(%s, 0, 1, 3, 1000)", [worker])
         (resource,), (fence,), ids = claimed
         self.units = [Unit(one, resource, fence, 1, "null", worker_id=worker) for one in ids]
-        self.database = Database(url, "striped", self.site.job_id, "tested")
+        self.database = Database(self.site.pool_url, "striped", self.site.job_id, "tested")
         self._loop = asyncio.new_event_loop() if kind == "async" else None
         self._session: HandlerSession | None = None
 
@@ -88,8 +90,8 @@ class Place:
 
 
 @pytest.fixture
-def place(fresh_database: str, kind: str) -> Iterator[Place]:
-    made = Place(fresh_database, kind)
+def place(fresh_database: str, pool_url: str, kind: str) -> Iterator[Place]:
+    made = Place(fresh_database, kind, pool_url)
     yield made
     made.close()
 
@@ -103,13 +105,18 @@ def effects(place: Place) -> int:
 
 
 def end_sessions(place: Place) -> None:
-    place.site.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tested'")
+    place.site.sql(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name in ('tested', 'stripedjob')"
+    )
 
 
 @KINDS
 def test_sessions_bear_the_name_they_were_given(place: Place) -> None:
+    """But through a pooler: who ends the sessions of that name would end those of others."""
     place.work(effect)
-    assert place.site.sql("select count(*) from pg_stat_activity where application_name = 'tested'") == [(1,)]
+    is_direct = place.database.url == place.site.url
+    found = place.site.sql("select count(*) from pg_stat_activity where application_name = 'tested'")
+    assert found == [(1 if is_direct else 0,)]
 
 
 @KINDS
@@ -129,9 +136,17 @@ def test_a_handler_is_not_called_where_there_is_no_connection(place: Place) -> N
 
 
 @KINDS
-def test_a_handler_is_not_called_on_a_stand_by(restartable_postgres: RestartablePostgres, kind: str) -> None:
-    place = Place(restartable_postgres.url, kind)
-    with closing(place):
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_a_handler_is_not_called_on_a_stand_by(
+    restartable_postgres: RestartablePostgres, tmp_path: Path, kind: str, way: str
+) -> None:
+    with ExitStack() as stack:
+        url = ""
+        if way == "pooled":
+            pgbouncer = pgbouncer_in(tmp_path / "pgbouncer", restartable_postgres.url)
+            stack.enter_context(running(pgbouncer))
+            url = pgbouncer.url
+        place = stack.enter_context(closing(Place(restartable_postgres.url, kind, url)))
         place.work(effect)
         restartable_postgres.stop()
         restartable_postgres.start_as_standby()

@@ -1,6 +1,7 @@
 """pytest's fixtures for real engines: one Postgres and one Valkey a session, an empty database a test, a queue in one.
 
-STRIPEDJOB_TEST_POSTGRES=URL runs the tests on a server of your own, as a role that may create databases.
+STRIPEDJOB_TEST_POSTGRES=URL runs the tests on a server of your own, as a role that may create databases. What runs
+through a pooler as well has the fixture `pool_url`; `fresh_database` beside it is the same database without one.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
+from tests.support.poolers import PgBouncer, pgbouncer_in
 from tests.support.queues import Queue, queue
 
 from stripedjob.local.engines import embedded_engine
@@ -35,6 +37,28 @@ def valkey_url() -> Iterator[str]:
 def fresh_database(postgres_url: str) -> Iterator[str]:
     with new_database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    server = pgbouncer_in(tmp_path_factory.mktemp("pooler") / "pgbouncer", postgres_url)
+    with running(server):
+        yield server
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def pool_url(request: pytest.FixtureRequest, fresh_database: str) -> str:
+    """The fresh database as clients reach it: by itself, and through a pooler."""
+    if request.param == "direct":
+        return fresh_database
+    pgbouncer: PgBouncer = request.getfixturevalue("pgbouncer")
+    return pgbouncer.before(fresh_database)
+
+
+@pytest.fixture
+def pooled(pgbouncer: PgBouncer, fresh_database: str) -> str:
+    """The fresh database through a pooler."""
+    return pgbouncer.before(fresh_database)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ BREAKS: dict[str, Schema] = {  # the message of a rule: what of the spec breaks 
     "spec.handler.transaction: true": {"handler": {"python": None, "exec": ["true"], "transaction": True}},
     "spec.handler.http: must be": {"handler": {"python": None, "http": "ftp://example.com"}},
     "spec.pool.schema: must not begin with": {"pool": {"secretRef": dict(SECRET), "schema": "pg_striped"}},
+    "spec.pool.schema: must not be longer": {"pool": {"secretRef": dict(SECRET), "schema": "ä" * 32}},
     "spec.schedule.cron: must be": {"schedule": {"cron": "61 * * * *"}},
     "spec.schedule.timeZone: there is no such": {"schedule": CRON | {"timeZone": "Europe/Atlantis"}},
     "spec.minWorkers: must not be above": {"minWorkers": 3},
@@ -49,7 +50,7 @@ SAMPLES: dict[str, Any] = {  # good values for fields whose pattern is not met b
     "spec.handler.exec": ["sh", "-c", "exit 0"],
     "spec.schedule.cron": "*/5 0-6,12 l jan-MAR mon#2",
     "spec.schedule.timeZone": "America/Argentina/Buenos_Aires",
-    "spec.pool.schema": "_striped_2",
+    "spec.pool.schema": 'Größe "a.b" $$ 100%',
     "spec.pool.secretRef.name": "a.b-c",
     "spec.pool.secretRef.key": "URL_of.it",
     "spec.pool.operatorSecretRef.name": "a.b-c",
@@ -148,7 +149,7 @@ def _bad_values(one: Schema) -> Iterator[tuple[str, Any]]:
     if "maxLength" in one:
         yield "maxLength", "a" * (one["maxLength"] + 1)
     if "pattern" in one:
-        yield "pattern", "No! such"
+        yield "pattern", "No!\tsuch"
     if "minItems" in one:
         yield "minItems", ["a"] * (one["minItems"] - 1)
     if "maxItems" in one:

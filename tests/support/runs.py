@@ -67,12 +67,13 @@ def children(pid: int) -> list[int]:
 
 @dataclass
 class Job:
-    """A StripedJob file beside its handlers, and where its pool is."""
+    """A StripedJob file beside its handlers, and where its pool is; commands and workers come by `pool_url`."""
 
     folder: Path
     url: str
     lock_url: str
     spec: dict[str, Any] = field(default_factory=dict)
+    pool_url: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -109,7 +110,7 @@ class Job:
 
     @property
     def where(self) -> tuple[str, ...]:
-        return ("--postgres", self.url, "--redis", self.lock_url)
+        return ("--postgres", self.pool_url or self.url, "--redis", self.lock_url)
 
     def do(self, command: str, *args: str, stdin: str = "") -> str:
         """Run a command that must succeed; returns what it says."""

@@ -31,15 +31,20 @@ PATIENCE_SECONDS = 60
 
 @dataclass
 class Site:
-    """One job `sync` in a fresh database; `lock_url` of a Valkey, or None for locks in Postgres."""
+    """One job `sync` in a fresh database; `lock_url` of a Valkey, or None for locks in Postgres.
+
+    Workers and handlers come by `pool_url`, where it is another one.
+    """
 
     url: str
     lock_url: str | None = None
     job: JobSettings = field(default_factory=lambda: JobSettings("default", "sync", schedule_limit=8))
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     job_id: int = 0
+    pool_url: str = ""
 
     def __post_init__(self) -> None:
+        self.pool_url = self.pool_url or self.url
         with psycopg.connect(self.url, autocommit=True) as conn:
             migrate(conn)
             conn.execute(
@@ -50,7 +55,7 @@ class Site:
 
     def apply(self) -> None:
         async def run() -> None:
-            async with WorkerPool.open(self.url) as pool:
+            async with WorkerPool.open(self.pool_url) as pool:
                 self.job_id = await pool.apply_job(self.job)
 
         asyncio.run(run())
@@ -84,7 +89,7 @@ class Site:
 
     @property
     def database(self) -> Database:
-        return Database(self.url, "striped", self.job_id)
+        return Database(self.pool_url, "striped", self.job_id)
 
     async def worker(self, stack: AsyncExitStack, handler: HandlerSettings, slots: int = 1, **changes: Any) -> Worker:
         settings = replace(
@@ -93,14 +98,14 @@ class Site:
         redis = self.lock_url is not None
         lock = LockSettings(
             backend="Redis" if redis else "Postgres",
-            url=self.lock_url or self.url,
+            url=self.lock_url or self.pool_url,
             namespace=self.job.namespace,
             job_type=self.job.job_type,
         )
         config = Config(handler, slots, self.policy.on_failure == "Block", str(ROOT))
         return Worker(
             settings,
-            lambda: WorkerPool.open(self.url),
+            lambda: WorkerPool.open(self.pool_url),
             await stack.enter_async_context(open_lock(lock)),
             await stack.enter_async_context(ExecutorSupervisor(config)),
             Observer("default/sync"),
@@ -120,7 +125,7 @@ class Site:
 async def drained(site: Site, crew: Sequence[Worker]) -> None:
     """Run the workers until nothing is left to do."""
     runs = [asyncio.create_task(worker.run()) for worker in crew]
-    async with WorkerPool.open(site.url) as watch:
+    async with WorkerPool.open(site.pool_url) as watch:
         while not all(run.done() for run in runs):
             await watch.upkeep(site.job_id)
             if await watch.is_empty(site.job_id):

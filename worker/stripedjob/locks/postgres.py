@@ -23,6 +23,7 @@ from stripedjob.pool.errors import (
     PoolSchemaError,
     PoolUnreachableError,
 )
+from stripedjob.pool.names import in_query
 from stripedjob.urls import shown
 
 FLUSH_KEYS_PER_CALL = 1_000
@@ -96,7 +97,7 @@ class PostgresLock(LockBackend):
         if self._connection is None or self._connection.closed:
             self._connection = await connect_async(self._settings.url)
             self._connection.prepare_threshold = None  # a transaction pooler may give each call another session
-        query = sql.SQL("select {}.").format(sql.Identifier(self._settings.schema)) + sql.SQL(call)
+        query = sql.SQL("select {}.").format(in_query(self._settings.schema)) + sql.SQL(call)
         with foreign_errors():
             cursor = await self._connection.execute(query, [self._settings.namespace, self._settings.job_type, *values])
             return [value for (value,) in await cursor.fetchall()]

@@ -2,7 +2,7 @@
 
 Both ends find out that the other is gone: this one within a lease, and the server before the locks of a transaction
 whose client has vanished keep the next holder of its resource waiting for long. What a session relies on it sets by
-itself: servers, databases and roles may have other defaults.
+itself: servers, databases and roles may have other defaults. Through a pooler each transaction does (pooled.py).
 """
 
 import asyncio
@@ -24,6 +24,14 @@ from stripedjob.pool.errors import (
     PoolSchemaError,
     PoolUnreachableError,
     class_of,
+)
+from stripedjob.pool.pooled import (
+    AsyncConnection,
+    AsyncWholeCursor,
+    Connection,
+    WholeCursor,
+    direct_settings,
+    session_settings,
 )
 from stripedjob.urls import mistake_in, shown
 
@@ -48,6 +56,7 @@ CONNECTION: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "client_encoding": "UTF8",
+    "application_name": "stripedjob",
 }
 ANY_SESSION = {
     "tcp_user_timeout": "10000",
@@ -69,79 +78,111 @@ POOL_SESSION = ANY_SESSION | {
 }
 
 
-def connect(url: str, *, statement_seconds: float = ADMIN_SECONDS_MAX) -> psycopg.Connection:
+def connect(url: str, *, statement_seconds: float = ADMIN_SECONDS_MAX) -> Connection:
     """Connect to the pool, in autocommit mode. Raises PoolConfigError, PoolUnreachableError, PoolRefusedError."""
-    return _opened(url, "stripedjob", _pool_session(statement_seconds))
+    conn = _opened(url, _pool_session(statement_seconds))
+    if conn.is_pooled:
+        conn.cursor_factory = WholeCursor
+    return conn
 
 
-def connect_for_handler(url: str, name: str) -> psycopg.Connection:
-    """Connect for a handler's own transactions, under this application_name; its statements may take any time."""
-    return _opened(url, name, ANY_SESSION)
-
-
-async def connect_async(url: str) -> psycopg.AsyncConnection:
+async def connect_async(url: str) -> AsyncConnection:
     """Connect as `connect` does, for calls that are bounded by CALL_SECONDS_MAX."""
-    return await _opened_async(url, "stripedjob", _pool_session(CALL_SECONDS_MAX))
+    conn = await _opened_async(url, _pool_session(CALL_SECONDS_MAX))
+    if conn.is_pooled:
+        conn.cursor_factory = AsyncWholeCursor
+    return conn
 
 
-async def connect_async_for_handler(url: str, name: str) -> psycopg.AsyncConnection:
+def connect_for_handler(url: str, name: str) -> Connection:
+    """Connect for a handler's own transactions, under this application_name; its statements may take any time."""
+    return _opened(url, _handler_session(name))
+
+
+async def connect_async_for_handler(url: str, name: str) -> AsyncConnection:
     """Connect as `connect_for_handler` does."""
-    return await _opened_async(url, name, ANY_SESSION)
+    return await _opened_async(url, _handler_session(name))
 
 
-def handler_settings() -> sql.Composed:
+def handler_settings(name: str) -> sql.Composed:
     """Give the statement that sets what `connect_for_handler` sets, after something has reset it."""
-    return _settings(ANY_SESSION)
+    return session_settings(_handler_session(name))
+
+
+def pooled_handler_settings(idle_seconds_max: float) -> sql.Composed:
+    """Give the statements that follow a reset through a pooler, in each transaction; none of them takes a snapshot.
+
+    First what a pooler keeps for each client. Nobody may end a session by its name there, since it may be another's by
+    then: so the server ends a transaction that nobody uses, where its client has vanished unnoticed.
+    """
+    kept = {name: CONNECTION[name] for name in ("client_encoding", "application_name")}
+    own = {
+        "datestyle": ANY_SESSION["datestyle"],
+        "idle_in_transaction_session_timeout": str(int(idle_seconds_max * 1000)),
+    }
+    settings = [
+        sql.SQL("set {} {} to {}").format(sql.SQL(scope), sql.Identifier(name), value)
+        for scope, values in (("session", kept), ("local", own))
+        for name, value in values.items()
+    ]
+    return sql.SQL("; ").join(settings)
 
 
 def _pool_session(statement_seconds: float) -> dict[str, str]:
     return POOL_SESSION | {"statement_timeout": str(int(statement_seconds * 1000))}
 
 
-def _opened(url: str, name: str, session: dict[str, str]) -> psycopg.Connection:
-    conninfo = _conninfo(url, name)
+def _handler_session(name: str) -> dict[str, str]:
+    return ANY_SESSION | {"application_name": name}
+
+
+def _opened(url: str, session: dict[str, str]) -> Connection:
+    conninfo = _conninfo(url)
     try:
-        conn = psycopg.connect(conninfo, autocommit=True)
+        conn = Connection.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
         told = "" if _is_silent(error) else wait_conn(_told(conninfo, error), interval=WAIT_SECONDS)
         raise _why_not_connected(url, error, told) from None  # libpq's words may quote the URL
     try:
         with foreign_errors():
-            conn.execute(_settings(session))
+            if conn.execute(direct_settings(session, conn.info.backend_pid)).fetchone() is None:
+                conn.go_through_pooler(_of_transactions(session))
     except BaseException:
         conn.close()
         raise
     return conn
 
 
-async def _opened_async(url: str, name: str, session: dict[str, str]) -> psycopg.AsyncConnection:
-    conninfo = _conninfo(url, name)
+async def _opened_async(url: str, session: dict[str, str]) -> AsyncConnection:
+    conninfo = _conninfo(url)
     with foreign_errors():
         async with asyncio.timeout(CALL_SECONDS_MAX):
             try:
-                conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+                conn = await AsyncConnection.connect(conninfo, autocommit=True)
             except psycopg.Error as error:
                 told = "" if _is_silent(error) else await wait_conn_async(_told(conninfo, error), interval=WAIT_SECONDS)
                 raise _why_not_connected(url, error, told) from None
             try:
-                await conn.execute(_settings(session))
+                found = await conn.execute(direct_settings(session, conn.info.backend_pid))
+                if await found.fetchone() is None:
+                    await conn.go_through_pooler(_of_transactions(session))
             except BaseException:
                 await conn.close()
                 raise
     return conn
 
 
-def _settings(session: dict[str, str]) -> sql.Composed:
-    calls = [sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in session.items()]
-    return sql.SQL("select ") + sql.SQL(", ").join(calls)
+def _of_transactions(session: dict[str, str]) -> dict[str, str]:
+    """Give what of a session's settings is each transaction's through a pooler, whose BEGIN says the rest."""
+    return {name: value for name, value in session.items() if not name.startswith(("tcp_", "default_transaction_"))}
 
 
 def check_url(url: str) -> None:
     """Raise PoolConfigError, in words that quote nothing of it, where a URL cannot be used."""
-    _conninfo(url, "")
+    _conninfo(url)
 
 
-def _conninfo(url: str, name: str) -> str:
+def _conninfo(url: str) -> str:
     """Check the URL and add what every connection has; raises PoolConfigError in words that quote nothing of it."""
     mistake = (
         mistake_in(url, encoded=True) if "://" in url or "=" not in url else None
@@ -151,7 +192,7 @@ def _conninfo(url: str, name: str) -> str:
         mistake = "it begins with " + ("SQLAlchemy's" if "+" in scheme else "another") + " scheme, not postgresql://"
     if not mistake:
         try:
-            return make_conninfo(url, **CONNECTION, application_name=name)
+            return make_conninfo(url, **CONNECTION)
         except (psycopg.Error, ValueError):
             mistake = "libpq cannot read it"
     raise PoolConfigError(

@@ -155,9 +155,13 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where a transactional handler's transactions go; `session_name` is what Postgres shows of the sessions."""
+    """Where a transactional handler's transactions go; `session_name` is what Postgres shows of the sessions.
+
+    `idle_seconds_max`: how long one may have nothing to do; no call of a handler takes longer.
+    """
 
     url: str = field(repr=False)
     schema: str
     job_id: int
     session_name: str = "stripedjob"
+    idle_seconds_max: float = 300.0

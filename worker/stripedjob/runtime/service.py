@@ -138,12 +138,16 @@ async def _watch_parent(pid: int, stop: asyncio.Event) -> None:
 
 
 async def _find_job(settings: ServiceSettings, observer: Observer, stop: asyncio.Event) -> int:
-    """Ask the pool for the job's id, waiting a while for a Postgres that is still to come up, unless told to end."""
+    """Ask the pool for the job's id, waiting a while for a Postgres that is still to come up, unless told to end.
+
+    Raises PoolSchemaError where the pool is not of this version yet.
+    """
     end = time.monotonic() + START_SECONDS_MAX
     while True:
         observer.turned()
         try:
             async with WorkerPool.open(settings.postgres_url, settings.plan.schema) as pool:
+                await pool.check_schema()
                 return await pool.job_id(settings.plan.namespace, settings.plan.job_type)
         except PoolUnreachableError as error:
             observer.disconnected(error)

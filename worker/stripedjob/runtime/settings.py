@@ -49,7 +49,8 @@ def executor_config(job: "StripedJob", job_id: int, postgres_url: str, path: str
     handler = job.spec.handler
     database = None
     if handler.transaction:
-        database = Database(postgres_url, job.spec.pool.sql_schema, job_id, backend_name)
+        idle_seconds_max = handler.timeout_seconds + job.spec.lock.lease_seconds
+        database = Database(postgres_url, job.spec.pool.sql_schema, job_id, backend_name, idle_seconds_max)
     settings = HandlerSettings(
         kind=handler.kind,
         target=handler.target,

@@ -16,8 +16,9 @@ SECRET_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"  # noqa: S105 - no secret
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"  # not \w: to Python it is more letters than to the API server
 _NAMES = rf"{_NAME}(\.{_NAME})*"
 FUNCTION_PATTERN = rf"^{_NAMES}:{_NAMES}$"
-SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]*$"
-SCHEMA_LENGTH_MAX = 63  # as for every name in Postgres
+SCHEMA_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"  # what Postgres takes, but no control characters
+SCHEMA_BYTES_MAX = 63  # as for every name in Postgres
+SCHEMA_BYTES_CEL = f"size(bytes(self.schema)) <= {SCHEMA_BYTES_MAX}"
 
 _NUMBERS = {  # of each field of a cron expression
     "minute": "0*[0-5]?[0-9]",

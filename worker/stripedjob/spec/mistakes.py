@@ -23,7 +23,7 @@ NAMES = "use a-z, 0-9 and -, with a letter or digit first and last, such as my-j
 FORMS = {  # what a pattern of the model means
     FUNCTION_PATTERN: "write package.module:function, such as accounts:apply",
     NAME_PATTERN: NAMES,
-    SCHEMA_PATTERN: "use a-z, 0-9 and _, and no digit first, such as striped",
+    SCHEMA_PATTERN: "use any characters but control characters, such as striped",
     SECRET_NAME_PATTERN: NAMES.replace("and -", "- and .").replace("my-job-2", "my-secret"),
     SECRET_KEY_PATTERN: "use letters, digits and - _ . alone, such as url",
 }

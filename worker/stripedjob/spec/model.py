@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from stripedjob.spec.forms import (
     FUNCTION_PATTERN,
-    SCHEMA_LENGTH_MAX,
+    SCHEMA_BYTES_MAX,
     SCHEMA_PATTERN,
     SECRET_KEY_PATTERN,
     SECRET_NAME_PATTERN,
@@ -67,7 +67,7 @@ class Pool(Part):
     """The Postgres URL of the pool. Needed in a cluster; `stripedjob run` has options for it."""
     operator_secret_ref: SecretRef | None = None
     """The same database for the operator, with another role than the workers'; `secretRef` by default."""
-    sql_schema: Annotated[str, Field(alias="schema", pattern=SCHEMA_PATTERN, max_length=SCHEMA_LENGTH_MAX)] = "striped"
+    sql_schema: Annotated[str, Field(alias="schema", pattern=SCHEMA_PATTERN, max_length=SCHEMA_BYTES_MAX)] = "striped"
     """The schema in the database that holds the pool."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What becomes of the job's units when the StripedJob is deleted."""

@@ -11,6 +11,8 @@ from typing import Any
 from stripedjob.spec.forms import (
     CRON_CEL,
     HTTP_URL_CEL,
+    SCHEMA_BYTES_CEL,
+    SCHEMA_BYTES_MAX,
     TIME_ZONE_CEL,
     is_cron,
     is_http_url,
@@ -75,6 +77,13 @@ RULES = (
         "must not begin with pg_, nor be information_schema: these are Postgres' own",
         "!self.schema.startsWith('pg_') && self.schema != 'information_schema'",
         lambda spec: not is_postgres_own(spec["pool"]["schema"]),
+    ),
+    Rule(
+        ("spec", "pool"),
+        "spec.pool.schema",
+        "must not be longer than 63 bytes in UTF-8",
+        SCHEMA_BYTES_CEL,
+        lambda spec: len(spec["pool"]["schema"].encode()) <= SCHEMA_BYTES_MAX,
     ),
     Rule(
         ("spec", "schedule"),

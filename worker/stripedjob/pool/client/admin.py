@@ -18,6 +18,7 @@ from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
 from stripedjob.pool.install.doctor import Finding, examine
 from stripedjob.pool.install.migrate import migrate, version
 from stripedjob.pool.install.teardown import Torn, teardown
+from stripedjob.pool.names import channel, in_query
 from stripedjob.pool.types import JobSettings
 
 CHUNK_UNITS = 5_000  # of what a person asks for at once, so much in one transaction
@@ -166,16 +167,21 @@ class PoolAdmin:
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""
-        query = sql.SQL("select name, working, alive from {}(%s)").format(sql.Identifier(self.schema, "workers"))
+        query = sql.SQL("select name, working, alive from {}(%s)").format(in_query(self.schema, "workers"))
         with foreign_errors():
             return [WorkerStatus(*row) for row in self.conn.execute(query, [job_id])]
 
     def waiting(self, job_id: int) -> Waiting:
         """Say what the job waits for."""
-        query = sql.SQL("select * from {}(%s)").format(sql.Identifier(self.schema, "waiting"))
+        query = sql.SQL("select * from {}(%s)").format(in_query(self.schema, "waiting"))
         with foreign_errors():
             row = self.conn.execute(query, [job_id]).fetchone()
         return Waiting(*row) if row else Waiting()
+
+    def listen(self, of: str) -> None:
+        """Hear the calls on a channel of the pool's (names.py) over this connection."""
+        with foreign_errors():
+            self.conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel(self.schema, of))))
 
     def upkeep(self, job_id: int) -> None:
         """Wake what is due and take back what the dead held: for a job that has no workers to do it."""
@@ -183,7 +189,7 @@ class PoolAdmin:
 
     def clean(self, job_ids: Sequence[int]) -> None:
         """Remove what these jobs have kept for long enough: of each at most every 30 s, and at most 2,000 of a kind."""
-        query = sql.SQL("select {}(job) from unnest(%s::int[]) job").format(sql.Identifier(self.schema, "clean"))
+        query = sql.SQL("select {}(job) from unnest(%s::int[]) job").format(in_query(self.schema, "clean"))
         with foreign_errors():
             self.conn.execute(query, [list(job_ids)])
 
@@ -216,7 +222,7 @@ class PoolAdmin:
 
     def _statuses(self, function: str, job_ids: Sequence[int] | None) -> list[JobStatus]:
         names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
-        query = sql.SQL("select {} from {}(%s::int[])").format(names, sql.Identifier(self.schema, function))
+        query = sql.SQL("select {} from {}(%s::int[])").format(names, in_query(self.schema, function))
         ids = None if job_ids is None else list(job_ids)
         with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
             return [JobStatus(**row) for row in cursor.execute(query, [ids])]
@@ -229,7 +235,7 @@ class PoolAdmin:
         return units
 
     def _value(self, call: str, values: Sequence[Any]) -> Any:
-        query = sql.SQL("select {}.").format(sql.Identifier(self.schema)) + sql.SQL(call)
+        query = sql.SQL("select {}.").format(in_query(self.schema)) + sql.SQL(call)
         try:
             with foreign_errors():
                 row = self.conn.execute(query, values).fetchone()

@@ -13,14 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-import psycopg
-
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
 from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.pool.pooled import AsyncConnection, Connection
 
 GRACE_SECONDS = 2.0  # in which the server may say that it has ended a statement, before this side ends the connection
-STATEMENT_TIMEOUT = "select set_config('statement_timeout', %s, false)"
 
 T = TypeVar("T")
 
@@ -28,11 +26,10 @@ T = TypeVar("T")
 class BoundedPool:
     """A connection to a pool; `async with BoundedPool.open(url, schema)`. One call at a time."""
 
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str) -> None:
         """Take over a connection in autocommit mode."""
         self._opened = conn  # shares its libpq connection with the blocking one
-        self._conn = psycopg.Connection(conn.pgconn)
-        self._conn.autocommit = True
+        self._conn = Connection.of(conn)
         self._admin = PoolAdmin(self._conn, schema)
         self._socket = socket.socket(fileno=os.dup(conn.pgconn.socket))  # a number that nobody else closes
         self._thread = ThreadPoolExecutor(1, "pool")
@@ -55,13 +52,16 @@ class BoundedPool:
         """Say whether the connection takes another call."""
         return not self._conn.closed and (self._call is None or self._call.done())
 
-    async def listen(self, channel: str, called: Callable[[], None]) -> None:
-        """Have `called` run when there is a call (NOTIFY) on the channel while nobody uses the connection.
+    async def listen(self, of: str, called: Callable[[], None]) -> None:
+        """Have `called` run when there is a call (NOTIFY) on the channel (names.py) while nobody uses the connection.
 
-        It runs once, and again only when another call() has read what had come. Raises as call() does.
+        It runs once, and again only when another call() has read what had come. Raises as call() does. Through a pooler
+        it never runs: the session that listens would be somebody else's.
         """
+        if self._conn.is_pooled:
+            return
         self._conn.add_notify_handler(lambda _: None)  # or they would be kept
-        await self.call(lambda admin: admin.conn.execute(f'listen "{channel}"'.encode()), CALL_SECONDS_MAX)
+        await self.call(lambda admin: admin.listen(of), CALL_SECONDS_MAX)
         self._called = called
         self._watch()
 
@@ -95,7 +95,7 @@ class BoundedPool:
     def _work(self, work: Callable[[PoolAdmin], T], seconds: float) -> T:
         if self._statement_seconds != seconds:
             with foreign_errors():
-                self._conn.execute(STATEMENT_TIMEOUT, [f"{seconds * 1000:.0f}"])
+                self._conn.limit_statements(seconds)
             self._statement_seconds = seconds
         return work(self._admin)
 

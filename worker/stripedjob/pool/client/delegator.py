@@ -25,4 +25,4 @@ class DelegatorPool(PoolSession):
 
     async def sleep(self, job_id: int, seconds: float, wake: asyncio.Event) -> None:
         """Sleep so long, or until `wake` is set, or until a worker wants something."""
-        await self._sleep(f"striped_{job_id}_delegator", seconds, wake, lambda _: True)
+        await self._sleep(f"{job_id}_delegator", seconds, wake, lambda _: True)

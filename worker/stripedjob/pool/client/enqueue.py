@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 
 from stripedjob.pool.client.application import async_psycopg_of, psycopg_of
 from stripedjob.pool.install.scripts import check_schema_name
+from stripedjob.pool.names import in_query
 
 ENCODER = json.JSONEncoder(allow_nan=False)
 CHUNK_UNITS_MAX = 20_000  # in one call: all units of a resource in a call are one wake
@@ -132,7 +133,7 @@ def _many(job_type: str, chunk: "list[Row]", namespace: str, schema: str) -> Cal
 
 
 def _query(schema: str, call: LiteralString) -> sql.Composed:
-    return sql.SQL("select {}.").format(sql.Identifier(check_schema_name(schema))) + sql.SQL(call)
+    return sql.SQL("select {}.").format(in_query(check_schema_name(schema))) + sql.SQL(call)
 
 
 def _value(row: tuple[Any, ...] | None) -> int:

@@ -14,6 +14,7 @@ from stripedjob.pool.connection import connect, foreign_errors
 from stripedjob.pool.errors import PoolSchemaError
 from stripedjob.pool.install import roles
 from stripedjob.pool.install.migrate import version
+from stripedjob.pool.names import in_query
 
 ENDS_SESSIONS = """
 select c.relowner::regrole::text, pg_has_role(c.relowner, %(to)s, 'usage')
@@ -64,7 +65,7 @@ class PoolRights:
             self._run(roles.revoke(self._schema, role, to, job=job, payloads=payloads, keep=keep))
 
     def _is_limited(self, to: str, parts: Sequence[str]) -> bool:
-        table = sql.Identifier(self._schema, "permission")
+        table = in_query(self._schema, "permission")
         query = sql.SQL("select exists (select from {} where role = to_regrole(%s) and part = any(%s))").format(table)
         return bool(self._one(query, [sql.Identifier(to).as_string(), list(parts)])[0])
 

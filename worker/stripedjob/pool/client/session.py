@@ -7,26 +7,32 @@ PoolUnreachableError.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
-from stripedjob.pool.errors import PoolRetryError
+from stripedjob.pool.errors import PoolRetryError, PoolSchemaError
+from stripedjob.pool.install.scripts import latest
+from stripedjob.pool.names import channel as channel_of
+from stripedjob.pool.names import in_query
+from stripedjob.pool.pooled import AsyncConnection
 
 TRIES_MAX = 3  # of a call that met a deadlock or a time-out, over the same connection
 RETRY_SECONDS = 0.05
+UNCALLED_SECONDS = 0.5  # of sleep at least, where nobody can be called,
+UNCALLED_SHARE = 1 / 6  # and of what is slept elsewhere
 
 
 class PoolSession:
     """A connection to the pool; `async with PoolSession.open(url, schema)`."""
 
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str) -> None:
         """Take a connection in autocommit mode."""
         self._conn = conn
-        self._schema = sql.Identifier(schema)
+        self._schema = schema
         self._channel: str | None = None
 
     @classmethod
@@ -39,14 +45,30 @@ class PoolSession:
         finally:
             await conn.close()
 
+    async def check_schema(self) -> None:
+        """Raise PoolSchemaError where the schema is older than this package; a newer one has all that this needs."""
+        there, needed = int(await self._value("schema_version()", [])), latest()
+        if there < needed:
+            raise PoolSchemaError(
+                f'schema "{self._schema}" is at version {there}, and this stripedjob needs {needed}: '
+                "run `stripedjob migrate FILE` of this version first"
+            )
+
     async def job_id(self, namespace: str, job_type: str) -> int:
         """Find a job; raises PoolError where there is none."""
         return int(await self._value("job_id(%s, %s)", [namespace, job_type]))
 
-    async def _sleep(self, channel: str, seconds: float, wake: asyncio.Event, concerns: Callable[[str], bool]) -> bool:
-        """Sleep so long, or until `wake` is set, or until a call on the channel concerns this process: then True."""
+    async def _sleep(self, of: str, seconds: float, wake: asyncio.Event, concerns: Callable[[str], bool]) -> bool:
+        """Sleep so long, or until `wake` is set, or until a call on a channel concerns this process: then True.
+
+        Through a pooler nobody hears a call: the session that listens would be somebody else's. So it asks more often.
+        """
+        if self._conn.is_pooled:
+            await _slept(min(seconds, max(UNCALLED_SECONDS, seconds * UNCALLED_SHARE)), wake)
+            return False
+        channel = channel_of(self._schema, of)
         if self._channel != channel:
-            await self._run(sql.SQL("listen {}").format(sql.Identifier(channel)), [])
+            await self._run(sql.SQL("listen {}").format(in_query(channel)), [])
             self._channel = channel
             return True  # a call may have come before anybody listened
         tasks: list[asyncio.Task[bool]] = [
@@ -81,7 +103,7 @@ class PoolSession:
 
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
         """Make a call, again where Postgres was busy: of a transaction that failed nothing is left."""
-        query = sql.SQL("select * from {}.").format(self._schema) + sql.SQL(call)
+        query = sql.SQL("select * from {}.").format(in_query(self._schema)) + sql.SQL(call)
         for tries in range(1, TRIES_MAX):
             try:
                 return await (await self._run(query, values)).fetchall()
@@ -93,3 +115,9 @@ class PoolSession:
         with foreign_errors():
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 return await self._conn.execute(query, values, binary=True)
+
+
+async def _slept(seconds: float, wake: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Json
 
 from stripedjob.pool.client.session import PoolSession
+from stripedjob.pool.pooled import AsyncConnection
 from stripedjob.pool.types import Batch, JobSettings, Lease, Poll, Then
 
 BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
@@ -19,7 +19,7 @@ BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says noth
 class WorkerPool(PoolSession):
     """A connection to the pool; `async with WorkerPool.open(url, schema)`."""
 
-    def __init__(self, conn: psycopg.AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str) -> None:
         """Take a connection in autocommit mode."""
         super().__init__(conn, schema)
         self._sessions: dict[int, int] = {}  # of workers that came back over this connection; a new one's is 0
@@ -114,7 +114,7 @@ class WorkerPool(PoolSession):
 
     async def sleep(self, job_id: int, worker_id: int, seconds: float, wake: asyncio.Event) -> bool:
         """Sleep so long, or until `wake` is set, or until the pool calls this worker: then True."""
-        return await self._sleep(f"striped_{job_id}", seconds, wake, lambda call: _concerns(call, worker_id))
+        return await self._sleep(f"{job_id}", seconds, wake, lambda call: _concerns(call, worker_id))
 
     async def leave(self, worker_id: int) -> None:
         """Give back what is still leased, and be no worker any more."""

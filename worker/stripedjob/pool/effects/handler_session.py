@@ -15,7 +15,15 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from stripedjob.pool.connection import connect_async_for_handler, connect_for_handler, handler_settings
+from stripedjob.pool.connection import (
+    connect_async_for_handler,
+    connect_for_handler,
+    handler_settings,
+    pooled_handler_settings,
+)
+from stripedjob.pool.errors import TryLostError
+from stripedjob.pool.names import in_query
+from stripedjob.pool.pooled import STANDBY_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +36,8 @@ CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock
 STANDBY = "in_hot_standby"  # what Postgres tells without being asked
 STATE = ("row_factory", "cursor_factory", "server_cursor_factory", "prepare_threshold")  # of psycopg's connection
 CHECK = "set constraints all immediate"  # first, since it may depend on the settings
-RESET = "close all; discard temp; reset session authorization; reset role; reset all"
+RESET_SETTINGS = "reset session authorization; reset role; reset all"  # which takes no snapshot
+RESET = f"close all; discard temp; {RESET_SETTINGS}"
 
 
 class LeaseLostError(Exception):
@@ -73,9 +82,10 @@ class HandlerSession:
         self._function, self._database, self._kind = function, database, ASYNC if is_async else PLAIN
         self.conn: Any = None  # a psycopg.Connection or psycopg.AsyncConnection
         self._cursor: Any = None  # which no handler sees
-        self.reset = sql.SQL(f"{RESET}; {{}}").format(handler_settings()).as_string()
+        self._settings = handler_settings(database.session_name).as_string()
+        self._pooled_settings = pooled_handler_settings(database.idle_seconds_max).as_string()
         complete = sql.SQL("select {}.complete(%s, %s, %s, %s, %s::bigint[])")
-        self.complete = complete.format(sql.Identifier(database.schema)).as_string()
+        self.complete = complete.format(in_query(database.schema)).as_string()
 
     def connect(self) -> Steps[bool]:
         """See to it that there is a connection; returns whether it was there before. Raises PoolError."""
@@ -88,7 +98,12 @@ class HandlerSession:
     def begin(self) -> Steps[Any]:
         """Begin a transaction; returns what `end` takes. In it, psycopg refuses a commit() of the handler's."""
         transaction = self.conn.transaction()
-        yield self._kind.enter(transaction)
+        try:
+            yield self._kind.enter(transaction)
+        except psycopg.errors.FeatureNotSupported as error:  # of `read write`, through a pooler
+            raise TryLostError(STANDBY_WORDS) from error
+        if self.conn.is_pooled:
+            yield from self.execute(f"{RESET_SETTINGS}; {self._pooled_settings}")  # others have left theirs behind
         return transaction
 
     def end(self, transaction: Any, error: BaseException | None = None) -> Steps[None]:
@@ -123,6 +138,11 @@ class HandlerSession:
         """Close a connection that is still in a transaction, which ends it."""
         if self.status is not TransactionStatus.IDLE:
             yield from self.close()
+
+    @property
+    def reset(self) -> str:
+        """The statements that undo what was done to the session."""
+        return f"{RESET}; {self._pooled_settings if self.conn.is_pooled else self._settings}"
 
     @property
     def status(self) -> TransactionStatus:

@@ -19,6 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from stripedjob.pool.effects.handler_session import CHECK, CONFLICTS, HandlerSession, check_completed, sqlstate_of
 from stripedjob.pool.errors import PoolError, PoolUnreachableError, TryLostError, class_of
+from stripedjob.pool.pooled import STANDBY_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 CONFLICTS_MAX = 5  # times in a row that a unit's transaction is run again without that being a try
 CONFLICT_SECONDS = 0.02  # at most before the first repetition; doubled each time
-ENDED = {"57P01", "57P02"}  # the server ended the session: it shuts down, or another session made it crash
+# The server ended the session: it shuts down, or another session made it crash; or a pooler says that it is gone.
+ENDED = {"57P01", "57P02", "08P01"}
 
 
 def alone(session: HandlerSession, work: Unit | list[Unit]) -> Steps[None]:
@@ -108,7 +110,7 @@ class _Try:
     def called(self) -> Iterator[None]:
         """Around the handler."""
         if self._session.is_standby():
-            raise TryLostError("Postgres is a stand-by, and read-only")
+            raise TryLostError(STANDBY_WORDS)
         self._is_called = True
         try:
             yield

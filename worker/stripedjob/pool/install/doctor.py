@@ -123,7 +123,7 @@ def _vacuum(conn: psycopg.Connection[Any], schema: str) -> Iterator[Finding]:
         where c.relnamespace = (select oid from pg_namespace where nspname = %s) order by c.relname"""
     for row in _rows(conn, query, [schema]):
         if row["disabled"]:
-            remedy = f"alter table {schema}.{row['relname']} reset (autovacuum_enabled)"
+            remedy = f"alter table {sql.Identifier(schema, row['relname']).as_string()} reset (autovacuum_enabled)"
             yield Finding("problem", "vacuum", f"it is disabled for table {row['relname']}", remedy)
         if row["dead"] > max(DEAD_ROWS_MIN, row["live"] * DEAD_ROWS_RATIO):
             words = f"table {row['relname']} has {row['dead']:,} dead rows beside {row['live']:,}, {row['size']}"

@@ -7,11 +7,12 @@ whenever a migration is applied, and where what is installed is not what this pa
 comes with a migration that says so, and nothing else, so that versions in use at the same time agree.
 
 What is made is recorded in objects.py; who may use it, in grants.py. Others wait for a migration for as long as it
-waits for one lock, LOCK_SECONDS, and what it has to do then.
+waits for all its locks, LOCK_SECONDS, and what it has to do then.
 """
 
 import logging
 import time
+from collections.abc import Container
 from typing import Any, Final
 
 import psycopg
@@ -21,10 +22,11 @@ from psycopg.pq import TransactionStatus
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.install import grants, objects
 from stripedjob.pool.install.scripts import Migration, check_schema_name, digest, for_schema, migrations, routines
+from stripedjob.pool.names import in_query
 
 MIGRATION_LOCK: Final = 0x737472697065  # the bytes of "stripe": one migration at a time in a database
-LOCK_SECONDS: Final = 2.0
-LOCK_TRIES: Final = 10
+LOCK_SECONDS: Final = 0.8  # below deadlock_timeout: who waits for a migration is never ended for waiting in a circle
+LOCK_TRIES: Final = 25
 PAUSE_SECONDS: Final = 1.0  # between two tries: for those who queued up behind the last
 SHOWN_MAX: Final = 5  # names in one message
 PACKAGE = ("package", "routines")  # recorded beside the objects: the digest of the routines that are installed
@@ -66,7 +68,7 @@ def migrate(conn: psycopg.Connection[Any], schema: str = "striped", *, to_versio
     for left in reversed(range(LOCK_TRIES)):
         try:
             return _migrate(conn, schema, to_version)
-        except errors.LockNotAvailable as error:
+        except (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDetected) as error:
             words = f"schema {schema} is in use by {_blockers(conn, schema)}, which holds a lock that a migration needs"
             if not left:
                 raise PoolError(f"{words}; end that transaction and try again") from error
@@ -155,13 +157,14 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
         is_new = version(conn, schema) == 0
         known = _create(conn, schema) if is_new else objects.recorded(conn, schema)
         before = grants.Before(granted, {one.oid for one in there if one.key in known})
+        _lock_tables(conn, there, known)
         say = logging.DEBUG if is_new else logging.INFO  # what takes no time is no news
         for migration in missing:
             logger.log(say, "schema %s: version %d, %s", schema, migration.version, migration.name)
             conn.execute(for_schema(migration.text, schema))
             query = sql.SQL("insert into {} (version, name) values (%s, %s)")
             values = [migration.version, migration.name]
-            conn.execute(query.format(sql.Identifier(schema, "migration")), values)
+            conn.execute(query.format(in_query(schema, "migration")), values)
         whole = not missing or missing[-1].version == migrations()[-1].version
         if whole:
             logger.log(say, "schema %s: functions, triggers and views", schema)
@@ -171,6 +174,16 @@ def _migrate(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
         objects.record_parts(conn, schema, known_parts)
         grants.grant_again(conn, schema, before, {one.oid for one in objects.listed(conn, schema) if one.touched})
     return [m.version for m in missing]
+
+
+def _lock_tables(conn: psycopg.Connection[Any], there: list[objects.Object], known: Container[tuple[str, str]]) -> None:
+    """Have all tables and views of ours before the first is changed; raises QueryCanceled where that takes too long."""
+    ours = [one.identity for one in there if one.key in known and one.kind in ("table", "view")]
+    if not ours:
+        return
+    conn.execute("select set_config('statement_timeout', %s, true)", [f"{LOCK_SECONDS * 1000:.0f}"])
+    conn.execute(f"lock table {', '.join(ours)} in access exclusive mode".encode())  # as Postgres itself quotes them
+    conn.execute("select set_config('statement_timeout', '0', true)")
 
 
 def _create(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:

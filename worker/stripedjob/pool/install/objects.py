@@ -12,6 +12,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from stripedjob.pool.names import in_query
+
 TABLE = "striped_object"
 # Rows of a table, arrays, and sequences of identity columns come and go with their table.
 LISTED = """
@@ -123,8 +125,7 @@ def recorded(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str]
 
 def record(conn: psycopg.Connection[Any], schema: str, found: dict[tuple[str, str], str | None]) -> None:
     """Write down what is ours, instead of what was written before."""
-    table = sql.Identifier(schema, TABLE)
-    conn.execute(sql.SQL("delete from {}").format(table))
+    conn.execute(sql.SQL("delete from {}").format(sql.Identifier(schema, TABLE)))
     _insert(conn, schema, found)
 
 
@@ -144,11 +145,11 @@ def foreign_dependants(conn: psycopg.Connection[Any], ours: list[Object]) -> lis
 def _insert(conn: psycopg.Connection[Any], schema: str, found: dict[tuple[str, str], str | None]) -> None:
     query = sql.SQL("insert into {} (kind, identity, digest) select * from unnest(%s::text[], %s::text[], %s::text[])")
     kinds, identities = [kind for kind, _ in found], [identity for _, identity in found]
-    conn.execute(query.format(sql.Identifier(schema, TABLE)), [kinds, identities, list(found.values())])
+    conn.execute(query.format(in_query(schema, TABLE)), [kinds, identities, list(found.values())])
 
 
 def _recorded(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
-    query = sql.SQL("select kind, identity, digest from {}").format(sql.Identifier(schema, TABLE))
+    query = sql.SQL("select kind, identity, digest from {}").format(in_query(schema, TABLE))
     return {(kind, identity): digest for kind, identity, digest in _rows(conn, query, {})}
 
 

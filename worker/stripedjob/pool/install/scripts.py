@@ -8,11 +8,12 @@ from importlib.resources import files
 from psycopg import sql
 
 from stripedjob.pool.errors import PoolSchemaError
-from stripedjob.spec.forms import SCHEMA_LENGTH_MAX, SCHEMA_PATTERN, is_postgres_own
+from stripedjob.spec.forms import SCHEMA_BYTES_MAX, SCHEMA_PATTERN, is_postgres_own
 
 API = "api/v1"  # what others call, frozen by name and signature
 ROOMS = ("lib", API)  # first what that stands on
 SCHEMA_TOKEN = "@extschema@"  # noqa: S105 - not a secret: the token of PostgreSQL's extension scripts
+SCHEMA = re.compile(r"'@extschema@([^'\n]*)'|@extschema@")  # a text that begins with the token, or the token alone
 
 
 FUNCTION = re.compile(
@@ -39,6 +40,11 @@ def migrations() -> list[Migration]:
         key=lambda entry: entry.name,
     )
     return [Migration(int(entry.name[:4]), entry.name[5:-4], entry.read_text("utf-8")) for entry in found]
+
+
+def latest() -> int:
+    """Give the version of the schema that this version of the package has."""
+    return migrations()[-1].version
 
 
 def routines() -> str:
@@ -88,14 +94,24 @@ def digest(text: str) -> str:
 
 
 def for_schema(text: str, schema: str) -> bytes:
-    """Put the schema's quoted name into a text of ours."""
-    return text.replace(SCHEMA_TOKEN, sql.Identifier(schema).as_string()).encode()
+    """Put the schema's quoted name into a text of ours, quoted again where it stands in a text."""
+    name = sql.Identifier(schema).as_string()
+    tag = "body"
+    while f"${tag}$" in name:
+        tag += "s"
+    text = text.replace("$$", f"${tag}$") if "$$" in name else text
+    return SCHEMA.sub(lambda found: name if found[1] is None else _literal(name + found[1]), text).encode()
+
+
+def _literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else f"'{quoted}'"
 
 
 def check_schema_name(schema: str) -> str:
     """Return the name, or raise PoolSchemaError where the StripedJob could not have it either."""
-    if not re.fullmatch(SCHEMA_PATTERN, schema) or len(schema) > SCHEMA_LENGTH_MAX or schema.endswith("\n"):
-        raise PoolSchemaError(f"schema name {schema!r}: use up to 63 of a-z, 0-9 and _, not starting with a digit")
+    if not re.fullmatch(SCHEMA_PATTERN, schema) or len(schema.encode(errors="replace")) > SCHEMA_BYTES_MAX:
+        raise PoolSchemaError(f"schema name {schema!r}: use 1 to 63 bytes, and no control characters")
     if is_postgres_own(schema):
         raise PoolSchemaError(f"schema name {schema!r} is one of Postgres' own: use another")
     return schema

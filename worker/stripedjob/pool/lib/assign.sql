@@ -188,7 +188,7 @@ $$;
 
 -- Calls the workers that were assigned something and have nothing else to do.
 create or replace function @extschema@.notify_assigned(p_slots bigint[]) returns void language sql as $$
-    select pg_notify('striped_' || w.job_id, w.id::text) from @extschema@.worker w
+    select pg_notify(@extschema@.channel(w.job_id::text), w.id::text) from @extschema@.worker w
     where w.id = any(p_slots)
         and not exists (select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'leased')
 $$;

@@ -1,6 +1,14 @@
--- How idle workers hear that there is something for them: NOTIFY striped_<job>, with the ids of those who are to come,
--- or '*' for all; and the operator, that there is something for a job without workers: NOTIFY striped_operator. Nothing
--- depends on it: who hears nothing asks by itself, now and then.
+-- How idle workers hear that there is something for them: NOTIFY striped_<schema>_<job>, with the ids of those who are
+-- to come, or '*' for all; and the operator, that there is something for a job without workers: NOTIFY
+-- striped_<schema>_operator. Nothing depends on it: who hears nothing asks by itself, now and then.
+
+-- The name of a channel, of which Postgres takes 63 bytes: a long schema stands for itself by a digest. names.py makes
+-- the same.
+create or replace function @extschema@.channel(p_of text) returns text language sql stable as $$
+    select 'striped_' || case when length(convert_to(s, 'UTF8')) <= 32 then s
+        else left(encode(sha256(convert_to(s, 'UTF8')), 'hex'), 32) end || '_' || p_of
+    from (select (parse_ident('@extschema@'))[1] s) schema_name
+$$;
 
 -- Calls idle workers, as many as there are resources for and slots free: of those that gave a sign of life a moment ago
 -- first those that worked last, so that the others may sleep; one that was killed is called for nothing for that moment
@@ -20,7 +28,7 @@ begin
     into wanted, idle
     from @extschema@.job j join @extschema@.worker o on o.job_id = j.id where j.id = p_job group by j.id;
     if wanted > 0 and idle is not null then
-        perform pg_notify('striped_' || p_job, array_to_string(idle[1:wanted], ','));
+        perform pg_notify(@extschema@.channel(p_job::text), array_to_string(idle[1:wanted], ','));
     end if;
 end
 $$;
@@ -31,9 +39,9 @@ create or replace function @extschema@.notify_ready(p_job int) returns void lang
         where id = p_job and not delegated
 $$;
 
--- Calls the delegator: NOTIFY striped_<job>_delegator.
+-- Calls the delegator: NOTIFY striped_<schema>_<job>_delegator.
 create or replace function @extschema@.notify_delegator(p_job int) returns void language sql as $$
-    select pg_notify('striped_' || p_job || '_delegator', '')
+    select pg_notify(@extschema@.channel(p_job || '_delegator'), '')
 $$;
 
 -- At the end of a transaction that put units in: somebody idle is called, once for each statement, unless a worker is
@@ -54,7 +62,7 @@ begin
         return null;
     end if;
     if some_idle is null then
-        perform pg_notify('striped_operator', new.job_id::text);
+        perform pg_notify(@extschema@.channel('operator'), new.job_id::text);
     elsif (select delegated from @extschema@.job where id = new.job_id) then
         perform @extschema@.notify_delegator(new.job_id);
     else

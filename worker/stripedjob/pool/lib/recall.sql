@@ -7,8 +7,9 @@ create or replace function @extschema@.recall(p_what text, p_job int) returns te
 declare
     given constant text[] := string_to_array(current_setting('striped.' || p_what, true), '|');
 begin
-    if given[1] = '@extschema@' and given[2] = p_job::text and given[3]::timestamptz > @extschema@.clock() then
-        return given[4];
+    if array_to_string(given[4:], '|') = '@extschema@' and given[1] = p_job::text
+        and given[2]::timestamptz > @extschema@.clock() then
+        return given[3];
     end if;
     return null;
 end
@@ -22,8 +23,8 @@ declare
     until timestamptz := @extschema@.clock() + interval '1 second';
 begin
     if @extschema@.recall(p_what, p_job) is not null then
-        until := given[3]::timestamptz;
+        until := given[2]::timestamptz;
     end if;
-    perform set_config('striped.' || p_what, concat_ws('|', '@extschema@', p_job, until, p_place), false);
+    perform set_config('striped.' || p_what, concat_ws('|', p_job, until, p_place, '@extschema@'), false);
 end
 $$;

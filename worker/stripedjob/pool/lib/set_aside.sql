@@ -28,8 +28,9 @@ begin
     -- The state as a literal: only then is the index of those set aside read in its order, on every version of
     -- Postgres.
     execute format('select array(
-        select id from @extschema@.unit where job_id = $1 and state = %L and ($2 is null or resource = $2)
-        order by resource, id limit $3 for update)', p_state) into chosen using p_job, p_resource, p_bound;
+        select id from %s where job_id = $1 and state = %L and ($2 is null or resource = $2)
+        order by resource, id limit $3 for update)', '@extschema@.unit', p_state)
+    into chosen using p_job, p_resource, p_bound;
     return chosen;
 end
 $$;

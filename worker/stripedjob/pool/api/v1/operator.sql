@@ -50,7 +50,7 @@ begin
     if before.delegated and not after.delegated then
         perform @extschema@.unassign(id) from @extschema@.worker where job_id = after.id;
     end if;
-    perform pg_notify('striped_' || after.id, '*'), @extschema@.notify_delegator(after.id);
+    perform pg_notify(@extschema@.channel(after.id::text), '*'), @extschema@.notify_delegator(after.id);
     return after.id;
 end
 $$;
