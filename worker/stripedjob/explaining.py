@@ -6,7 +6,7 @@ Its times are texts as Postgres writes them in JSON: also `infinity`, and years 
 import datetime as dt
 from typing import Any, TypeVar
 
-from stripedjob.cli.text import all_printable, printable
+from stripedjob.text import all_printable, printable
 
 T = TypeVar("T")
 
