@@ -21,6 +21,7 @@ LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worke
 SCHEMA, DEDUPLICATION = "tests/integration/test_pool_schema.py", "tests/integration/test_deduplication.py"
 SHARING, SHARED_FAULTS = "tests/integration/test_shared_transactions.py", "tests/integration/test_shared_faults.py"
 ENDS, TRANSACTIONS = "tests/integration/test_executor_ends.py", "tests/integration/test_transactions.py"
+PAGE = "tests/integration/test_ui"
 COMPLETED = f"{GUARDS}::test_units_are_completed_under_the_newest_fence_alone_and_by_its_worker_alone"
 FOLDED = f"{GUARDS}::test_a_wake_that_is_folded_while_its_resource_is_leased_is_not_forgotten"
 PASSED = f"{MEETINGS}::test_upkeep_goes_past_a_worker_that_is_at_a_call_and_past_another_upkeep"
@@ -449,4 +450,48 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED)
+PAGED = (
+    Mutation(
+        "the page answers under any name",
+        "ui/app.py",
+        "if host_of(request) not in hosts:",
+        "if False:",
+        f"{PAGE}_routes.py::test_another_host_is_refused",
+    ),
+    Mutation(
+        "any token is good",
+        "ui/actions.py",
+        "or not acting.tokens.is_good(request.path_qs, str(token)):",
+        "or False:",
+        f"{PAGE}_routes.py::test_what_a_forged_request_asks_for_is_not_done",
+    ),
+    Mutation(
+        "actions are for all",
+        "ui/actions.py",
+        "if not rights_of(request).actions:",
+        "if False:",
+        f"{PAGE}_routes.py::test_each_action_with_each_right",
+    ),
+    Mutation(
+        "names are put into pages as they are",
+        "ui/render.py",
+        "autoescape=True",
+        "autoescape=False",
+        f"{PAGE}_routes.py::test_a_hostile_name_is_shown_linked_and_found",
+    ),
+    Mutation(
+        "payloads are for all",
+        "pool/client/page.py",
+        "PAYLOAD_CHARACTERS_MAX if payloads else 0",
+        "PAYLOAD_CHARACTERS_MAX",
+        "tests/integration/test_pool_page.py::test_payloads_are_read_where_they_are_asked_for_alone",
+    ),
+    Mutation(
+        "each viewer is read for",
+        "ui/live.py",
+        "max(look.asked_at + REFRESH_SECONDS, self._last_at + SPACING_SECONDS)",
+        "look.asked_at + REFRESH_SECONDS",
+        f"{PAGE}_live.py::test_any_number_of_viewers_costs_few_queries_and_none_costs_none",
+    ),
+)
+MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED, *PAGED)
