@@ -126,7 +126,7 @@ def test_any_name_is_found(queue: Queue, pool: PoolAdmin, name: str) -> None:
 
 def test_a_unit_is_found_by_its_id(queue: Queue, pool: PoolAdmin) -> None:
     dead = queue.one("select id from striped.unit where resource = 'dead-1'")
-    assert page.find(pool, None, str(dead))["unit"] == {"job": queue.job_id, "id": dead}
+    assert page.find(pool, None, str(dead))["unit"] == {"job": queue.job_id, "namespace": "default", "id": dead}
     for nothing in ("-1", "0", "9" * 40, "²", "1e3"):
         assert page.find(pool, None, nothing)["unit"] is None
 

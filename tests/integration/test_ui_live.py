@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.support.engines import RestartablePostgres
     from tests.support.queues import Queue
 
-    from stripedjob.ui.live import Look
+    from stripedjob.ui.access import Seen
     from stripedjob.ui.views import View
 
 QUERIES_PER_SECOND_MAX = 5
@@ -135,12 +135,12 @@ def test_any_number_of_viewers_costs_few_queries_and_none_costs_none(
 
 
 def test_what_many_look_at_is_rendered_once(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered: list[int] = []
+    rendered: list[str] = []
     render = Renderer.fragment
 
-    def counted(self: Renderer, view: View, look: Look) -> str:
-        rendered.append(look.number)
-        return render(self, view, look)
+    def counted(self: Renderer, view: View, seen: Seen, trouble: str) -> str:
+        rendered.append(seen.data["now"])
+        return render(self, view, seen, trouble)
 
     monkeypatch.setattr(Renderer, "fragment", counted)
     with ExitStack() as stack:

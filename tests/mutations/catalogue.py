@@ -468,7 +468,7 @@ PAGED = (
     Mutation(
         "actions are for all",
         "ui/actions.py",
-        "if not rights_of(request).actions:",
+        "if not rights.actions:",
         "if False:",
         f"{PAGE}_routes.py::test_each_action_with_each_right",
     ),
@@ -485,6 +485,13 @@ PAGED = (
         "PAYLOAD_CHARACTERS_MAX if payloads else 0",
         "PAYLOAD_CHARACTERS_MAX",
         "tests/integration/test_pool_page.py::test_payloads_are_read_where_they_are_asked_for_alone",
+    ),
+    Mutation(
+        "of a list everybody sees all",
+        "ui/access.py",
+        'if job["namespace"] in granted]',
+        "]",
+        "tests/unit/test_page_access.py::test_of_a_list_everybody_sees_their_own",
     ),
     Mutation(
         "each viewer is read for",

@@ -9,7 +9,7 @@ import pytest
 
 from stripedjob.ui.rates import STALE_SECONDS, Rates
 from stripedjob.ui.render import Renderer, away, bounded, named, phase, span, url
-from stripedjob.ui.security import Rights, Tokens, host_of, is_of_this_page
+from stripedjob.ui.security import Tokens, host_of, is_of_this_page
 
 NOW = "2026-03-01T12:00:00+00:00"
 HOSTILE = "<script>x</script>\n\u202e\x1b[31m\"'"
@@ -77,7 +77,7 @@ def test_a_job_has_a_phase(numbers: dict[str, int], word: str) -> None:
 
 
 def test_whatever_words_a_page_has_are_escaped_and_printable() -> None:
-    text = Renderer(Rights()).words(HOSTILE, HOSTILE)
+    text = Renderer().words(HOSTILE, HOSTILE)
     assert "<script>x" not in text
     assert "\\n\\u202e\\x1b[31m&#34;&#39;" in text
     assert not {"\u202e", "\x1b"} & set(text)

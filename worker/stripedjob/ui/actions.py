@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -28,7 +29,7 @@ from stripedjob.ui.routes import (
     job_of,
     name_in,
     page,
-    rights_of,
+    viewer_of,
 )
 from stripedjob.ui.security import Tokens, is_of_this_page
 
@@ -48,6 +49,14 @@ class Action:
     does: str
     done: str
     run: Run
+
+
+class Job(NamedTuple):
+    """The job that an action is for."""
+
+    id: int
+    namespace: str
+    job_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +104,16 @@ def routes() -> list[web.RouteDef]:
 async def _ask(request: web.Request) -> web.Response:
     """Say what would be done to how many units, and ask."""
     action, chosen = _wanted(request)
-    async with request.app[ACTING].pool() as pool:
-        name = await _name(pool, job_of(request))
-        units, is_more, first = await _count(pool, job_of(request), chosen)
-        reason = await _reason(pool, job_of(request), first) if chosen.digest else None
+    async with _allowed(request) as (pool, job):
+        units, is_more, first = await _count(pool, job.id, chosen)
+        reason = await _reason(pool, job.id, first) if chosen.digest else None
     text = request.app[RENDERER].form(
         "confirm.html",
         f"{action.verb}?",
         action=action,
         units=f"more than {units:,} {chosen.state} units" if is_more else counted(units, f"{chosen.state} unit"),
         are_none=not units,
-        of=_of(chosen, reason, name),
+        of=_of(chosen, reason, job),
         token=request.app[ACTING].tokens.make(request.path_qs),
         to=request.path_qs,
         back=_back(request, chosen),
@@ -116,33 +124,44 @@ async def _ask(request: web.Request) -> web.Response:
 async def _do(request: web.Request) -> web.StreamResponse:
     """Do it; the answer is a page of what was done."""
     action, chosen = _wanted(request)
-    acting, job = request.app[ACTING], job_of(request)
+    acting = request.app[ACTING]
     token = (await request.post()).get("token", "")
-    if not is_of_this_page(request) or not acting.tokens.is_good(request.path_qs, str(token)):
-        words = "This was not asked for from this page, or the page was started anew since. Go back, and ask again."
-        return page(request.app[RENDERER].words("Nothing was done", words), 403)
+    async with _allowed(request) as (_, job):
+        if not is_of_this_page(request) or not acting.tokens.is_good(request.path_qs, str(token)):
+            words = "This was not asked for from this page, or the page was started anew since. Go back, and ask again."
+            return page(request.app[RENDERER].words("Nothing was done", words), 403)
 
     async def work(deed: Deed) -> None:
         after: Place | None = FIRST
         async with acting.pool() as pool:
             while after is not None:
-                ids, after = await _choose(pool, job, chosen, after)
+                ids, after = await _choose(pool, job.id, chosen, after)
                 if ids:
-                    deed.units += await pool.call(partial(action.run, job, chosen.state, ids), CALL_SECONDS_MAX)
+                    deed.units += await pool.call(partial(action.run, job.id, chosen.state, ids), CALL_SECONDS_MAX)
 
-    async with acting.pool() as pool:
-        name = await _name(pool, job)
-    deed = Deed(
-        job, f"{action.verb} {chosen.state} units{_of(chosen, None, name)}", action.done, _back(request, chosen)
-    )
-    raise web.HTTPSeeOther(f"/jobs/{job}/done/{await acting.deeds.begin(deed, work, WAIT_SECONDS)}")
+    title = f"{action.verb} {chosen.state} units{_of(chosen, None, job)}"
+    deed = Deed(job.id, job.namespace, title, action.done, _back(request, chosen))
+    raise web.HTTPSeeOther(f"/jobs/{job.id}/done/{await acting.deeds.begin(deed, work, WAIT_SECONDS)}")
+
+
+@asynccontextmanager
+async def _allowed(request: web.Request) -> AsyncIterator[tuple[BoundedPool, Job]]:
+    """Connect, and give the job in the URL; 403 where the viewer may not act on it. Raises PoolError, AccessError."""
+    viewer = await viewer_of(request)
+    async with request.app[ACTING].pool() as pool:
+        number = job_of(request)
+        found = await pool.call(lambda it: reads.name(it, number), CALL_SECONDS_MAX)
+        rights = await viewer.rights(found["namespace"]) if found else None
+        if found is None or rights is None:
+            raise PoolError("there is no such job in this pool")
+        if not rights.actions:
+            words = "You may look at this, and not change it. Where you start the page: stripedjob ui --allow-actions"
+            raise web.HTTPForbidden(text=request.app[RENDERER].words("Not allowed", words), content_type="text/html")
+        yield pool, Job(number, found["namespace"], found["job_type"])
 
 
 def _wanted(request: web.Request) -> tuple[Action, Chosen]:
-    """Read which action is meant for which units; raises WrongRequestError, and 403 where none may be done."""
-    if not rights_of(request).actions:
-        words = "This page only shows. To act on units, start it with: stripedjob ui --allow-actions"
-        raise web.HTTPForbidden(text=request.app[RENDERER].words("Not allowed", words), content_type="text/html")
+    """Read which action is meant for which units; raises WrongRequestError."""
     action, state = ACTIONS.get(request.match_info["action"]), STATES.get(request.query.get("state", ""))
     if action is None or state not in action.states:
         raise WrongRequestError("There is no such action.")
@@ -151,13 +170,6 @@ def _wanted(request: web.Request) -> tuple[Action, Chosen]:
     if unit is not None and not (unit.isascii() and unit.isdigit() and len(unit) < 19):  # noqa: PLR2004 - an int8
         raise WrongRequestError("There is no such unit.")
     return action, Chosen(state, digest_in(request.query), resource, int(unit) if unit else None)
-
-
-async def _name(pool: BoundedPool, job: int) -> str:
-    found = await pool.call(lambda it: reads.name(it, job), CALL_SECONDS_MAX)
-    if found is None:
-        raise PoolError("there is no such job in this pool")
-    return f"{found['namespace']}/{found['job_type']}"
 
 
 async def _choose(pool: BoundedPool, job: int, chosen: Chosen, after: Place) -> tuple[list[int], Place | None]:
@@ -183,8 +195,8 @@ async def _reason(pool: BoundedPool, job: int, unit: int | None) -> str | None:
     return found and str(found["reason"])
 
 
-def _of(chosen: Chosen, reason: str | None, name: str) -> str:
-    parts = [f" of job {printable(name)}"]
+def _of(chosen: Chosen, reason: str | None, job: Job) -> str:
+    parts = [f" of job {printable(job.namespace)}/{printable(job.job_type)}"]
     if chosen.resource is not None:
         parts.append(f", of the resource {printable(chosen.resource)}")
     if chosen.unit is not None:

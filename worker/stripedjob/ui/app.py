@@ -9,6 +9,7 @@ from aiohttp.typedefs import Middleware
 from stripedjob.locks import LockSettings, open_lock
 from stripedjob.pool.errors import PoolError
 from stripedjob.ui import actions, routes
+from stripedjob.ui.access import Access, AccessError, Everybody
 from stripedjob.ui.deeds import Deeds
 from stripedjob.ui.live import Live
 from stripedjob.ui.render import Renderer
@@ -22,20 +23,26 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Which pool is shown, and what may be done. `lock`: where the locks of one of its jobs are, if that is known."""
+    """Which pool is shown, and what may be done at most. `access`: who may do how much of it; None: everybody all.
+
+    `lock`: where the locks of one of its jobs are, if that is known.
+    """
 
     postgres_url: str = field(repr=False)
     schema: str = "striped"
     rights: Rights = field(default_factory=Rights)
     hosts: frozenset[str] = OWN_HOSTS
     lock: LockSettings | None = None
+    access: Access | None = None
 
 
 def make_app(served: Served) -> web.Application:
     """Make the application; it connects when somebody looks."""
-    renderer, deeds = Renderer(served.rights), Deeds()
+    renderer, deeds = Renderer(), Deeds()
     app = web.Application(middlewares=[_guarded(served.hosts), _worded], client_max_size=BODY_BYTES_MAX)
     app[routes.RENDERER] = renderer
+    app[routes.ACCESS] = served.access or Everybody(served.rights)
+    app[routes.PAYLOADS] = served.rights.payloads
     app[routes.STREAMS] = []
     app[actions.ACTING] = actions.Acting(served.postgres_url, served.schema, Tokens(), deeds)
     app.cleanup_ctx.append(_reading(served, deeds))
@@ -81,5 +88,7 @@ async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
         return routes.page(renderer.words("There is no such page", "Begin with the list of jobs, above."), 404)
     except web.HTTPMethodNotAllowed:
         return routes.page(renderer.words("There is no such page", "This can be looked at, and no more."), 405)
+    except AccessError as error:
+        return routes.page(renderer.words("The API server", str(error)), 503)
     except PoolError as error:
         return routes.page(renderer.words("The database", f"{error}"), 503)

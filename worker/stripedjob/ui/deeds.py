@@ -15,6 +15,7 @@ class Deed:
     """One action: what it does, what it did so far, and why it failed, where it has. `back`: where it was asked for."""
 
     job: int
+    namespace: str
     title: str
     done_words: str
     back: str

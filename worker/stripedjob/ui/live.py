@@ -30,7 +30,7 @@ class Look:
     number: int = 0
     viewers: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _rendered: tuple[int, str] = (-1, "")
+    _rendered: tuple[int, dict[Any, str]] = field(default_factory=lambda: (-1, {}))
 
     async def wait(self, number: int, seconds: float) -> bool:
         """Wait for another look than this one, at most so long; False: there was none."""
@@ -39,11 +39,14 @@ class Look:
                 return await self.changed.wait_for(lambda: self.number != number)
         return False
 
-    def rendered(self, render: Callable[[], str]) -> str:
-        """Give what this look looks like, rendered once for all viewers."""
+    def rendered(self, key: Any, render: Callable[[], str]) -> str:
+        """Give what this look looks like to those with this key, rendered once for them."""
         if self._rendered[0] != self.number:
-            self._rendered = (self.number, render())
-        return self._rendered[1]
+            self._rendered = (self.number, {})
+        known = self._rendered[1]
+        if key not in known:
+            known[key] = render()
+        return known[key]
 
 
 class Live:

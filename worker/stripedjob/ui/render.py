@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from stripedjob.explaining import seconds_until, standing, why_not_yet, why_waiting
 from stripedjob.text import counted, printable, rated
-from stripedjob.ui.live import Look
-from stripedjob.ui.security import Rights
+from stripedjob.ui.access import Seen
 from stripedjob.ui.views import View
 
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -22,37 +21,36 @@ SPANS = ((172_800.0, 86_400.0, "d"), (7_200.0, 3_600.0, "h"), (120.0, 60.0, "min
 
 
 class Renderer:
-    """Renders what viewers with these rights see."""
+    """Renders views as their viewers may see them."""
 
-    def __init__(self, rights: Rights) -> None:
+    def __init__(self) -> None:
         """Find the templates."""
-        self.rights = rights
         self._env = _environment()
 
-    def fragment(self, view: View, look: Look) -> str:
+    def fragment(self, view: View, seen: Seen, trouble: str) -> str:
         """Render what stands in a view's page."""
-        if look.data is None:
-            if look.trouble:
-                return self._render("away.html", trouble=look.trouble)
+        if seen.data is None:
+            if trouble:
+                return self._render("away.html", trouble=trouble)
             return self._render("words.html", title="Not there", words=view.missing)
-        return self._render(view.template, view=view, data=look.data, rights=self.rights)
+        return self._render(view.template, view=view, data=seen.data, rights=seen.rights)
 
     def words(self, title: str, words: str) -> str:
         """Render a page that says something."""
-        return self._page(title, self._render("words.html", title=title, words=words), live=False)
+        return self._page(title, self._render("words.html", title=title, words=words))
 
     def form(self, template: str, title: str, **values: Any) -> str:
         """Render a page that asks something."""
-        return self._page(title, self._render(template, title=title, **values), live=False)
+        return self._page(title, self._render(template, title=title, **values))
 
-    def page(self, view: View, look: Look) -> str:
+    def page(self, view: View, seen: Seen, trouble: str) -> str:
         """Render a view's whole page."""
-        body = self.fragment(view, look)
-        return self._page(view.title(look.data), body, live=True, trouble=look.trouble, view=view)
+        body = self.fragment(view, seen, trouble)
+        return self._page(view.title(seen.data), body, rights=seen.rights, trouble=trouble, view=view)
 
     def _page(self, title: str, body: str, **values: Any) -> str:
-        values = {"trouble": "", "view": None} | values
-        return self._render("base.html", title=title, body=Markup(body), rights=self.rights, **values)  # noqa: S704 - rendered here
+        values = {"trouble": "", "view": None, "rights": None} | values
+        return self._render("base.html", title=title, body=Markup(body), **values)  # noqa: S704 - rendered here
 
     def _render(self, template: str, **values: Any) -> str:
         return self._env.get_template(template).render(**values)

@@ -4,14 +4,15 @@ A page and its stream have one URL: a browser's EventSource asks for text/event-
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from stripedjob.pool.client.page import FIRST, ID_MAX, Place, State
+from stripedjob.ui.access import Access, Viewer, seen_by
 from stripedjob.ui.live import Live, Look
 from stripedjob.ui.render import STATIC, Renderer, static
-from stripedjob.ui.security import Rights
 from stripedjob.ui.views import (
     AsideView,
     DeedView,
@@ -25,6 +26,8 @@ from stripedjob.ui.views import (
 )
 
 LIVE = web.AppKey("live", Live)
+ACCESS = web.AppKey("access", Access)
+PAYLOADS = web.AppKey("payloads", bool)
 RENDERER = web.AppKey("renderer", Renderer)
 NAME_BYTES_MAX = 512  # of a resource, as the table `unit` has it
 SEND_SECONDS_MAX = 10.0  # a viewer that takes nothing for so long is left, and comes again
@@ -82,9 +85,14 @@ def digest_in(query: Mapping[str, str]) -> str | None:
     return digest
 
 
-def rights_of(request: web.Request) -> Rights:
-    """Give what may be done here."""
-    return request.app[RENDERER].rights
+async def viewer_of(request: web.Request) -> Viewer:
+    """Tell who looks; 401 where that is not known."""
+    viewer = await request.app[ACCESS].viewer(request.headers)
+    if viewer is None:
+        words = "Who you are is not known: this page wants a bearer token, or a proxy that says who you are."
+        text = request.app[RENDERER].words("Log in", words)
+        raise web.HTTPUnauthorized(text=text, content_type="text/html", headers={"WWW-Authenticate": "Bearer"})
+    return viewer
 
 
 def page(text: str, status: int = 200) -> web.Response:
@@ -94,14 +102,16 @@ def page(text: str, status: int = 200) -> web.Response:
 
 async def show(request: web.Request, view: View) -> web.StreamResponse:
     """Answer with the view's page, or stream it."""
+    viewer = await viewer_of(request)
     if "text/event-stream" in request.headers.get("Accept", ""):
-        return await _stream(request, view)
+        return await _stream(request, view, viewer)
     look = await request.app[LIVE].look(view)
-    status = 503 if look.trouble else 404 if look.data is None else 200
-    return page(request.app[RENDERER].page(view, look), status)
+    seen = await seen_by(viewer, view, look.data)
+    status = 503 if look.trouble else 404 if seen.data is None else 200
+    return page(request.app[RENDERER].page(view, seen, look.trouble), status)
 
 
-async def _stream(request: web.Request, view: View) -> web.StreamResponse:
+async def _stream(request: web.Request, view: View, viewer: Viewer) -> web.StreamResponse:
     streams = request.app[STREAMS]
     if len(streams) >= STREAMS_MAX:
         return web.Response(status=503, text="too many pages are open")
@@ -111,7 +121,7 @@ async def _stream(request: web.Request, view: View) -> web.StreamResponse:
             response = EventSourceResponse(send_timeout=SEND_SECONDS_MAX, ping_interval=PING_SECONDS)
             await response.prepare(request)
             async with response:
-                await _send_changes(response, request.app[RENDERER], view, look)
+                await _send_changes(response, request.app[RENDERER], view, viewer, look)
     except (ConnectionError, TimeoutError):
         pass  # the viewer has gone, or takes nothing
     finally:
@@ -119,7 +129,9 @@ async def _stream(request: web.Request, view: View) -> web.StreamResponse:
     return response
 
 
-async def _send_changes(response: EventSourceResponse, renderer: Renderer, view: View, look: Look) -> None:
+async def _send_changes(
+    response: EventSourceResponse, renderer: Renderer, view: View, viewer: Viewer, look: Look
+) -> None:
     """Send what a view shows, where it has changed; and its trouble, "" for none, also as a sign of life."""
     shown, number = "", 0
     while response.is_connected():
@@ -128,7 +140,8 @@ async def _send_changes(response: EventSourceResponse, renderer: Renderer, view:
         if not is_new:
             continue
         number = look.number
-        fragment = look.rendered(lambda: renderer.fragment(view, look))
+        seen = await seen_by(viewer, view, look.data)
+        fragment = look.rendered((seen.rights, seen.key), partial(renderer.fragment, view, seen, look.trouble))
         if fragment != shown:
             shown = fragment
             await response.send(fragment, event="shown")
@@ -153,7 +166,7 @@ def _find(request: web.Request) -> View:
 
 
 def _resource(request: web.Request) -> View:
-    return ResourceView(job_of(request), name_in(request.query, "name"), rights_of(request).payloads)
+    return ResourceView(job_of(request), name_in(request.query, "name"), request.app[PAYLOADS])
 
 
 def _worker(request: web.Request) -> View:
@@ -161,7 +174,7 @@ def _worker(request: web.Request) -> View:
 
 
 def _unit(request: web.Request) -> View:
-    return UnitView(job_of(request), int(request.match_info["unit"]), rights_of(request).payloads)
+    return UnitView(job_of(request), int(request.match_info["unit"]), request.app[PAYLOADS])
 
 
 def _aside(request: web.Request) -> View:

@@ -1,4 +1,4 @@
-"""Serves the page on 127.0.0.1 until it is told to stop."""
+"""Serves the page, on 127.0.0.1 unless told otherwise, until it is told to stop."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,15 +12,15 @@ SHUTDOWN_SECONDS = 1.0  # for requests under way; streams have no end of their o
 
 
 @asynccontextmanager
-async def serving(served: Served, port: int) -> AsyncIterator[str]:
+async def serving(served: Served, port: int, host: str = HOST) -> AsyncIterator[str]:
     """Serve while the context is open; yields the URL. `port` 0: a free one. Raises OSError where it is taken."""
     runner = web.AppRunner(
         make_app(served), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, HOST, port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
-        yield f"http://{HOST}:{runner.addresses[0][1]}/"
+        yield f"http://{host}:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()

@@ -119,7 +119,7 @@ create or replace function @extschema@.page_find(p_job int, p_resource text,
             order by namespace, job_type limit 1000
     )
     select json_build_object(
-        'unit', (select json_build_object('job', j.id, 'id', u.id)
+        'unit', (select json_build_object('job', j.id, 'namespace', j.namespace, 'id', u.id)
             from @extschema@.unit u join jobs j on j.id = u.job_id where u.id = p_unit),
         'jobs', coalesce((select json_agg(row_to_json(j) order by j.namespace, j.job_type) from jobs j
             where exists (select from @extschema@.stripe where job_id = j.id and resource = p_resource)
