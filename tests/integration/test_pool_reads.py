@@ -135,3 +135,34 @@ def test_no_call_reads_a_whole_table(pool: PoolAdmin, read: Callable[[], dict[st
     after = read()
     much = {place: rows - before[place] for place, rows in after.items() if rows - before[place] > READ_MAX}
     assert not much
+
+
+READS = {
+    "job_status": "select * from striped.job_status where id = 2",
+    "explain": "select striped.explain(2, 's7')",
+    "page_jobs": "select striped.page_jobs('default', 'held', 1)",  # `slow`, whose id is 2
+    "page_job": "select striped.page_job(2), striped.page_job(3)",
+}
+
+
+@pytest.fixture(scope="module")
+def known(pool: PoolAdmin) -> None:
+    """Statistics as they are, where one job has nearly all wakes: a plan may take the others' for few."""
+    pool.conn.execute("set session_replication_role = replica")
+    pool.conn.execute(
+        """insert into striped.wake (job_id, resource, units, importance)
+        select 1, 's' || n, 1, 0 from generate_series(1, 100000) n"""
+    )
+    pool.conn.execute("reset session_replication_role")
+    pool.conn.execute("vacuum analyze")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", READS)
+def test_no_read_of_one_job_goes_through_anothers_rows(
+    pool: PoolAdmin, read: Callable[[], dict[str, int]], name: str
+) -> None:
+    before = read()
+    pool.conn.execute(READS[name].encode())
+    after = read()
+    assert not {place: rows - before[place] for place, rows in after.items() if rows - before[place] > READ_MAX}
