@@ -482,8 +482,8 @@ PAGED = (
     Mutation(
         "payloads are for all",
         "pool/client/page.py",
-        "PAYLOAD_CHARACTERS_MAX if payloads else 0",
-        "PAYLOAD_CHARACTERS_MAX",
+        "if payloads else {}",
+        "if True else {}",
         "tests/integration/test_pool_page.py::test_payloads_are_read_where_they_are_asked_for_alone",
     ),
     Mutation(

@@ -22,6 +22,7 @@ CHOSEN_MAX = 2_000  # units that an action looks at, and changes, in one call
 LIST_CHARACTERS_MAX = 500  # of a payload in a list
 PAYLOAD_CHARACTERS_MAX = 100_000
 ID_MAX = 2**63 - 1
+STATES = ("ready", "delayed", "held", "dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,22 @@ def worker(pool: PoolAdmin, job_id: int, worker_id: int) -> Any:
 
 def resource(pool: PoolAdmin, job_id: int, name: str, *, payloads: bool) -> Any:
     """Give what explain() says of a resource, and its first units."""
-    return _ask(pool, "page_resource", [job_id, name, LIST_CHARACTERS_MAX if payloads else 0])
+    found = _ask(pool, "page_resource", [job_id, name])
+    if found is not None and payloads:
+        units = [unit for state in STATES for unit in found[state]]
+        seen = _payloads(pool, job_id, [unit["id"] for unit in units], LIST_CHARACTERS_MAX)
+        for unit in units:
+            unit["payload"] = seen.get(unit["id"])
+    return found
 
 
 def unit(pool: PoolAdmin, job_id: int, unit_id: int, *, payloads: bool) -> Any:
-    """Give one unit."""
-    return _ask(pool, "page_unit", [job_id, unit_id, PAYLOAD_CHARACTERS_MAX if payloads else 0])
+    """Give one unit; its payload is None where it is not asked for."""
+    found = _ask(pool, "page_unit", [job_id, unit_id])
+    if found is not None:
+        seen = _payloads(pool, job_id, [unit_id], PAYLOAD_CHARACTERS_MAX) if payloads else {}
+        found["payload"] = seen.get(unit_id)
+    return found
 
 
 def aside(pool: PoolAdmin, job_id: int, state: State, digest: str | None, after: Place) -> Any:
@@ -86,6 +97,13 @@ def choose(pool: PoolAdmin, job_id: int, chosen: Chosen, after: Place) -> tuple[
     values = [job_id, chosen.state, chosen.digest, chosen.resource, *after, CHOSEN_MAX]
     found = _ask(pool, "page_choose", values)
     return found["ids"], found["next"] and tuple(found["next"])
+
+
+def _payloads(pool: PoolAdmin, job_id: int, ids: Sequence[int], characters: int) -> dict[int, str]:
+    """Give the beginnings of these units' payloads; a role of its own may see them."""
+    query = sql.SQL("select id, left(payload, %s) from {}(%s, %s)").format(sql.Identifier(pool.schema, "payloads"))
+    with foreign_errors():
+        return dict(pool.conn.execute(query, [characters, job_id, list(ids)]).fetchall())
 
 
 def _ask(pool: PoolAdmin, routine: str, values: Sequence[Any]) -> Any:

@@ -111,19 +111,17 @@ create or replace function @extschema@.page_reasons(p_job int, p_state @extschem
             order by count(*) desc, reason limit p_bound) g), '[]'))
 $$;
 
--- The first units of a resource in one state, as their resource's page shows them. Of a payload, the first
--- p_characters; null for none.
+-- The first units of a resource in one state, as their resource's page shows them.
 create or replace function @extschema@.page_units(p_job int, p_resource text, p_state @extschema@.unit_state,
-    p_characters int, p_bound int)
+    p_bound int)
 returns json language plpgsql stable as $$
 declare
     units json;
 begin
     execute format('select coalesce(json_agg(row_to_json(u) order by u.id), ''[]'') from (
-        select id, attempts, crashes, enqueued_at, due_at, left(reason, 500) as reason,
-            case when $3 > 0 then left(payload, $3) end as payload
-        from @extschema@.unit where job_id = $1 and resource = $2 and state = %L order by id limit $4) u', p_state)
-    into units using p_job, p_resource, p_characters, p_bound;
+        select id, attempts, crashes, enqueued_at, due_at, left(reason, 500) as reason
+        from @extschema@.unit where job_id = $1 and resource = $2 and state = %L order by id limit $3) u', p_state)
+    into units using p_job, p_resource, p_bound;
     return units;
 end
 $$;

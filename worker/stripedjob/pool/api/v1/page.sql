@@ -1,11 +1,12 @@
 -- What the page of `stripedjob ui` shows: each view is one call that answers with one JSON object, and reads a bounded
--- number of rows by index. Nothing here changes anything. Payloads are given where they are asked for.
+-- number of rows by index. Nothing here changes anything, nor gives a payload.
 
 -- The numbers of up to p_bound jobs that come after this one by name, and whether there are more.
 create or replace function @extschema@.page_jobs(p_namespace text, p_job_type text,
     p_bound int) returns json language sql stable as $$
     with picked as materialized (
         select id, namespace, job_type from @extschema@.job where (namespace, job_type) > (p_namespace, p_job_type)
+            and (not exists (select from @extschema@.permission) or @extschema@.may(namespace, job_type, 'page'))
         order by namespace, job_type limit p_bound + 1
     )
     select json_build_object('now', @extschema@.clock(), 'more', (select count(*) > p_bound from picked),
@@ -21,6 +22,7 @@ $$;
 create or replace function @extschema@.page_aside(
     p_job int, p_state @extschema@.unit_state, p_digest text, p_resource text, p_id bigint, p_bound int
 ) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     with looked as materialized (
         select resource, id, reason from @extschema@.page_set_aside(p_job, p_state, null, p_resource, p_id, 2000)
     ), matching as materialized (
@@ -43,6 +45,7 @@ $$;
 create or replace function @extschema@.page_choose(
     p_job int, p_state @extschema@.unit_state, p_digest text, p_only text, p_resource text, p_id bigint, p_bound int
 ) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     with looked as materialized (
         select resource, id, reason from @extschema@.page_set_aside(p_job, p_state, p_only, p_resource, p_id, p_bound)
     )
@@ -56,6 +59,7 @@ $$;
 -- One job: its numbers, its workers with their leases, what waits and why, and what is set aside. Null where there is
 -- no such job.
 create or replace function @extschema@.page_job(p_job int) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     select json_build_object(
         'now', @extschema@.clock(), 'status', (select row_to_json(s) from @extschema@.job_status s where s.id = p_job),
         'oldest_at', @extschema@.page_oldest(p_job), 'on_failure', j.on_failure, 'lease_seconds', j.lease_seconds,
@@ -72,6 +76,7 @@ $$;
 
 -- One worker of a job, with up to 1,000 leases. Null where there is none.
 create or replace function @extschema@.page_worker(p_job int, p_worker bigint) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     select json_build_object('now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type,
         'worker', @extschema@.page_workers(j.id, p_worker, 1, 1000) -> 0)
     from @extschema@.job j where j.id = p_job and exists (select from @extschema@.worker w where w.id = p_worker
@@ -80,16 +85,16 @@ $$;
 
 -- One resource: what explain() says, since when it is ready, and its first units of each state. Null where there is no
 -- such job.
-create or replace function @extschema@.page_resource(p_job int, p_resource text,
-    p_characters int) returns json language sql stable as $$
+create or replace function @extschema@.page_resource(p_job int, p_resource text) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     select json_build_object(
         'now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type, 'facts',
             @extschema@.explain(j.id, p_resource),
         'since', s.since, 'importance', s.importance, 'stripe_ready', s.ready,
-        'ready', @extschema@.page_units(j.id, p_resource, 'ready', p_characters, 20),
-        'delayed', @extschema@.page_units(j.id, p_resource, 'delayed', p_characters, 20),
-        'held', @extschema@.page_units(j.id, p_resource, 'held', p_characters, 20),
-        'dead', @extschema@.page_units(j.id, p_resource, 'dead', p_characters, 20))
+        'ready', @extschema@.page_units(j.id, p_resource, 'ready', 20),
+        'delayed', @extschema@.page_units(j.id, p_resource, 'delayed', 20),
+        'held', @extschema@.page_units(j.id, p_resource, 'held', 20),
+        'dead', @extschema@.page_units(j.id, p_resource, 'dead', 20))
     from @extschema@.job j left join lateral (
         select ready, importance, case when state = 'ready' then rank + importance * interval '1 minute' end as since
         from @extschema@.stripe where job_id = j.id and resource = p_resource
@@ -97,16 +102,15 @@ create or replace function @extschema@.page_resource(p_job int, p_resource text,
     where j.id = p_job
 $$;
 
--- One unit of a job, with the first p_characters of its payload. Null where there is none.
-create or replace function @extschema@.page_unit(p_job int, p_unit bigint,
-    p_characters int) returns json language sql stable as $$
+-- One unit of a job. Null where there is none.
+create or replace function @extschema@.page_unit(p_job int, p_unit bigint) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     select json_build_object('now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type,
         'id', u.id, 'resource', u.resource, 'state', u.state, 'attempts', u.attempts, 'crashes', u.crashes,
             'importance', u.importance,
         'enqueued_at', u.enqueued_at, 'due_at', u.due_at, 'finished_at', u.finished_at, 'reason', u.reason, 'trace',
             u.trace,
-        'payload_bytes', octet_length(u.payload), 'payload', case when p_characters > 0 then left(u.payload,
-            p_characters) end)
+        'payload_bytes', octet_length(u.payload))
     from @extschema@.unit u join @extschema@.job j on j.id = u.job_id where u.id = p_unit and u.job_id = p_job
 $$;
 
@@ -115,8 +119,10 @@ $$;
 create or replace function @extschema@.page_find(p_job int, p_resource text,
     p_unit bigint) returns json language sql stable as $$
     with jobs as materialized (
-        select id, namespace, job_type from @extschema@.job where p_job is null or id = p_job
-            order by namespace, job_type limit 1000
+        select id, namespace, job_type from @extschema@.job
+        where (p_job is null or id = p_job)
+            and (not exists (select from @extschema@.permission) or @extschema@.may(namespace, job_type, 'page'))
+        order by namespace, job_type limit 1000
     )
     select json_build_object(
         'unit', (select json_build_object('job', j.id, 'namespace', j.namespace, 'id', u.id)
@@ -135,5 +141,6 @@ $$;
 
 -- The name of a job. Null where there is none.
 create or replace function @extschema@.page_name(p_job int) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'page');
     select json_build_object('namespace', namespace, 'job_type', job_type) from @extschema@.job where id = p_job
 $$;
