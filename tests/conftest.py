@@ -16,7 +16,7 @@ pytest_plugins = [
     "tests.support.operators",
     "tests.support.pool_calls",
 ]
-TIERS = ("unit", "isolation", "sim", "integration", "faults", "mutations", "upgrade", "cluster", "e2e")
+TIERS = ("unit", "isolation", "sim", "integration", "faults", "mutations", "upgrade", "browser", "cluster", "e2e")
 HERE = Path(__file__).parent
 
 

@@ -120,6 +120,11 @@ class Cluster:
         """Read a Secret; None where there is none."""
         return await self._found("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
+    async def review(self, group: str, kind: str, spec: Raw) -> Raw:
+        """Ask for a judgement, a TokenReview or a SubjectAccessReview; returns its status."""
+        body = {"apiVersion": f"{group}/v1", "kind": kind, "spec": spec}
+        return dict((await self._call("POST", f"/apis/{group}/v1/{kind.lower()}s", {}, body))["status"])
+
     async def event(self, raw: Raw, kind: str, reason: str, message: str) -> None:
         """Tell of what happened to a StripedJob, as an Event: kind Normal or Warning."""
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

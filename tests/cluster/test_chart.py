@@ -59,7 +59,17 @@ VALUES: dict[str, dict[str, Any]] = {
         "prometheusRule": ON | {"labels": {"release": "prometheus"}},
         "dashboard": ON,
         "databases": ON,
+        "ui": ON
+        | {
+            "secret": {"name": "pool", "key": "postgres"},
+            "allowActions": True,
+            "showPayloads": True,
+            "trustProxy": True,
+            "hosts": ["jobs.example.com"],
+            "from": [{"podSelector": {"matchLabels": {"app": "oauth2-proxy"}}}],
+        },
     },
+    "ui": {"ui": ON | {"secret": {"name": "pool"}}},
     "nothing": {name: {"enabled": False} for name in ("podDisruptionBudget", "networkPolicy")}
     | {"crds": {"install": False}},
 }
@@ -204,6 +214,12 @@ def test_the_examples_are_accepted_and_shown(crd: None, kubectl: Program, path: 
         ({"priorityClasses": {"high": 101}}, "at '/priorityClasses/high': maximum: got 101, want 100"),
         ({"serviceMonitor": {"interval": "soon"}}, "at '/serviceMonitor/interval': 'soon' does not match pattern"),
         ({"databases": {"enabled": "yes"}}, "at '/databases/enabled': got string, want boolean"),
+        ({"ui": {"enabled": True}}, "at '/ui/secret/name': minLength: got 0, want 1"),
+        (
+            {"ui": {"enabled": True, "secret": {"name": "a"}, "trustProxy": True}},
+            "at '/ui/from': minItems: got 0, want 1",
+        ),
+        ({"ui": {"hosts": ["a b"]}}, "at '/ui/hosts/0': 'a b' does not match pattern"),
         ({"crds": {"keep": True}}, "at '/crds': additional properties 'keep' not allowed"),
     ],
     ids=str,
@@ -236,9 +252,11 @@ def test_every_value_has_a_schema_and_a_comment() -> None:
         "prometheusRule:",
         "dashboard:",
         "databases:",
+        "ui:",
     }
     bare |= {"serviceAccount:", "  repository: ghcr.io/stripedjob/operator", "  repository: ghcr.io/stripedjob/worker"}
     bare |= {"  pullPolicy: IfNotPresent", "  requests: {cpu: 50m, memory: 128Mi}", "  limits: {memory: 512Mi}"}
+    bare |= {"    requests: {cpu: 10m, memory: 96Mi}", "    limits: {memory: 256Mi}"}
     for before, line in zip(["", *lines], lines, strict=False):
         assert not line or line.lstrip().startswith("#") or before.lstrip().startswith("#") or line in bare, line
 

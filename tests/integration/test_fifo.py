@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.support.queues import FIFO, Queue, queue
 
-from stripedjob.cli.explain import sentences
+from stripedjob.explaining import sentences
 from stripedjob.pool.types import Fate, Then
 
 if TYPE_CHECKING:

@@ -50,6 +50,19 @@ async def test_a_batch_is_granted_where_free_and_refused_where_held(site: LockSi
         assert await theirs.release(["b"], ["theirs:1"]) == [True]
 
 
+async def test_who_holds_a_lock_is_seen_with_how_long_still(site: LockSite) -> None:
+    async with site.lock() as lock:
+        assert await lock.look("a/ü\n") is None
+        await lock.acquire(["a/ü\n"], ["x:1"], LONG_MS)
+        held = await lock.look("a/ü\n")
+        assert held is not None
+        assert held == ("x:1", held.ms_left)
+        assert LONG_MS / 2 < (held.ms_left or 0) <= LONG_MS
+        await lock.acquire(["b"], ["x:2"], 1)
+        await asyncio.sleep(0.01)
+        assert await lock.look("b") is None
+
+
 async def test_an_empty_batch_is_nothing(site: LockSite) -> None:
     async with site.lock() as lock:
         assert await lock.acquire([], [], LONG_MS) == []

@@ -75,6 +75,17 @@ CALLS: dict[str, str] = {
     "is_empty of what waits for a person": "select striped.is_empty(3)",
     "waiting": "select * from striped.waiting(1) a, striped.waiting(2) b, striped.waiting(3) c",
     "explain": "select striped.explain(1, 'r3'), striped.explain(1, 's7'), striped.explain(2, 's7')",
+    "page_jobs": "select striped.page_jobs('', '', 20)",
+    "page_job": "select striped.page_job(1), striped.page_job(2), striped.page_job(3)",
+    "page_worker": "select striped.page_worker(1, 1)",
+    "page_resource": "select striped.page_resource(1, 'r3'), striped.page_resource(1, 's7')",
+    "page_unit": "select striped.page_unit(1, 500000)",
+    "page_aside of the dead": "select striped.page_aside(1, 'dead', null, 'r5', 700000, 50)",
+    "page_aside of one reason": "select striped.page_aside(1, 'dead', 'x', '', 0, 50)",
+    "page_aside of the held": "select striped.page_aside(1, 'held', null, '', 0, 50)",
+    "page_choose": "select striped.page_choose(1, 'held', md5('no'), null, 'h5', 0, 2000)",
+    "page_choose of one": "select striped.page_choose(1, 'dead', null, 'r3', 'r3', 0, 2000)",
+    "page_find": "select striped.page_find(null, 'r3', 500000), striped.page_find(1, 'nobody', null)",
     "enqueue": "select striped.enqueue('sync', 'r3', '1', dedup_id => 'new')",
     "revive": "select striped.revive(1, 'dead', null, null, 1000)",
     "revive one": "select striped.revive(1, 'held', 'h7', null, 1000)",
@@ -124,3 +135,34 @@ def test_no_call_reads_a_whole_table(pool: PoolAdmin, read: Callable[[], dict[st
     after = read()
     much = {place: rows - before[place] for place, rows in after.items() if rows - before[place] > READ_MAX}
     assert not much
+
+
+READS = {
+    "job_status": "select * from striped.job_status where id = 2",
+    "explain": "select striped.explain(2, 's7')",
+    "page_jobs": "select striped.page_jobs('default', 'held', 1)",  # `slow`, whose id is 2
+    "page_job": "select striped.page_job(2), striped.page_job(3)",
+}
+
+
+@pytest.fixture(scope="module")
+def known(pool: PoolAdmin) -> None:
+    """Statistics as they are, where one job has nearly all wakes: a plan may take the others' for few."""
+    pool.conn.execute("set session_replication_role = replica")
+    pool.conn.execute(
+        """insert into striped.wake (job_id, resource, units, importance)
+        select 1, 's' || n, 1, 0 from generate_series(1, 100000) n"""
+    )
+    pool.conn.execute("reset session_replication_role")
+    pool.conn.execute("vacuum analyze")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", READS)
+def test_no_read_of_one_job_goes_through_anothers_rows(
+    pool: PoolAdmin, read: Callable[[], dict[str, int]], name: str
+) -> None:
+    before = read()
+    pool.conn.execute(READS[name].encode())
+    after = read()
+    assert not {place: rows - before[place] for place, rows in after.items() if rows - before[place] > READ_MAX}

@@ -46,6 +46,14 @@ EXAMPLES = {
     "keep_up": "select striped.keep_up({job})",
     "lead": "select striped.lead({job}, 'd')",
     "leave": "select striped.leave({worker})",
+    "look_lock": "select striped.look_lock('default', '{name}', 'r')",
+    "page_aside": "select striped.page_aside({job}, 'dead', null, '', 0, 1)",
+    "page_choose": "select striped.page_choose({job}, 'dead', null, null, '', 0, 1)",
+    "page_job": "select striped.page_job({job})",
+    "page_name": "select striped.page_name({job})",
+    "page_resource": "select striped.page_resource({job}, 'r')",
+    "page_unit": "select striped.page_unit({job}, 1)",
+    "page_worker": "select striped.page_worker({job}, {worker})",
     "payloads": "select striped.payloads({job}, '{{1}}')",
     "poll": "select striped.poll({worker})",
     "purge": "select striped.purge({job}, 'held', null, null, 1)",
@@ -64,7 +72,7 @@ EXAMPLES = {
     "waiting": "select striped.waiting({job})",
     "workers": "select striped.workers({job})",
 }
-OF_NO_JOB = {"schema_version", "job_id"}
+OF_NO_JOB = {"schema_version", "job_id", "page_jobs", "page_find"}  # the last two leave out what may not be seen
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +197,18 @@ def test_what_a_role_needs_for_another_stays(pool: Pool) -> None:
         assert len(missing(pool.admin, "striped", "worker", role)) == sum(
             part in ROLES["worker"] for part in PARTS.values()
         )
+
+
+def test_the_pages_lists_have_the_jobs_alone_that_a_limited_viewer_may_see(pool: Pool) -> None:
+    for job in pool.jobs:
+        pool.owner.execute("insert into striped.stripe (job_id, resource, rank) values (%s, 'same', now())", [job])
+    jobs = "select one ->> 'job_type' from json_array_elements({} -> 'jobs') one"
+    with new_role(pool.admin) as limited, pool.connect(limited) as conn, pool.connect("viewer") as other:
+        granted(pool.owner, "viewer", limited, job=("default", "one"))
+        try:
+            for call in ("striped.page_jobs('', '', 20)", "striped.page_find(null, 'same', null)"):
+                assert conn.execute(jobs.format(call).encode()).fetchall() == [("one",)]
+                assert other.execute(jobs.format(call).encode()).fetchall() == [("one",), ("two",)]
+        finally:
+            pool.owner.execute("delete from striped.permission")
+            pool.owner.execute("delete from striped.stripe")

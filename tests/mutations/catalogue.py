@@ -1,6 +1,7 @@
 """The mutations: one promise broken in each, and the test that must fail then."""
 
 from tests.mutations.mutation import Mutation
+from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
 
 DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
@@ -450,4 +451,17 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED, *PERMITTED)
+MUTATIONS = (
+    *FENCED,
+    *HANDLED,
+    *SHARED,
+    *MET,
+    *DEAD,
+    *LIMITED,
+    *WOKEN,
+    *ORDERED,
+    *LOCKED,
+    *RECORDED,
+    *PERMITTED,
+    *PAGED,
+)

@@ -22,6 +22,7 @@ GIVES_WAY = pytest.StashKey[bool]()
 TOGETHER: Mapping[str, str] = {
     "tests/cluster/": CLUSTER,
     "tests/e2e/": CLUSTER,
+    "tests/browser/": "the browser",
     "tests/faults/": "the nemesis",
     "tests/integration/test_pool_reads.py": "a million units",
     "tests/isolation/test_lock_order.py": "what a fixture observes for a minute",

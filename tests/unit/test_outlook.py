@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from stripedjob.cli.text import counted, duration, rated
 from stripedjob.cli.wording import facts, logged, waited
 from stripedjob.local.outlook import Facts, Meter, Progress, Wait, WorkingTime, waits
 from stripedjob.pool.client.admin import JobStatus, Waiting
+from stripedjob.text import counted, duration, rated
 
 STATUS = JobStatus(**{field.name: 0 for field in fields(JobStatus)} | {"schedule_limit": 4, "workers": 2})  # type: ignore[arg-type]
 IDLE = Facts(STATUS, Waiting(), workers=2)

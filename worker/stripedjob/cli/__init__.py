@@ -13,6 +13,7 @@ COMMANDS = {
     "create-work": "stripedjob.cli.units:create_work",
     "status": "stripedjob.cli.show:status",
     "explain": "stripedjob.cli.show:explain",
+    "ui": "stripedjob.cli.ui:ui",
     "retry": "stripedjob.cli.units_admin:retry",
     "release": "stripedjob.cli.units_admin:release",
     "purge": "stripedjob.cli.units_admin:purge",

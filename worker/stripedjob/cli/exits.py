@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import click
 
 from stripedjob.cli.say import say
-from stripedjob.cli.text import printable
+from stripedjob.text import printable
 
 INTERRUPTED = 130
 

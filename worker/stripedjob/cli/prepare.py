@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stripedjob.cli.say import say
 from stripedjob.cli.target import Place, Site, migration_shown
-from stripedjob.cli.text import counted, printable
+from stripedjob.text import counted, printable
 
 if TYPE_CHECKING:
     from stripedjob.local.trial import Trial

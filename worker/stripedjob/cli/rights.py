@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from stripedjob.cli.say import say
-from stripedjob.cli.text import printable
+from stripedjob.text import printable
 
 NAMES = ("enqueuer", "worker", "delegator", "operator", "viewer", "person", "locker")
 SEE = ("viewer", "person")

@@ -11,7 +11,7 @@ import click
 from stripedjob.cli.exits import INTERRUPTED, Failure
 from stripedjob.cli.say import say
 from stripedjob.cli.target import Place, Site, target_options
-from stripedjob.cli.text import counted, rated
+from stripedjob.text import counted, rated
 
 if TYPE_CHECKING:
     from stripedjob.local.supervisor import Supervisor

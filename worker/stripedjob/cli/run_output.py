@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from stripedjob.cli.say import say
-from stripedjob.cli.text import printable
 from stripedjob.cli.wording import facts, is_shown, logged, waited
 from stripedjob.local.outlook import Progress, View
 from stripedjob.local.output import LogLine, Printed
+from stripedjob.text import printable
 
 PLAIN_SECONDS = 2.0  # between two plain lines
 SAME_SECONDS = 60.0  # between two that say the same

@@ -8,7 +8,7 @@ import click
 from stripedjob.cli.asking import confirm
 from stripedjob.cli.exits import Failure
 from stripedjob.cli.target import Place, migration_shown, target_options
-from stripedjob.cli.text import printable
+from stripedjob.text import printable
 
 if TYPE_CHECKING:
     from stripedjob.pool.install.teardown import Torn

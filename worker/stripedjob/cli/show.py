@@ -49,7 +49,7 @@ def explain(place: Place, resource: str, *, as_json: bool) -> None:
 
     Example: stripedjob explain job.yaml listing-7
     """
-    from stripedjob.cli.explain import sentences
+    from stripedjob.explaining import sentences
 
     with place.open() as site, site.pool() as pool:
         facts = pool.explain(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource)

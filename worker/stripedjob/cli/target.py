@@ -25,6 +25,14 @@ ABSENT = {
     "postgres": "there is no pool in {folder}: `stripedjob enqueue {file}` or `stripedjob run {file}` makes one",
     "valkey": "there are no locks in {folder}: name the server that has them with --redis",
 }
+POSTGRES = click.option("--postgres", metavar="URL", envvar="STRIPEDJOB_POSTGRES_URL", help="Postgres of the pool.")
+REDIS = click.option("--redis", metavar="URL", envvar="STRIPEDJOB_LOCK_URL", help="Redis or Valkey of the locks.")
+DATA = click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=f"Where embedded engines keep their data.  [default: {DATA_DIR} beside FILE]",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +157,9 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command FILE, --postgres, --redis and --data, as one argument `place`."""
 
     @click.argument("file", type=click.Path(path_type=Path))
-    @click.option("--postgres", metavar="URL", envvar="STRIPEDJOB_POSTGRES_URL", help="Postgres of the pool.")
-    @click.option("--redis", metavar="URL", envvar="STRIPEDJOB_LOCK_URL", help="Redis or Valkey of the locks.")
-    @click.option(
-        "--data",
-        metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
-        help=f"Where embedded engines keep their data.  [default: {DATA_DIR} beside FILE]",
-    )
+    @POSTGRES
+    @REDIS
+    @DATA
     def wrapped(file: Path, postgres: str | None, redis: str | None, data: Path | None, **options: Any) -> None:
         command(place=Place(file, postgres, redis, data), **options)
 

@@ -13,7 +13,7 @@ import click
 from stripedjob.cli.exits import DataError
 from stripedjob.cli.say import say
 from stripedjob.cli.target import Place, Site, target_options
-from stripedjob.cli.text import counted
+from stripedjob.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import click
 
 from stripedjob.cli.asking import confirm
 from stripedjob.cli.target import Place, target_options
-from stripedjob.cli.text import counted
+from stripedjob.text import counted
 
 
 def chooses_units(command: Callable[..., None]) -> Callable[..., None]:

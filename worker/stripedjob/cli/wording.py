@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stripedjob.cli.text import all_printable, counted, duration, rated
 from stripedjob.local.outlook import Progress, Wait
+from stripedjob.text import all_printable, counted, duration, rated
 
 NOT_SHOWN = {"event", "level", "logger", "timestamp", "job"}  # of a log record
 QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}

@@ -19,9 +19,9 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "enqueuer": (COMMON, "enqueuer"),
     "worker": (COMMON, "locks", "schedule", "upkeep", "worker"),
     "delegator": (COMMON, "delegator"),
-    "operator": (COMMON, "operator", "schedule", "upkeep", "viewer"),
-    "viewer": (COMMON, "viewer"),
-    "person": (COMMON, "person", "viewer"),
+    "operator": (COMMON, "operator", "page", "schedule", "upkeep", "viewer"),
+    "viewer": (COMMON, "page", "viewer"),
+    "person": (COMMON, "page", "person", "viewer"),
     "locker": (COMMON, "locks"),
 }
 SEE: Final = ("viewer", "person")  # the roles that may have the part `payloads` besides

@@ -49,5 +49,5 @@ cross join lateral (
 ) v
 cross join lateral (
     select coalesce(sum(units), 0)::bigint units, coalesce(sum(delayed), 0)::bigint delayed
-    from (select units, delayed from @extschema@.wake where job_id = j.id order by id limit 10000) s
+    from (select units, delayed from @extschema@.wake where job_id = j.id limit 10000) s
 ) k;

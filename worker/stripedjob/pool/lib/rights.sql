@@ -11,7 +11,7 @@ declare
     -- one function of each part: all of a part are granted together
     one_of_it constant text := case p_part when 'enqueuer' then 'enqueue' when 'worker' then 'register'
         when 'delegator' then 'lead' when 'operator' then 'apply_job' when 'person' then 'revive'
-        when 'viewer' then 'explain' when 'payloads' then 'payloads' when 'upkeep' then 'upkeep'
+        when 'viewer' then 'explain' when 'page' then 'page_job' when 'payloads' then 'payloads' when 'upkeep' then 'upkeep'
         when 'schedule' then 'schedule_begin' when 'locks' then 'acquire_locks' end;
 begin
     return exists (

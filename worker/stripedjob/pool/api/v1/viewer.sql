@@ -49,7 +49,7 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
         'ahead', (select count(*) from (select from @extschema@.stripe o
             where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
         'arriving', (select coalesce(sum(units), 0) from (
-            select resource, units from @extschema@.wake where job_id = j.id order by id limit 10000) k
+            select resource, units from @extschema@.wake where job_id = j.id limit 10000) k
                 where k.resource = p_resource),
         'ready', (select count(*) from (select from @extschema@.unit u
             where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' limit 10000) u),

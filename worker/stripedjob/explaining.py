@@ -4,17 +4,34 @@ Its times are texts as Postgres writes them in JSON: also `infinity`, and years 
 """
 
 import datetime as dt
-from typing import Any, TypeVar
+from typing import Any
 
-from stripedjob.cli.text import all_printable, printable
-
-T = TypeVar("T")
+from stripedjob.text import all_printable, printable
 
 
 def sentences(facts: dict[str, Any], *, suspended: bool) -> list[str]:
     """Say how the resource stands, why, and what to do about it: lines without control characters."""
-    safe = all_printable({name: value for name, value in facts.items() if name != "set_aside"})
+    safe = _safe(facts)
     return [_standing(safe, suspended=suspended), *_units(safe), *_set_aside(facts)]
+
+
+def standing(facts: dict[str, Any], *, suspended: bool) -> str:
+    """Say the first of these sentences alone: how the resource stands and why."""
+    return _standing(_safe(facts), suspended=suspended)
+
+
+def why_waiting(facts: dict[str, Any]) -> str:
+    """Say why a resource waits that goes on by itself; of the facts it needs next_at, head, barrier and ready."""
+    return _why_waiting(_safe(facts))
+
+
+def why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
+    """Say why a ready resource is not leased yet."""
+    return _why_not_yet(_safe(facts), suspended=suspended)
+
+
+def _safe(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: all_printable(value) for name, value in facts.items() if name != "set_aside"}
 
 
 def _standing(facts: dict[str, Any], *, suspended: bool) -> str:
@@ -137,7 +154,7 @@ def _when(facts: dict[str, Any], name: str) -> str:
     text = facts[name]
     if text == "infinity":
         return "never"
-    seconds = _seconds(facts, name, None)
+    seconds = seconds_until(text, facts["now"])
     if seconds is None:
         return str(text)
     moment = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
@@ -145,10 +162,15 @@ def _when(facts: dict[str, Any], name: str) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({distance})"
 
 
-def _seconds(facts: dict[str, Any], name: str, otherwise: T) -> float | T:
-    """Give how far a time is from the database's now; `otherwise` for what Python cannot reckon with."""
+def _seconds(facts: dict[str, Any], name: str, otherwise: float) -> float:
+    seconds = seconds_until(facts[name], facts["now"])
+    return otherwise if seconds is None else seconds
+
+
+def seconds_until(text: str, now: str) -> float | None:
+    """Give how far one of the database's times is from its now; None for what Python cannot reckon with."""
     try:
-        moment, now = (dt.datetime.fromisoformat(facts[key]).astimezone(dt.UTC) for key in (name, "now"))
+        moment, this = (dt.datetime.fromisoformat(one).astimezone(dt.UTC) for one in (text, now))
     except (ValueError, OverflowError):
-        return otherwise
-    return (moment - now).total_seconds()
+        return None
+    return (moment - this).total_seconds()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stripedjob.cli.explain import sentences
-from stripedjob.cli.text import printable
+from stripedjob.explaining import sentences
+from stripedjob.text import printable
 
 FACTS: dict[str, Any] = {
     "resource": "r",
