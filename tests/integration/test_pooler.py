@@ -32,6 +32,7 @@ from stripedjob.pool.client.delegator import DelegatorPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect, connect_for_handler
 from stripedjob.pool.errors import PoolError, PoolUnreachableError
+from stripedjob.pool.install.scripts import migrations
 from stripedjob.pool.types import JobSettings
 from stripedjob.runtime.delegator import Delegator
 from stripedjob.runtime.observe import Observer
@@ -106,7 +107,7 @@ def test_a_pooler_is_recognised_and_no_session_keeps_anything(pooled: str, fresh
             assert shown == ("7s",)
 
     with PoolAdmin.open(pooled) as admin:
-        assert [admin.migrate(), admin.migrate()] == [[1, 2], []]
+        assert [admin.migrate(), admin.migrate()] == [[one.version for one in migrations()], []]
     asyncio.run(work())
     assert settings_of_sessions(pooled) == before
     with connect(pooled) as conn, connect_for_handler(pooled, "a name") as handler:

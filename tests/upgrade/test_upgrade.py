@@ -111,8 +111,9 @@ def test_the_release_before_goes_on(fresh_database: str, tmp_path: Path, first: 
         empty = "select striped.is_empty(id) from striped.job where pg_typeof(striped.upkeep(id)) is not null"
         await_("all is done", lambda: site.sql(empty) == [(True,)], PATIENCE_SECONDS)
         if to is next_one:
-            notes = site.sql("select note, count(*) from striped.worker group by 1 order by 1")
-            assert notes == [("next", NEW_WORKERS), (None, OLD_WORKERS - 1)]
+            notes = "select note, count(*) from striped.worker group by 1 order by 1"
+            both = [("next", NEW_WORKERS), (None, OLD_WORKERS - 1)]
+            await_("the killed one is forgotten", lambda: site.sql(notes) == both, PATIENCE_SECONDS)
         assert all(process.poll() is None for process in workers), site.logs()
         site.told_to_end(workers)
         assert ticks > 0
