@@ -20,7 +20,7 @@ from servers import durable
 from stripedjob.local.processes import ProcessGroup
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

@@ -19,7 +19,7 @@ from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, fold, job
 from stripedjob.local.engines import embedded
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 SPECS: dict[str, dict[str, Any]] = {
     "Mutex": {},

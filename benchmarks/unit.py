@@ -24,7 +24,7 @@ from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 from stripedjob.local.processes import ProcessGroup
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 SHAPES = ((100_000, 100_000), (200_000, 20_000), (10_000, 1_000), (200_000, 20))
 UNITS_MIN = 100_000

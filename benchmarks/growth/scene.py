@@ -14,7 +14,7 @@ from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 from stripedjob.local.processes import ProcessGroup
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 WORKERS = 2
 CHUNK_UNITS = 1_000_000  # that one statement puts in, which then takes some seconds

@@ -22,7 +22,7 @@ from tests.cluster_kit.home import ROOT
 from tests.support.factories import INPUTS, job
 
 from stripedjob import __version__
-from stripedjob.spec import load
+from stripedjob.spec.load import load
 from stripedjob_operator.manifests import children, deployment
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.cluster_kit.fixtures import Program, RunningCluster
 
-    from stripedjob.spec import StripedJob
+    from stripedjob.spec.model import StripedJob
 
 CHART = ROOT / "deploy" / "helm" / "stripedjob"
 CRD = ROOT / "deploy" / "crds" / "stripedjobs.yaml"

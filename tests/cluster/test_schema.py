@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_kube_config
 from tests.support.invalid_specs import BREAKS, OTHERWISE, Example, bad, base, good, rules, with_spec
 
-from stripedjob.spec import SpecError, parse
+from stripedjob.spec.load import SpecError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from tests.faults.servers import READ_WRITE, Servers
 
 from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.settings import job_settings
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from stripedjob.pool.client.admin import JobStatus
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import ManifestInputs
 
 UID = "11111111-2222-3333-4444-555555555555"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.spec import crd
+from stripedjob.spec.crd import crd
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]

@@ -10,7 +10,7 @@ import pytest
 
 from stripedjob.runtime.settings import Plan
 from stripedjob.settings import worker_spec
-from stripedjob.spec import parse
+from stripedjob.spec.load import parse
 
 HANDLERS = [
     {"python": "a:b"},

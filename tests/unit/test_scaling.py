@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripedjob.scaling import Load, Scale, scale
-from stripedjob.spec import StripedJob
+from stripedjob.spec.model import StripedJob
 
 counts = st.integers(0, 100)
 loads = st.none() | st.builds(Load, counts, counts, st.integers(0, 20))

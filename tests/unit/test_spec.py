@@ -9,7 +9,9 @@ import pytest
 import yaml
 from tests.support import invalid_specs
 
-from stripedjob.spec import SpecError, StripedJob, crd, crd_yaml, load, parse
+from stripedjob.spec.crd import crd, crd_yaml
+from stripedjob.spec.load import SpecError, load, parse
+from stripedjob.spec.model import StripedJob
 from stripedjob.spec.rules import RULES
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.factories import job, numbers
 
-from stripedjob.spec import crd
+from stripedjob.spec.crd import crd
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem
 from stripedjob_operator.status import View, conditions, events, patch, status
 

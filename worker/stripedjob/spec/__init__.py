@@ -1,11 +1,5 @@
-"""The StripedJob resource: one model, from which files are read and the CRD is made.
+"""The StripedJob resource: one model (model.py), from which files are read (load.py) and the CRD is made (crd.py).
 
-Used by the CLI, the local supervisor, the worker and the operator.
+Used by the CLI, the local supervisor, the worker and the operator. A worker that gets plain values needs the forms of
+names alone (forms.py), and not the model, which takes 20 MB.
 """
-
-from stripedjob.spec.crd import crd, crd_yaml
-from stripedjob.spec.load import SpecError, load, parse
-from stripedjob.spec.model import API_VERSION, GROUP, KIND, PLURAL, VERSION, Spec, StripedJob
-
-__all__ = ["API_VERSION", "GROUP", "KIND", "PLURAL", "VERSION", "Spec", "SpecError", "StripedJob"]
-__all__ += ["crd", "crd_yaml", "load", "parse"]
