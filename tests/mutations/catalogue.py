@@ -16,6 +16,7 @@ UNIT_STATES = "pool/lib/unit_states.sql"
 UPKEEP = "pool/lib/upkeep.sql"
 LEASES, UNITS = "tests/integration/test_pool_leases.py", "tests/integration/test_pool_units.py"
 SESSIONS = "tests/integration/test_pool_sessions.py"
+ACTS = "tests/integration/test_acts.py"
 GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/test_pool_meetings.py"
 FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
 LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
@@ -74,8 +75,8 @@ HANDLED = (
     Mutation(
         "a unit starts after the deadline",
         "runtime/executor/progress.py",
-        "if moment >= self._shared_state.deadline:",
-        "if moment < 0:",
+        "if moment >= self._shared_state.deadline or",
+        "if",
         "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
     ),
     Mutation(
@@ -88,8 +89,8 @@ HANDLED = (
     Mutation(
         "what a lost lease brought starts all the same",
         "runtime/executor/supervisor.py",
-        "        self._given.clear()\n        waiting",
-        "        waiting",
+        "        self._given.clear()\n        self._cancelled.clear()\n",
+        "        self._cancelled.clear()\n",
         f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",
     ),
     Mutation(
@@ -334,8 +335,8 @@ WOKEN = (
     Mutation(
         "a stripe that was woken is removed",
         WORKER_CALLS,
-        "coalesce(x.after, 'idle') = 'idle' and not s.woken as goes",
-        "coalesce(x.after, 'idle') = 'idle' as goes",
+        "coalesce(x.after, 'idle') = 'idle' and not s.woken and not s.paused as goes",
+        "coalesce(x.after, 'idle') = 'idle' and not s.paused as goes",
         FOLDED,
     ),
     Mutation(
@@ -450,4 +451,68 @@ RECORDED = (
         "tests/unit/test_decide.py",
     ),
 )
-MUTATIONS = (*FENCED, *HANDLED, *SHARED, *MET, *DEAD, *LIMITED, *WOKEN, *ORDERED, *LOCKED, *RECORDED, *PERMITTED)
+ACTED = (
+    Mutation(
+        "a cancelled unit is handed out",
+        HAND_OUT,
+        "\n                and cancelled is null",
+        "",
+        f"{ACTS}::test_what_runs_is_marked_and_dead_when_its_lease_ends",
+    ),
+    Mutation(
+        "a cancelled unit is tried again",
+        OUTCOME,
+        """state = case when u.cancelled is not null then 'dead' else f."to" end,""",
+        'state = f."to",',
+        f"{ACTS}::test_what_runs_is_marked_and_dead_when_its_lease_ends",
+    ),
+    Mutation(
+        "a unit whose worker died stays cancelled and never ends",
+        UPKEEP,
+        "        perform @extschema@.end_cancelled(p_job);\n",
+        "",
+        f"{ACTS}::test_a_cancelled_unit_of_a_worker_that_died_is_dead",
+    ),
+    Mutation(
+        "a cancelled unit starts",
+        "runtime/executor/progress.py",
+        "deadline or self._reasons():",
+        "deadline:",
+        "tests/integration/test_cancel.py::test_what_is_not_begun_does_not_begin",
+    ),
+    Mutation(
+        "a wake ends the pause of a resource",
+        HAND_OUT,
+        "select case when s.paused then false when",
+        "select case when",
+        f"{ACTS}::test_a_paused_resource_is_not_leased_again",
+    ),
+    Mutation(
+        "a paused resource is ready when its lease ends",
+        OUTCOME,
+        "else case when s.paused then 'waiting' else 'ready' end end",
+        "else 'ready' end",
+        f"{ACTS}::test_a_paused_resource_is_not_leased_again",
+    ),
+    Mutation(
+        "an apply ends the pause of a job",
+        OPERATOR_CALLS,
+        "schedule_limit = case when j.paused_at is null then excluded.schedule_limit else 0 end,",
+        "schedule_limit = excluded.schedule_limit,",
+        f"{ACTS}::test_a_paused_job_claims_nothing_and_stays_paused",
+    ),
+)
+MUTATIONS = (
+    *FENCED,
+    *HANDLED,
+    *SHARED,
+    *MET,
+    *DEAD,
+    *LIMITED,
+    *WOKEN,
+    *ORDERED,
+    *LOCKED,
+    *RECORDED,
+    *PERMITTED,
+    *ACTED,
+)

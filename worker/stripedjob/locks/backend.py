@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from stripedjob.locks.errors import LockConfigError
 
@@ -28,6 +28,13 @@ class LockSettings:
         for name in ("url", "namespace", "job_type", "prefix", "schema"):
             if not getattr(self, name):
                 raise LockConfigError(f"lock setting {name} is empty: give it a value")
+
+
+class Held(NamedTuple):
+    """A lock that is held: under which token, and how long it still lasts; None where it has no expiry."""
+
+    token: str
+    ms_left: int | None
 
 
 class LockBackend(Protocol):
@@ -56,6 +63,10 @@ class LockBackend(Protocol):
 
     async def release(self, resources: Sequence[str], tokens: Sequence[str]) -> list[bool]:
         """Give back what is held under these tokens, nothing else; False: there was nothing to give back."""
+        ...
+
+    async def look(self, resource: str) -> "Held | None":
+        """Say who holds a resource's lock; None where nobody does."""
         ...
 
     async def ping(self) -> None:

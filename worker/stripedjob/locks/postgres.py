@@ -12,7 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from stripedjob.locks.backend import CALL_SECONDS_MAX, LockBackend, LockSettings, check_batch
+from stripedjob.locks.backend import CALL_SECONDS_MAX, Held, LockBackend, LockSettings, check_batch
 from stripedjob.locks.errors import LockConfigError, LockError, LockUnavailable
 from stripedjob.pool.connection import check_url, connect_async, foreign_errors
 from stripedjob.pool.errors import (
@@ -53,6 +53,11 @@ class PostgresLock(LockBackend):
         """See LockBackend."""
         check_batch(resources, tokens)
         return await self._batch("release_locks(%s, %s, %s::text[], %s::text[])", resources, tokens)
+
+    async def look(self, resource: str) -> Held | None:
+        """See LockBackend."""
+        (found,) = await self._call("lock_holder(%s, %s, %s)", resource)
+        return Held(found["token"], found["ms_left"]) if found else None
 
     async def ping(self) -> None:
         """See LockBackend; an empty batch touches no row, and fails where a function or a right is missing."""

@@ -26,6 +26,7 @@ from redis.exceptions import (
 
 from stripedjob.locks.backend import (
     CALL_SECONDS_MAX,
+    Held,
     LockBackend,
     LockSettings,
     check_batch,
@@ -38,6 +39,7 @@ from stripedjob.urls import shown
 VERSION_MIN = (6, 2)
 FLUSH_SECONDS_MAX = 300.0
 FLUSH_KEYS_PER_CALL = 1_000
+GONE = -2  # what PTTL says of a key that is not there
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,16 @@ class RedisLock(LockBackend):
         """See LockBackend."""
         check_batch(resources, tokens)
         return [bool(deleted) for deleted in await self._run(RELEASE, resources, tokens)]
+
+    async def look(self, resource: str) -> Held | None:
+        """See LockBackend; a token that is no text, an outside party's, is given as far as it is."""
+        key = self._key + resource
+        async with self._edge(CALL_SECONDS_MAX):
+            token, ms_left = await self._client.get(key), await self._client.pttl(key)
+        if token is None or ms_left == GONE:
+            return None
+        words = token if isinstance(token, str) else token.decode(errors="replace")
+        return Held(words, ms_left if ms_left >= 0 else None)
 
     async def ping(self) -> None:
         """See LockBackend; refuses servers older than VERSION_MIN."""
