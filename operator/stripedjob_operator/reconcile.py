@@ -6,6 +6,7 @@ It waits for the API server alone. What is to be done in the pool, the tasks of 
 import time
 from dataclasses import dataclass
 
+from stripedjob.pool.client.admin import JobStatus
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
@@ -85,8 +86,7 @@ class Reconciler:
         if backlog is None and state.scale.workers == 0:
             return None  # Invariant: no worker before the pool is migrated and the job is in it
         numbers = backlog.status if backlog and not is_away else None
-        load = Load(numbers.ready_resources, numbers.leased_resources, numbers.working) if numbers else None
-        state.scale = scale(job, load, state.scale, time.monotonic())
+        state.scale = scale(job, _load(numbers), state.scale, time.monotonic())
         if state.scale.lower_since is None:
             return None
         return max(0.1, state.scale.lower_since + job.spec.scaling.scale_down_delay_seconds - time.monotonic())
@@ -94,6 +94,12 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self.memories.forget(key)
         self.pools.forget(key)
+
+
+def _load(numbers: JobStatus | None) -> Load | None:
+    if numbers is None:
+        return None
+    return Load(numbers.ready_resources, numbers.leased_resources, numbers.working, numbers.paused_by is not None)
 
 
 def _want(database: Database, key: Key, job: StripedJob, *, blocked: bool) -> None:

@@ -8,13 +8,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.pool.client.admin import JobStatus
+from stripedjob.pool.client.admin import JobStatus, paused
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
 
 POOL_PENDING = Problem("PoolPending", "the pool has not been read yet")
 RATE_DIGITS = 2
+STOPPED = ("Suspended", "Paused")  # reasons of Ready under which nothing is claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,12 @@ def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
     if workers[1] is not None and (workers[0] or 0) != workers[1]:
         pending = new.get("pool", {}).get("pending", 0)
         found.append(("Normal", "Scaled", f"{workers[0] or 0} → {workers[1]} workers; {pending} units are pending"))
-    for reason, message in (("Suspended", "nothing is claimed any more"), ("Resumed", "work goes on")):
-        was, now = (_reason(one, "Ready") == "Suspended" for one in (before, after))
-        if was != now and now == (reason == "Suspended") and before:
-            found.append(("Normal", reason, message))
+    was, now = (_reason(one, "Ready") for one in (before, after))
+    if before and now != was and now in STOPPED:
+        message = "nothing is claimed any more" if now == "Suspended" else after["Ready"]["message"]
+        found.append(("Normal", now, message))
+    elif was in STOPPED and now not in STOPPED:
+        found.append(("Normal", "Resumed", "work goes on"))
     for kind, good in (
         ("PoolReachable", "True"),
         ("LockReachable", "True"),
@@ -170,6 +173,8 @@ def _well(view: View) -> tuple[str, str]:
         return "Suspended", "spec.suspend is true: nothing is claimed"
     if view.job.effective_limit == 0:
         return "LimitIsZero", "spec.scheduleLimit is 0: none may work"
+    if view.numbers and view.numbers.paused_by is not None:
+        return "Paused", f"{paused(view.numbers)}: nothing is claimed until `stripedjob resume`"
     if view.desired == 0:
         return "Idle", "nothing is to be done: no workers are needed"
     return "Working", f"{view.ready} of {view.desired} workers are ready"

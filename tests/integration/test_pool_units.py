@@ -76,6 +76,7 @@ STATES = ("ready", "delayed", "held", "dead", "done")
 
 
 LEGAL = {("ready", new) for new in STATES} | {(old, "ready") for old in ("delayed", "held", "dead")}
+LEGAL |= {("delayed", "dead"), ("held", "dead")}  # by a person who cancels
 
 
 @pytest.mark.acceptance("A40")

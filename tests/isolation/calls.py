@@ -186,6 +186,37 @@ def purge(conn: psycopg.Connection, job_id: int, state: str) -> int:
     return int(value(conn, "select striped.purge(%s, %s, null, null, %s)", job_id, state, UNITS))
 
 
+def cancel(conn: psycopg.Connection, job_id: int, state: str) -> tuple[int, int]:
+    """Cancel all units in a state; returns how many are dead, and how many are marked."""
+    query = "select ended, asked from striped.cancel(%s, %s, null, null, '', 0, 'ann', 'no need', %s)"
+    row = conn.execute(query.encode(), [job_id, state, UNITS]).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def retry_now(conn: psycopg.Connection, job_id: int) -> int:
+    """Have all that waits for another try go on; of a person's two calls, in one transaction."""
+    units = value(conn, "select units from striped.retry_now(%s, null, null, '', 0, %s)", job_id, UNITS)
+    query = "select resources from striped.retry_resources_now(%s, null, null, '', %s)"
+    return int(units) + int(value(conn, query, job_id, UNITS))
+
+
+def pause(conn: psycopg.Connection, job_id: int, resource: str) -> bool:
+    return bool(value(conn, "select striped.pause_resource(%s, %s, 'ann', '')", job_id, resource))
+
+
+def resume_paused(conn: psycopg.Connection, job_id: int, resource: str) -> bool:
+    return bool(value(conn, "select striped.resume_resource(%s, %s)", job_id, resource))
+
+
+def pause_job(conn: psycopg.Connection, job_id: int) -> bool:
+    return bool(value(conn, "select striped.pause_job(%s, 'ann', '')", job_id))
+
+
+def resume_job(conn: psycopg.Connection, job_id: int) -> bool:
+    return bool(value(conn, "select striped.resume_job(%s)", job_id))
+
+
 def clear(conn: psycopg.Connection, job_id: int) -> int:
     """Remove all there is; people repeat the call until it finds nothing."""
     return int(value(conn, "select striped.clear(%s, %s)", job_id, UNITS) or 0)

@@ -51,6 +51,9 @@ IS_ITS = "select from striped.stripe where job_id = %s and resource = %s and fen
 UNIT_STATES = """
 select unit_id, array_agg(what order by what) filter (where what <> 'in') from public.journal where job_id = %s
 group by unit_id having count(*) filter (where what <> 'in') <> 1 or count(*) filter (where what = 'in') <> 1"""
+PAUSED = """
+select resource from striped.stripe where job_id = %s and paused
+union select resource from striped.pause where job_id = %s"""
 PERIODS = """
 select resource, count(*) from public.journal where job_id = %s and resource = 'period' and what = 'in'
 group by resource having count(*) > 1"""
@@ -130,6 +133,8 @@ def _work_off(world: World) -> list[str]:
     conn = world.conn
     if world.job.schedule_limit == 0:
         world.apply(conn, replace(world.job, schedule_limit=1))
+    for (resource,) in conn.execute(PAUSED.encode(), [world.id, world.id]).fetchall():
+        world.resume_paused(conn, resource)
     if world.job.delegated:
         conn.execute("update striped.delegator set expires_at = '-infinity' where job_id = %s", [world.id])
         world.lead(conn, "judge")

@@ -32,6 +32,7 @@ NAMES = {
     "wake": "resource",
     "dedup": "dedup_id",
     "area": "area",
+    "pause": "resource",
 }
 # What a row that is locked in each way keeps others from, the weakest lock first.
 MODES = {"update": "key share", "no key update": "share", "share": "no key update", "key share": "update"}

@@ -31,6 +31,11 @@ ROUTINES: dict[str, Step[World]] = {
     "fire": do(World.fire),
     "revive": do(World.revive, "held"),
     "purge": do(World.purge, "held"),
+    "cancel": do(World.cancel, "ready"),
+    "cancel of held": do(World.cancel, "held"),
+    "retry now": do(World.retry_now),
+    "pause": do(World.pause, "a"),
+    "resume of a pause": do(World.resume_paused, "j"),
     "clear": do(World.clear),
 }
 FIFOS = ROUTINES | {"apply": do(World.apply, replace(FIFO, on_failure="Skip"))}

@@ -59,7 +59,8 @@ def busy(world: World) -> None:
     """Give every routine something to do.
 
     `w1` is alive and holds `a`, `w2` died with `b`, `w3` has no slot. `c` is ready, `d` only woken; `e` is held back by
-    a unit that is due later, `f` has one that is due now; `g` has a held unit, `h` a dead one, `i` one that is to go.
+    a unit that is due later, `f` has one that is due now; `g` has a held unit, `h` a dead one, `i` one that is to go;
+    `j` is paused.
     """
     conn = world.conn
     holder(world, "w1", "a")
@@ -75,6 +76,8 @@ def busy(world: World) -> None:
     set_aside(world, "g", "held")
     set_aside(world, "h", "dead")
     set_aside(world, "i", "dead", "clock_timestamp() - interval '1 year'")
+    world.pause(conn, "j")
+    world.enqueue(conn, "j")
     world.enqueue(conn, "d")
     world.expire(conn, "w2")
     world.fire(conn)

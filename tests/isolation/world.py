@@ -225,6 +225,24 @@ class World:
     def purge(self, conn: psycopg.Connection, state: str) -> int:
         return calls.purge(conn, self.id, state)
 
+    def cancel(self, conn: psycopg.Connection, state: str) -> tuple[int, int]:
+        return calls.cancel(conn, self.id, state)
+
+    def retry_now(self, conn: psycopg.Connection) -> int:
+        return calls.retry_now(conn, self.id)
+
+    def pause(self, conn: psycopg.Connection, resource: str) -> bool:
+        return calls.pause(conn, self.id, resource)
+
+    def resume_paused(self, conn: psycopg.Connection, resource: str) -> bool:
+        return calls.resume_paused(conn, self.id, resource)
+
+    def pause_job(self, conn: psycopg.Connection) -> bool:
+        return calls.pause_job(conn, self.id)
+
+    def resume_job(self, conn: psycopg.Connection) -> bool:
+        return calls.resume_job(conn, self.id)
+
     def clear(self, conn: psycopg.Connection) -> int:
         return calls.clear(conn, self.id)
 

@@ -1,5 +1,6 @@
 """The mutations: one promise broken in each, and the test that must fail then."""
 
+from tests.mutations.acted import ACTED
 from tests.mutations.mutation import Mutation
 from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
@@ -75,8 +76,8 @@ HANDLED = (
     Mutation(
         "a unit starts after the deadline",
         "runtime/executor/progress.py",
-        "if moment >= self._shared_state.deadline:",
-        "if moment < 0:",
+        "if moment >= self._shared_state.deadline or",
+        "if",
         "tests/integration/test_executor.py::test_nothing_starts_after_the_deadline",
     ),
     Mutation(
@@ -89,8 +90,8 @@ HANDLED = (
     Mutation(
         "what a lost lease brought starts all the same",
         "runtime/executor/supervisor.py",
-        "        self._given.clear()\n        waiting",
-        "        waiting",
+        "        self._given.clear()\n        self._cancelled.clear()\n",
+        "        self._cancelled.clear()\n",
         f"{ENDS}::test_what_was_handed_over_and_forgotten_never_starts",
     ),
     Mutation(
@@ -335,8 +336,8 @@ WOKEN = (
     Mutation(
         "a stripe that was woken is removed",
         WORKER_CALLS,
-        "coalesce(x.after, 'idle') = 'idle' and not s.woken as goes",
-        "coalesce(x.after, 'idle') = 'idle' as goes",
+        "coalesce(x.after, 'idle') = 'idle' and not s.woken and not s.paused as goes",
+        "coalesce(x.after, 'idle') = 'idle' and not s.paused as goes",
         FOLDED,
     ),
     Mutation(
@@ -464,4 +465,5 @@ MUTATIONS = (
     *RECORDED,
     *PERMITTED,
     *PAGED,
+    *ACTED,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from stripedjob.pool.client.admin import JobStatus
@@ -12,10 +12,8 @@ from stripedjob_operator.manifests import ManifestInputs
 UID = "11111111-2222-3333-4444-555555555555"
 URL_KEYS = {"pool": "postgres", "lock": "redis"}
 INPUTS = ManifestInputs(uid=UID, image="worker:1", workers=2, secrets_version="abc")
-NUMBERS = replace(
-    JobStatus(**{field.name: 0 for field in fields(JobStatus)} | {"namespace": "shop", "job_type": "listing"}),  # type: ignore[arg-type]
-    id=7,
-)
+ZEROS: dict[str, Any] = {field.name: 0 for field in fields(JobStatus) if field.default is MISSING}
+NUMBERS = JobStatus(**ZEROS | {"namespace": "shop", "job_type": "listing", "id": 7})
 
 
 def job(name: str = "listing", **spec: Any) -> StripedJob:

@@ -60,7 +60,7 @@ class Slot:
     def work(self, function: Work) -> None:
         """Work on the lease as an executor does, with this handler, given as a plain function of a plain connection."""
         reporter = Reporter(self._say, lambda: False)
-        progress = Progress(self.task, self.shared_state, 0, self._config, reporter)
+        progress = Progress(self.task, self.shared_state, 0, self._config, reporter, cancelled={})
 
         def handle(unit: Unit, conn: psycopg.Connection) -> None:
             self.calls.append(self.task.ids.index(unit.id))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stripedjob.explaining import sentences
+from stripedjob.explaining import may_be_locked, sentences
 from stripedjob.text import printable
 
 FACTS: dict[str, Any] = {
@@ -32,6 +32,8 @@ FACTS: dict[str, Any] = {
     "token_at": None,
     "next_at": None,
     "waits_for_person": None,
+    "paused": None,
+    "job_paused": None,
     "ahead": 0,
     "arriving": 0,
     "ready": 0,
@@ -110,3 +112,44 @@ def test_no_value_forges_a_line_or_reaches_the_terminal() -> None:
 
 def test_text_that_can_be_printed_is_left_as_it_is() -> None:
     assert printable("Zürich/日本 'a' \\n 😀") == "Zürich/日本 'a' \\n 😀"
+
+
+PAUSED = {"who": EVIL, "why": EVIL, "at": FACTS["now"]}
+
+
+def test_a_pause_says_who_and_why() -> None:
+    by = f"paused by {printable(EVIL)} since {FACTS['now']} ({printable(EVIL)})"
+    assert said(state="waiting", waits_for_person=True, paused=PAUSED) == [
+        f"r is {by}; `stripedjob resume --resource` lets it go on."
+    ]
+    assert said(state="ready", job_paused=PAUSED) == [
+        f"r is ready; the job is {by}; `stripedjob resume` lets it go on."
+    ]
+    leased = said(state="leased", leased_at=FACTS["now"], lease_ends_at=FACTS["now"], paused=PAUSED)[0]
+    assert leased.endswith(f"unless it is renewed. It is {by}: it is not leased again.")
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [
+        (None, "the key is in the lock backend"),
+        ({"token": None, "seconds_left": None, "error": EVIL}, f"cannot say who has it: {printable(EVIL)}"),
+        ({"token": None, "seconds_left": None, "error": ""}, "nobody has the lock any more"),
+        (
+            {"token": "app 7", "seconds_left": 12.4, "error": ""},
+            "is held by 'app 7', somebody outside of this pool, for 12 s",
+        ),
+        ({"token": "app 7", "seconds_left": None, "error": ""}, "for ever: it has no expiry"),
+    ],
+)
+def test_a_refused_lock_says_who_has_it_and_for_how_long(lock: dict[str, Any] | None, words: str) -> None:
+    facts = FACTS | {"state": "waiting", "next_at": FACTS["now"]}
+    assert may_be_locked(facts)
+    assert words in said(**facts | {"lock": lock})[0]
+
+
+def test_what_waits_for_something_else_does_not_ask_for_its_lock() -> None:
+    head = {"id": 1, "attempts": 1, "crashes": 0, "reason": "no"}
+    assert not may_be_locked(FACTS | {"state": "waiting", "next_at": FACTS["now"], "head": head})
+    assert not may_be_locked(FACTS | {"state": "waiting", "waits_for_person": True})
+    assert not may_be_locked(FACTS | {"state": "leased"})

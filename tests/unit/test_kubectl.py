@@ -80,4 +80,4 @@ def test_wrong_words_are_said(given: list[str], words: str, capsys: pytest.Captu
 
 def test_completion_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
     kubectl.complete(["re"])
-    assert capsys.readouterr().out.split() == ["retry", "release", ":4"]
+    assert capsys.readouterr().out.split() == ["retry", "release", "resume", ":4"]

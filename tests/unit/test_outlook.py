@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,7 +13,8 @@ from stripedjob.local.outlook import Facts, Meter, Progress, Wait, WorkingTime, 
 from stripedjob.pool.client.admin import JobStatus, Waiting
 from stripedjob.text import counted, duration, rated
 
-STATUS = JobStatus(**{field.name: 0 for field in fields(JobStatus)} | {"schedule_limit": 4, "workers": 2})  # type: ignore[arg-type]
+ZEROS: dict[str, Any] = {field.name: 0 for field in fields(JobStatus) if field.default is MISSING}
+STATUS = JobStatus(**ZEROS | {"schedule_limit": 4, "workers": 2})
 IDLE = Facts(STATUS, Waiting(), workers=2)
 
 
@@ -43,8 +44,8 @@ STATES: dict[str, Facts] = {
     "r waits for its lock, which somebody else has, or for a server that is away (0:05 left)": of(
         {"pending": 2}, Waiting(resource="r", resource_seconds=5)
     ),
-    "1 resource waits for a person to release a held unit": of({"pending": 2}, Waiting(for_person=1)),
-    "2,000 resources wait for a person to release a held unit": of({"pending": 2}, Waiting(for_person=2000)),
+    "1 resource waits for a person: a held unit, or a pause": of({"pending": 2}, Waiting(for_person=1)),
+    "2,000 resources wait for a person: a held unit, or a pause": of({"pending": 2}, Waiting(for_person=2000)),
 }
 
 

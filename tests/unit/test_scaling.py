@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +79,11 @@ def test_suspended_or_alone() -> None:
 def test_never_above_the_limit_nor_below_the_least(load: Load | None, now: int, least: int, mode: str) -> None:
     wanted = workers(load, Scale(now), minWorkers=least, scaling={"mode": mode})
     assert least <= wanted <= 20
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, {"minWorkers": 2}, {"scaling": {"mode": "Fixed"}}, {"scaling": {"mode": "External"}}]
+)
+def test_a_paused_job_keeps_what_is_at_work_and_gets_nobody_else(spec: dict[str, Any]) -> None:
+    assert workers(Load(100, 3, 3, paused=True), Scale(9), **spec) == 3
+    assert workers(Load(100, 0, 0, paused=True), Scale(9), **spec) == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -11,8 +11,10 @@ from tests.support import invalid_specs
 
 from stripedjob.spec.crd import crd, crd_yaml
 from stripedjob.spec.load import SpecError, load, parse
-from stripedjob.spec.model import StripedJob
 from stripedjob.spec.rules import RULES
+
+if TYPE_CHECKING:
+    from stripedjob.spec.model import StripedJob
 
 ROOT = Path(__file__).parents[2]
 

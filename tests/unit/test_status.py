@@ -18,6 +18,8 @@ LOCK = Problem("LockUnreachable", "Redis does not answer")
 FAILS = Pod(ready=False, ending=False, deletion_cost="0", problem=Problem("WorkerFails", "no module named shop"))
 WELL = View(job=job(), generation=3, numbers=numbers(), rolled_out=True)
 BUSY = replace(WELL, numbers=numbers(ready_resources=5, pending=50), desired=5, replicas=5, ready=5)
+PAUSED: dict[str, Any] = {"paused_by": "ann", "paused_why": "a flood", "paused_at": NOW}
+HALTED = replace(WELL, numbers=replace(numbers(), **PAUSED))
 CRON = {"cron": "* * * * *"}
 
 
@@ -113,6 +115,7 @@ AWAY = {
             replace(WELL, job=job(suspend=True), numbers=numbers(ready_resources=1)),
             {"Ready": ("True", "Suspended"), "Limited": ("True", "Limit")},
         ),
+        (HALTED, {"Ready": ("True", "Paused")}),
         (
             replace(WELL, numbers=numbers(held=1, dead=2)),
             {"UnitsHeld": ("True", "UnitsHeld"), "UnitsDead": ("True", "UnitsDead")},
@@ -233,6 +236,9 @@ def said(before: View | None, after: View) -> list[tuple[str, str]]:
         (BUSY, replace(BUSY, ready=3, replicas=4), []),
         (WELL, replace(WELL, job=job(suspend=True)), [("Normal", "Suspended")]),
         (replace(WELL, job=job(suspend=True)), WELL, [("Normal", "Resumed")]),
+        (WELL, HALTED, [("Normal", "Paused")]),
+        (HALTED, WELL, [("Normal", "Resumed")]),
+        (HALTED, replace(HALTED, job=job(suspend=True)), [("Normal", "Suspended")]),
         (
             WELL,
             replace(WELL, numbers=None, pool=PROBLEM),

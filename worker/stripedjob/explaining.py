@@ -57,12 +57,18 @@ def _owned(facts: dict[str, Any]) -> str:
     return (
         f"{resource} is being worked on by worker {facts['worker_id']} ({facts['worker']}) since "
         f"{_when(facts, 'leased_at')}, under fence {facts['fence']}; the lease ends "
-        f"{_when(facts, 'lease_ends_at')} unless it is renewed."
+        f"{_when(facts, 'lease_ends_at')} unless it is renewed.{_then_paused(facts)}"
     )
 
 
+def _then_paused(facts: dict[str, Any]) -> str:
+    return f" It is {_paused(facts['paused'])}: it is not leased again." if facts["paused"] else ""
+
+
 def _waiting(facts: dict[str, Any]) -> str:
-    resource = facts["resource"]
+    resource, by = facts["resource"], facts["paused"]
+    if by:
+        return f"{resource} is {_paused(by)}; `stripedjob resume --resource` lets it go on."
     if not facts["waits_for_person"]:
         return f"{resource} {_until(facts)}: {_why_waiting(facts)}"
     if facts["barrier"] and not facts["held"]:
@@ -99,13 +105,33 @@ def _why_waiting(facts: dict[str, Any]) -> str:
         return f"unit {barrier['id']} is due then, and the {facts['ready']} after it keep their order."
     if head and head["reason"]:
         return f"unit {head['id']} is to be tried again (attempts: {head['attempts']}): {head['reason']}"
-    return (
-        "its lock was refused, since somebody outside of this pool has it (the key is in the lock backend, see"
-        " docs/locks.md), or its handler could not reach Postgres."
-    )
+    return _why_refused(facts.get("lock"))
+
+
+def may_be_locked(facts: dict[str, Any]) -> bool:
+    """Say whether a resource may wait for its lock: what explains it then is in the lock backend."""
+    if facts["state"] != "waiting" or facts["waits_for_person"]:
+        return False
+    head, barrier = facts["head"], facts["barrier"]
+    return not (head and head["reason"]) and not (barrier and barrier["due_at"] == facts["next_at"])
+
+
+def _why_refused(lock: dict[str, Any] | None) -> str:
+    """Say who has the lock: None, nobody was asked."""
+    refused = "its lock was refused, or its handler could not reach Postgres"
+    if lock is None:
+        return f"{refused}; the key is in the lock backend, see docs/locks.md."
+    if lock["error"]:
+        return f"{refused}; the lock backend cannot say who has it: {lock['error']}"
+    if lock["token"] is None:
+        return f"{refused}; nobody has the lock any more, so that it goes on then."
+    left = "for ever: it has no expiry" if lock["seconds_left"] is None else f"for {lock['seconds_left']:.0f} s more"
+    return f"its lock is held by {lock['token']!r}, somebody outside of this pool, {left}, unless it is given back."
 
 
 def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
+    if facts["job_paused"]:
+        return f"the job is {_paused(facts['job_paused'])}; `stripedjob resume` lets it go on."
     if suspended or facts["limit"] == 0:
         return "the job is suspended or its scheduleLimit is 0, so nothing is claimed."
     if not facts["workers"]:
@@ -113,6 +139,11 @@ def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
     if facts["delegated"] and not facts["delegator"]:
         return "no delegator is there to assign it to a worker."
     return _throttled(facts) or _in_line(facts)
+
+
+def _paused(by: dict[str, Any]) -> str:
+    why = f" ({by['why']})" if by["why"] else ""
+    return f"paused by {by['who']} since {by['at']}{why}"
 
 
 def _throttled(facts: dict[str, Any]) -> str:

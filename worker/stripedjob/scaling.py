@@ -12,11 +12,12 @@ from stripedjob.spec.model import StripedJob
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the pool has to do: resources ready and leased, and workers at work."""
+    """What the pool has to do: resources ready and leased, workers at work, and whether a person has paused it all."""
 
     ready_resources: int
     leased_resources: int
     working: int
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Scale:
 def scale(job: StripedJob, load: Load | None, now: Scale, clock: float) -> Scale:
     """Say how many workers there are to be, after the number `now`; `load` is None where the database is away."""
     limit, scaling = job.effective_limit, job.spec.scaling
+    if load is not None and load.paused:
+        return Scale(min(load.working, limit))  # what is at work ends, and nothing else begins
     low = min(job.spec.min_workers, limit)
     match scaling.mode:
         case "Fixed":

@@ -31,6 +31,15 @@ class Unit:
     payload_text: str
     _extend: "Callable[[Unit, float], None] | None" = field(default=None, repr=False, compare=False)
     worker_id: int = field(default=0, repr=False, compare=False)
+    _cancelled: "Callable[[Unit], str] | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> str:
+        """Who has cancelled this unit, and why; "" where nobody has. A handler that looks may end in good order.
+
+        Whoever does not is ended some seconds later. A handler that returns is done all the same.
+        """
+        return "" if self._cancelled is None else self._cancelled(self)
 
     @cached_property
     def payload(self) -> Any:
@@ -49,8 +58,8 @@ class Unit:
         self._extend(self, seconds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is of this process alone: a copy elsewhere cannot extend."""
-        return {name: value for name, value in self.__dict__.items() if name != "_extend"} | {"_extend": None}
+        """Leave out what is of this process alone: a copy elsewhere cannot extend, and is told nothing."""
+        return self.__dict__ | {"_extend": None, "_cancelled": None}
 
 
 def delay_seconds(after: Any) -> float:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.target import Place, target_options
+from stripedjob.cli.target import Place, Site, target_options
 
 if TYPE_CHECKING:
     from stripedjob.pool.client.admin import JobStatus
 
 WATCH_SECONDS = 1.0
+SHOWN_MAX = 5  # reasons and resources of each kind
 
 
 @click.command()
@@ -21,20 +22,22 @@ WATCH_SECONDS = 1.0
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (with --watch, one a second).")
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def status(place: Place, *, as_json: bool, watch: bool) -> None:
-    """Show what the job has to do, what it is doing, and what it has done.
+    """Show what the job has to do, what it is doing, what it has done, and what is in its way.
 
     Example: stripedjob status job.yaml --watch
     """
+    from stripedjob.cli.outlook import lines
+
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         while True:
-            one = pool.status(job_id)
+            one, outlook = pool.status(job_id), pool.outlook(job_id, SHOWN_MAX)
             if as_json:
-                click.echo(json.dumps(asdict(one)))
+                click.echo(json.dumps(asdict(one) | {"outlook": outlook}))
             else:
                 if watch and sys.stdout.isatty():
                     click.clear()
-                click.echo(_table(one))
+                click.echo("\n".join([_table(one), *lines(outlook)]))
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
@@ -49,16 +52,46 @@ def explain(place: Place, resource: str, *, as_json: bool) -> None:
 
     Example: stripedjob explain job.yaml listing-7
     """
-    from stripedjob.explaining import sentences
+    from stripedjob.explaining import may_be_locked, sentences
 
     with place.open() as site, site.pool() as pool:
         facts = pool.explain(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource)
+        facts["lock"] = _lock(place, site, resource) if may_be_locked(facts) else None
         click.echo(json.dumps(facts) if as_json else "\n".join(sentences(facts, suspended=site.job.spec.suspend)))
 
 
+def _lock(place: Place, site: Site, resource: str) -> dict[str, Any]:
+    """Ask the lock backend who holds a resource's lock; what it fails with is a part of the answer."""
+    import asyncio
+
+    from stripedjob.cli.exits import Failure
+    from stripedjob.locks import Held, LockError, open_lock
+    from stripedjob.settings import lock_settings
+
+    async def look(url: str) -> Held | None:
+        async with open_lock(lock_settings(site.job, url)) as lock:
+            return await lock.look(resource)
+
+    try:
+        with place.open(site.job, lock=True) as there:
+            held = asyncio.run(look(there.lock_url))
+    except (LockError, Failure) as error:
+        return {"token": None, "seconds_left": None, "error": str(error)}
+    ms_left = held and held.ms_left
+    return {
+        "token": held and held.token,
+        "seconds_left": None if ms_left is None else ms_left / 1000,
+        "error": "",
+    }
+
+
 def _table(one: "JobStatus") -> str:
+    from stripedjob.pool.client.admin import paused
+    from stripedjob.text import printable
+
     rows: list[tuple[str, Any]] = [
         ("job", f"{one.namespace}/{one.job_type}"),
+        *([("paused", printable(paused(one).removeprefix("paused ")))] if paused(one) else []),
         ("workers", f"{one.workers} ({one.working} at work, at most {one.schedule_limit})"),
         ("pending", f"{one.pending} units ({one.in_flight} in flight)"),
         ("resources", f"{one.ready_resources} ready, {one.leased_resources} leased, {one.waiting_resources} waiting"),

@@ -1,6 +1,7 @@
 """Commands that change what is in a pool: retry, release, purge, flush-locks."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,23 +21,40 @@ def chooses_units(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @target_options
 @chooses_units
-def retry(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
-    """Make dead units ready again, with all their attempts.
+@click.option("--now", is_flag=True, help="What waits for another try goes on at once, instead of what is dead.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def retry(place: Place, resource: str | None, ids: tuple[int, ...], *, now: bool, as_json: bool) -> None:
+    """Make dead units ready again, with all their attempts. With --now, do not wait for the backoff of retries.
 
+    --now is for units that were tried, and for resources that wait for a retry or a lock. A unit that is delayed since
+    it was put in goes on now where its --id is given.
+
+    \b
     Example: stripedjob retry job.yaml --resource listing-7
-    """
-    _revive(place, "dead", resource, ids)
+             stripedjob retry job.yaml --now
+    """  # noqa: D301 - click's mark for text that is not to be wrapped
+    if not now:
+        _revive(place, "dead", resource, ids, as_json=as_json)
+        return
+    with place.open() as site, site.pool() as pool:
+        job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
+        units, resources = pool.retry_now(job_id, resource, ids)
+    if as_json:
+        click.echo(json.dumps({"units": units, "resources": resources}))
+    else:
+        click.echo(f"{counted(units, 'delayed unit')} and {counted(resources, 'waiting resource')} go on now")
 
 
 @click.command()
 @target_options
 @chooses_units
-def release(place: Place, resource: str | None, ids: tuple[int, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def release(place: Place, resource: str | None, ids: tuple[int, ...], *, as_json: bool) -> None:
     """Make held units ready again.
 
     Example: stripedjob release job.yaml --id 4711
     """
-    _revive(place, "held", resource, ids)
+    _revive(place, "held", resource, ids, as_json=as_json)
 
 
 @click.command()
@@ -76,8 +94,13 @@ def flush_locks(place: Place) -> None:
         click.echo(f"{counted(asyncio.run(flush(site.lock_url)), 'lock')} removed")
 
 
-def _revive(place: Place, state: Literal["held", "dead"], resource: str | None, ids: tuple[int, ...]) -> None:
+def _revive(
+    place: Place, state: Literal["held", "dead"], resource: str | None, ids: tuple[int, ...], *, as_json: bool
+) -> None:
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         units = pool.revive(job_id, state, resource, ids)
+    if as_json:
+        click.echo(json.dumps({"units": units}))
+    else:
         click.echo(f"{counted(units, f'{state} unit')} {'is' if units == 1 else 'are'} ready again")

@@ -11,7 +11,10 @@ from typing import IO, Any
 
 from stripedjob.kubectl.call import Kubectl, KubectlError
 
-COMMANDS = ("status", "explain", "retry", "release", "purge", "enqueue", "doctor", "flush-locks")
+LOOKING = ("status", "explain", "list", "doctor")
+ACTING = ("enqueue", "cancel", "retry", "release", "purge", "pause", "resume", "flush-locks")
+COMMANDS = (*LOOKING, *ACTING)
+ASKING = {"purge": "Remove these units for good?", "cancel": "Give these units up?"}
 CONTAINER = "worker"
 SPEC = "STRIPEDJOB_SPEC"
 OF_WORKERS = ("lifecycle", "startupProbe", "livenessProbe", "readinessProbe", "ports")
@@ -73,10 +76,10 @@ def pod(job: Any, deployment: Any, command: list[str], source: IO[bytes] | None)
 
 def _input(command: str, args: list[str], stack: ExitStack) -> tuple[list[str], IO[bytes] | None]:
     """Have a file of this machine read here, and given to the pod as its input."""
-    if command == "purge" and "--yes" not in args:
+    if command in ASKING and "--yes" not in args:
         if not sys.stdin.isatty():
-            raise KubectlError("purge asks before it removes anything: say --yes where nobody can answer")
-        if input("Remove these units for good? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise KubectlError(f"{command} asks before it does anything: say --yes where nobody can answer")
+        if input(f"{ASKING[command]} [y/N] ").strip().lower() not in ("y", "yes"):
             raise KubectlError("nothing was changed")
         return [*args, "--yes"], None
     if command != "enqueue" or "--from" not in args[:-1]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stripedjob.local.output import LogLine, Printed
-from stripedjob.pool.client.admin import JobStatus, Waiting
+from stripedjob.pool.client.admin import JobStatus, Waiting, paused
 
 RATE_SECONDS, RATE_SECONDS_MAX = 5.0, 60.0  # over which the rate is measured; over more where little ends
 RATE_UNITS_MIN = 10
@@ -87,6 +87,8 @@ def waits(facts: Facts) -> tuple[Wait, ...]:
 def _not_allowed(facts: Facts) -> str:
     if facts.suspended:
         return "the job is suspended: nothing is claimed"
+    if facts.status.paused_by is not None:
+        return f"the job is {paused(facts.status)}; `stripedjob resume` lets it go on"
     if facts.status.schedule_limit == 0:
         return "scheduleLimit is 0: nothing is claimed"
     return "--workers is 0: others have to do the work" if facts.none_asked and not facts.status.workers else ""
@@ -105,7 +107,9 @@ def _delayed(facts: Facts) -> tuple[Wait, ...]:
     if waiting.for_person:
         many = waiting.for_person != 1
         found.append(
-            Wait(f"{waiting.for_person:,} resource{'s wait' if many else ' waits'} for a person to release a held unit")
+            Wait(
+                f"{waiting.for_person:,} resource{'s wait' if many else ' waits'} for a person: a held unit, or a pause"
+            )
         )
     return tuple(found) or (() if status.pending else (Wait("nothing to do"),))
 

@@ -114,7 +114,8 @@ class Supervisor:
     def _man(self, status: JobStatus | None) -> None:
         """Start or end workers, idle ones first."""
         now = time.monotonic()
-        load = status and Load(status.ready_resources, status.leased_resources, status.working)
+        paused = status is not None and status.paused_by is not None
+        load = status and Load(status.ready_resources, status.leased_resources, status.working, paused)
         self._scale = scale(self.job, load or None, self._scale, now)
         there = self.processes.at_work()
         if self._restarts.may_start(now) and not self.stopping:

@@ -5,8 +5,8 @@ quick admission and is visible to outside parties; the judge is Postgres, by lea
 gives the formats with which an application takes the same lock to keep workers off a resource.
 """
 
-from stripedjob.locks.backend import LockBackend, LockSettings
+from stripedjob.locks.backend import Held, LockBackend, LockSettings
 from stripedjob.locks.choose import open_lock
 from stripedjob.locks.errors import LockConfigError, LockError, LockUnavailable
 
-__all__ = ["LockBackend", "LockConfigError", "LockError", "LockSettings", "LockUnavailable", "open_lock"]
+__all__ = ["Held", "LockBackend", "LockConfigError", "LockError", "LockSettings", "LockUnavailable", "open_lock"]

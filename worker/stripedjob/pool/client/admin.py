@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from stripedjob.pool.client.acts import CHUNK_UNITS, PoolActs
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
 from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
 from stripedjob.pool.install.doctor import Finding, examine
@@ -21,12 +22,10 @@ from stripedjob.pool.install.teardown import Torn, teardown
 from stripedjob.pool.names import channel, in_query
 from stripedjob.pool.types import JobSettings
 
-CHUNK_UNITS = 5_000  # of what a person asks for at once, so much in one transaction
-
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job's numbers now, and its totals since it was made."""
+    """One job's numbers now, and its totals since it was made. `paused_…`: who paused it, if anybody, why and when."""
 
     id: int
     namespace: str
@@ -51,6 +50,17 @@ class JobStatus:
     total_claimed: int
     total_lock_tries: int
     total_lock_refusals: int
+    paused_by: str | None = None
+    paused_why: str | None = None
+    paused_at: str | None = None
+
+
+def paused(status: JobStatus) -> str:
+    """Say who has paused a job, since when and why; "" where nobody has."""
+    if status.paused_by is None:
+        return ""
+    why = f": {status.paused_why}" if status.paused_why else ""
+    return f"paused by {status.paused_by} at {status.paused_at}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,7 @@ class Waiting:
     for_person: int = 0
 
 
-class PoolAdmin:
+class PoolAdmin(PoolActs):
     """A connection to a pool; `with PoolAdmin.open(url, schema)`."""
 
     def __init__(self, conn: psycopg.Connection, schema: str) -> None:
@@ -122,7 +132,7 @@ class PoolAdmin:
             return version(self.conn, self.schema) > 0
 
     def settings(self, namespace: str, job_type: str) -> JobSettings | None:
-        """Give what the pool judges a job by; None where there is no such job."""
+        """Give what the pool judges a job by; without a pause of it; None where there is no such job."""
         found = self._value("job_settings(%s, %s)", [namespace, job_type])
         return JobSettings(**{field.name: found[field.name] for field in fields(JobSettings)}) if found else None
 

@@ -102,8 +102,11 @@ class PoolSession:
         return (await self._rows(call, values))[0][0]
 
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
-        """Make a call, again where Postgres was busy: of a transaction that failed nothing is left."""
-        query = sql.SQL("select * from {}.").format(in_query(self._schema)) + sql.SQL(call)
+        """Make a call; see _fetch."""
+        return await self._fetch(sql.SQL("select * from {}.").format(in_query(self._schema)) + sql.SQL(call), values)
+
+    async def _fetch(self, query: sql.Composed, values: Sequence[Any]) -> list[Any]:
+        """Run a query, again where Postgres was busy: of a transaction that failed nothing is left."""
         for tries in range(1, TRIES_MAX):
             try:
                 return await (await self._run(query, values)).fetchall()

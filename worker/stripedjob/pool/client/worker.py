@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from psycopg import sql
 from psycopg.types.json import Json
 
 from stripedjob.pool.client.session import PoolSession
+from stripedjob.pool.names import in_query
 from stripedjob.pool.pooled import AsyncConnection
 from stripedjob.pool.types import Batch, JobSettings, Lease, Poll, Then
 
@@ -51,9 +53,15 @@ class WorkerPool(PoolSession):
         """Fold wakes in, wake what is due, take back what the dead held. Cheap where there is nothing to do."""
         await self._value("upkeep(%s)", [job_id])
 
-    async def keep_up(self, job_id: int) -> None:
-        """Do upkeep, and call idle workers for what is ready."""
-        await self._value("keep_up(%s)", [job_id])
+    async def keep_up(self, job_id: int, worker_id: int) -> dict[int, str]:
+        """Do upkeep, and call idle workers for what is ready; give which units of its leases are cancelled, and why."""
+        query = sql.SQL("select unit, reason from {}.keep_up(%s) left join {}.cancellations(%s) on true")
+        rows = await self._fetch(query.format(in_query(self._schema), in_query(self._schema)), [job_id, worker_id])
+        return {unit: reason for unit, reason in rows if unit is not None}
+
+    async def cancellations(self, worker_id: int) -> dict[int, str]:
+        """Give which units of the worker's leases are cancelled, and why."""
+        return dict(await self._rows("cancellations(%s)", [worker_id]))
 
     async def clean(self, job_id: int) -> bool:
         """Remove what was kept for long enough, at most every 30 s; True: there is more, worth a call at once."""

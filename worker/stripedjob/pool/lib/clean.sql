@@ -31,7 +31,9 @@ create or replace function @extschema@.sweep_orphans(p_job int) returns void lan
         select worker_id from owners o
         where worker_id is not null and not exists (select from @extschema@.worker w where w.id = o.worker_id)
     )
-    update @extschema@.stripe set state = 'ready', worker_id = null where job_id = p_job and resource = any(array(
+    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
+        next_at = case when s.paused then 'infinity'::timestamptz end
+    where s.job_id = p_job and s.resource = any(array(
         select s.resource from orphans o join @extschema@.stripe s on s.worker_id = o.worker_id and s.state = 'leased'
             and s.job_id = p_job
         limit 1000 for update of s skip locked));

@@ -34,6 +34,7 @@ begin
         from lease l cross join lateral (
             select id, attempts, crashes, payload, row_number() over (order by id) as place from @extschema@.unit
             where job_id = j.id and resource = l.resource and state = 'ready' and id < coalesce(l.barrier, no_barrier)
+                and cancelled is null
             order by id limit p_units + 1
         ) h
     ), handed as (
@@ -81,9 +82,9 @@ end
 $$;
 
 -- Whether a resource that waits may go on: for a person, and it has no held unit any more; for its barrier, and it has
--- a ready unit ahead of that: one whose transaction committed late, or that was revived.
+-- a ready unit ahead of that: one whose transaction committed late, or that was revived. Not where it is paused.
 create or replace function @extschema@.may_go_on(s @extschema@.stripe) returns boolean language sql stable as $$
-    select case when s.next_at = 'infinity' then not exists (
+    select case when s.paused then false when s.next_at = 'infinity' then not exists (
         select from @extschema@.unit u where u.job_id = s.job_id and u.resource = s.resource and u.state = 'held')
     else exists (
         select from @extschema@.unit b

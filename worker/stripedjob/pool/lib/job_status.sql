@@ -11,7 +11,8 @@ select j.id, j.namespace, j.job_type, j.schedule_limit,
     t.done as total_done, t.retried as total_retried, t.held as total_held, t.dead as total_dead,
     t.crashed as total_crashed,
     j.stale as total_stale, t.claimed as total_claimed, t.lock_tries as total_lock_tries,
-    t.lock_refusals as total_lock_refusals
+    t.lock_refusals as total_lock_refusals,
+    j.paused_by, j.paused_why, to_json(j.paused_at) #>> '{}' as paused_at
 from @extschema@.job j
 join @extschema@.flow f on f.job_id = j.id
 cross join lateral (

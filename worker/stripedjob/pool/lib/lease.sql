@@ -26,6 +26,12 @@ create or replace function @extschema@.lease(p_job int) returns interval languag
     select make_interval(secs => lease_seconds) from @extschema@.job where id = p_job
 $$;
 
+-- What a leased resource is when it is given back: ready, or where a person has paused it waiting, for ever.
+create or replace function @extschema@.given_back(p_paused boolean) returns @extschema@.stripe_state
+    language sql immutable as $$
+    select case when p_paused then 'waiting' else 'ready' end::@extschema@.stripe_state
+$$;
+
 -- Of these fences, those under which the worker holds no lease.
 create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[]
     language sql stable as $$

@@ -35,15 +35,17 @@ begin
 end
 $$;
 
--- Records units that were tried and not done. The decision is the worker's, its legality the database's.
+-- Records units that were tried and not done. The decision is the worker's, its legality the database's; a unit that
+-- was cancelled meanwhile is dead for that.
 create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bigint, p_resources text[],
     p_failed json) returns void language sql as $$
     with failed as (
-        update @extschema@.unit u set state = f."to", attempts = f.attempts, crashes = f.crashes, reason = f.reason,
-            trace = f.trace,
-            due_at = case when f."to" = 'delayed' then @extschema@.clock()
+        update @extschema@.unit u set attempts = f.attempts, crashes = f.crashes, trace = f.trace,
+            state = case when u.cancelled is not null then 'dead' else f."to" end,
+            reason = coalesce(u.cancelled, f.reason), cancelled = null,
+            due_at = case when f."to" = 'delayed' and u.cancelled is null then @extschema@.clock()
                 + make_interval(secs => f.after) else u.due_at end,
-            finished_at = case when f."to" = 'dead' then @extschema@.clock() end
+            finished_at = case when f."to" = 'dead' or u.cancelled is not null then @extschema@.clock() end
         from json_to_recordset(p_failed)
             f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text),
             @extschema@.unit old
@@ -72,10 +74,12 @@ create or replace function @extschema@.end_leases(
         crashes = case when x.after = 'suspect' then least(s.crashes + 1,
             1000) when x.worked > 0 then 0 else s.crashes end,
         state = case x.after
-            when 'keep' then 'leased' when 'wait' then 'waiting' else 'ready' end::@extschema@.stripe_state,
+            when 'keep' then 'leased' when 'wait' then 'waiting'
+            else case when s.paused then 'waiting' else 'ready' end end::@extschema@.stripe_state,
         worker_id = case when x.after = 'keep' then s.worker_id end,
         rank = case when x.after = 'keep' then s.rank else @extschema@.clock() - s.importance * interval '1 minute' end,
-        next_at = case when x.after = 'wait' then case when x.wait < 'infinity' then @extschema@.clock()
+        next_at = case when s.paused and x.after is distinct from 'keep' then 'infinity'
+            when x.after = 'wait' then case when x.wait < 'infinity' then @extschema@.clock()
             + make_interval(secs => x.wait)
             when j.on_failure = 'Block' and exists (
                 select from @extschema@.unit u where u.job_id = j.id and u.resource = s.resource

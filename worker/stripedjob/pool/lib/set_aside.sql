@@ -8,8 +8,8 @@ begin
 end
 $$;
 
--- The ids of held or dead units that are meant, locked in their order: by the index of those set aside, or by their
--- ids.
+-- The ids of held or dead units that are meant, locked in the order of resource and id: by the index of those set
+-- aside, or by their ids.
 create or replace function @extschema@.set_aside(p_job int, p_state @extschema@.unit_state, p_resource text,
     p_ids bigint[], p_bound int)
 returns bigint[] language plpgsql as $$
@@ -23,7 +23,7 @@ begin
             select id from @extschema@.unit
             where id = any(p_ids) and job_id = p_job and state = p_state
                 and (p_resource is null or resource = p_resource)
-            order by id limit p_bound for update);
+            order by resource, id limit p_bound for update);
     end if;
     -- The state as a literal: only then is the index of those set aside read in its order, on every version of
     -- Postgres.

@@ -3,7 +3,7 @@ create or replace function @extschema@.guard_unit_state() returns trigger langua
 begin
     if (old.state, new.state) in (
         ('ready', 'delayed'), ('ready', 'held'), ('ready', 'dead'), ('ready', 'done'),
-        ('delayed', 'ready'), ('held', 'ready'), ('dead', 'ready')
+        ('delayed', 'ready'), ('held', 'ready'), ('dead', 'ready'), ('delayed', 'dead'), ('held', 'dead')
     ) then
         return new;
     end if;

@@ -10,6 +10,7 @@ begin
         perform @extschema@.wake_due(p_job);
         perform @extschema@.fold_wakes(p_job);
         perform @extschema@.refit(p_job);
+        perform @extschema@.end_cancelled(p_job);
         perform @extschema@.end_waits(p_job);
         perform @extschema@.remove_dead(p_job);
     end if;
@@ -203,7 +204,8 @@ begin
             perform @extschema@.end_sessions(w.backend_name, w.role);
         end if;
         for lease in
-            update @extschema@.stripe s set state = 'ready', worker_id = null, crashes = least(s.crashes + 1, 1000),
+            update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
+                next_at = case when s.paused then 'infinity'::timestamptz end, crashes = least(s.crashes + 1, 1000),
                 rank = @extschema@.clock() - s.importance * interval '1 minute'
             where s.job_id = p_job and s.resource = any(array(
                 select resource from @extschema@.stripe where worker_id = w.id and state = 'leased'
@@ -255,6 +257,7 @@ declare
     this_moment constant timestamptz := @extschema@.clock();
 begin
     return @extschema@.has_wakes(p_job)
+        or exists (select from @extschema@.unit where job_id = p_job and cancelled is not null)
         or exists (select from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= this_moment)
         or exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment)
         or exists (select from @extschema@.worker where job_id = p_job and expires_at < this_moment)
@@ -289,7 +292,8 @@ begin
     select array_agg(f.resource), array_agg(f.place) into free, places from @extschema@.lock_free(p_job, resources) f;
     update @extschema@.stripe s set
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
-        next_at = case when s.state = 'waiting' and j.on_failure <> 'Block' and (s.next_at = 'infinity' or (
+        next_at = case when s.state = 'waiting' and not s.paused and j.on_failure <> 'Block' and (
+            s.next_at = 'infinity' or (
             select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'
             -- in order: by the index of the resource's
             order by id limit 1) is not null) then @extschema@.clock() else s.next_at end

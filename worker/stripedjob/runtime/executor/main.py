@@ -16,15 +16,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 from io import TextIOWrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stripedjob.runtime.clock import now
 from stripedjob.runtime.executor.faults import import_fault
 from stripedjob.runtime.executor.handler import Handler, make
 from stripedjob.runtime.executor.progress import Progress, Reporter, run_task, run_task_async
-from stripedjob.runtime.executor.wire import Broken, Config, End, Ready, Task, receive, send
+from stripedjob.runtime.executor.wire import Broken, Cancel, Config, End, Ready, Task, receive, send
 from stripedjob.runtime.forks import end_if_forked, process_id
 from stripedjob.runtime.shared_state import SharedState
+
+if TYPE_CHECKING:
+    import asyncio
 
 OVERDUE_SECONDS = 0.25  # after the time of the end, which the main process keeps within half of that
 WATCH_SECONDS_MAX = 0.5  # between two looks at that time, which moves
@@ -37,6 +40,8 @@ class Executor:
     def __init__(self, sock: socket.socket, shared_state: SharedState, config: Config, handler: Handler) -> None:
         """Take everything; nothing runs yet."""
         self._sock, self._shared_state, self._config, self._handler = sock, shared_state, config, handler
+        self._cancelled: dict[tuple[int, int], str] = {}
+        self._running: dict[int, tuple[asyncio.Task[None], Progress]] = {}  # by slot, where a task can be cancelled
 
     def run(self) -> None:
         """Work until the main process says that it was all."""
@@ -50,9 +55,13 @@ class Executor:
         else:
             self._run_threads()
 
-    def _read(self, put: Callable[[Task | None], Any]) -> None:
+    def _read(self, put: Callable[[Task | None], Any], cancel: Callable[[], Any]) -> None:
         with contextlib.suppress(OSError):  # it died and left what we sent unread
             while (message := receive(self._sock)) is not None:
+                if isinstance(message, Cancel):
+                    self._cancelled |= message.reasons
+                    cancel()
+                    continue
                 for task in [None] * self._config.slots if isinstance(message, End) else map(Task._make, message):
                     put(task)
         self._shared_state.kill_groups()
@@ -79,19 +88,26 @@ class Executor:
         self._sock.close()
         self._shared_state.detach()
 
-    def _start(self, put: Callable[[Task | None], Any], is_empty: Callable[[], bool]) -> Reporter:
-        threading.Thread(target=self._read, args=(put,), daemon=True).start()
+    def _start(
+        self, put: Callable[[Task | None], Any], is_empty: Callable[[], bool], cancel: Callable[[], Any]
+    ) -> Reporter:
+        threading.Thread(target=self._read, args=(put, cancel), daemon=True).start()
         return Reporter(lambda outcomes: send(self._sock, list(map(tuple, outcomes))), lambda: not is_empty())
+
+    def _progress(self, task: Task, slot: int, reporter: Reporter) -> Progress:
+        return Progress(task, self._shared_state, slot, self._config, reporter, cancelled=self._cancelled)
 
     def _run_threads(self) -> None:
         tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        reporter = self._start(tasks.put, tasks.empty)
+        reporter = self._start(
+            tasks.put, tasks.empty, lambda: None
+        )  # a thread cannot be stopped: see ExecutorSupervisor
 
         def work(slot: int) -> None:
             with self._handler.for_slot(slot) as call:
                 run = call if self._handler.takes_tasks else partial(run_task, call)
                 while (task := tasks.get()) is not None:
-                    run(Progress(task, self._shared_state, slot, self._config, reporter))
+                    run(self._progress(task, slot, reporter))
 
         threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(1, self._config.slots)]
         for thread in threads:
@@ -105,17 +121,35 @@ class Executor:
 
         tasks: asyncio.Queue[Task | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        reporter = self._start(lambda task: loop.call_soon_threadsafe(tasks.put_nowait, task), tasks.empty)
+        reporter = self._start(
+            lambda task: loop.call_soon_threadsafe(tasks.put_nowait, task),
+            tasks.empty,
+            lambda: loop.call_soon_threadsafe(self._cancel_tasks),
+        )
 
         async def work(slot: int) -> None:
+            this_task = asyncio.current_task()
+            assert this_task is not None  # noqa: S101 - it is in one
             async with self._handler.for_slot(slot) as call:
                 run = call if self._handler.takes_tasks else partial(run_task_async, call)
                 while (task := await tasks.get()) is not None:
-                    await run(Progress(task, self._shared_state, slot, self._config, reporter))
+                    progress = Progress(
+                        task, self._shared_state, slot, self._config, reporter, cancelled=self._cancelled
+                    )
+                    if not self._handler.takes_tasks:  # else its transaction ends with the process
+                        self._running[slot] = this_task, progress
+                    await run(progress)
+                    self._running.pop(slot, None)
 
         async with asyncio.TaskGroup() as group:
             for slot in range(self._config.slots):
                 group.create_task(work(slot))
+
+    def _cancel_tasks(self) -> None:
+        """Cancel what runs of a cancelled unit: in the event loop, so that it is that unit's code that hears of it."""
+        for task, progress in self._running.values():
+            if progress.end_reason and not task.cancelling():
+                task.cancel(progress.end_reason)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ The executor calls run_task for every task, in a thread or a task of the slot's 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,8 +62,18 @@ class Reporter:
 class Progress:
     """What is known of one task while it runs; each report covers what came since the one before."""
 
-    def __init__(self, task: Task, shared_state: SharedState, slot: int, config: Config, reporter: Reporter) -> None:
-        """Start with nothing tried."""
+    def __init__(
+        self,
+        task: Task,
+        shared_state: SharedState,
+        slot: int,
+        config: Config,
+        reporter: Reporter,
+        *,
+        cancelled: Mapping[tuple[int, int], str],
+    ) -> None:
+        """Start with nothing tried. `cancelled`: as Cancel says it; it grows meanwhile."""
+        self._cancelled = cancelled
         self._task, self._shared_state, self._slot, self._config, self._reporter = (
             task,
             shared_state,
@@ -81,7 +91,7 @@ class Progress:
 
     def calls(self) -> list[tuple[Any, int]]:
         """Give the arguments of the function's calls, each with the number of units that it covers."""
-        units = self._task.units(self.extend)
+        units = self._task.units(self.extend, self.cancellation)
         return [(units, len(units))] if self._config.handler.per_resource else [(unit, 1) for unit in units]
 
     def may_start(self) -> bool:
@@ -89,7 +99,7 @@ class Progress:
         if self._away or (self._config.block and any(f.verdict is not Verdict.DEAD for f in self._faults)):
             return False
         moment = now()
-        if moment >= self._shared_state.deadline:
+        if moment >= self._shared_state.deadline or self._reasons():
             return False
         if self._held is None and moment - self._reported > REPORT_SECONDS and self._tried > self._first:
             self.report(final=False)
@@ -112,10 +122,37 @@ class Progress:
         self._until = max(until, moment + float(seconds))
         self._shared_state.extend(self._slot, self._task.key, index, self._until)
 
+    @property
+    def any_cancelled(self) -> bool:
+        """Whether anything was cancelled lately, this or other work."""
+        return bool(self._cancelled)
+
+    @property
+    def end_reason(self) -> str:
+        """Why what runs is to end, since a unit of it was cancelled; "" where it is not."""
+        return "" if self._until is None else next(iter(self._reasons().values()), "")
+
+    def cancellation(self, unit: Unit) -> str:
+        """Give the reason for which a unit was cancelled, or "". Called by Unit.cancelled."""
+        index = self._task.ids.index(unit.id) if unit.id in self._task.ids else -1
+        return self._cancelled.get((self._task.key, index), "")
+
+    def _reasons(self) -> dict[int, str]:
+        """Give why units of the call that is at hand were cancelled, by their place in the lease."""
+        if not self._cancelled:
+            return {}
+        key, width = self._task.key, len(self._task.ids) if self._config.handler.per_resource else 1
+        found = ((index, self._cancelled.get((key, index))) for index in range(self._tried, self._tried + width))
+        return {index: reason for index, reason in found if reason}
+
     def ended(self, units: int, error: BaseException | None) -> None:
         """Record that the next so many units were tried, and how it ended."""
+        reasons = self._reasons()
         if error is None:
             self._done += units
+        elif reasons:  # whatever it ended with: the other units of the call go back as they were
+            self._faults += [Fault(index, Verdict.DEAD, reason) for index, reason in reasons.items()]
+            self._away = "" if units == len(reasons) else "a unit of its call was cancelled"
         elif issubclass(type(error), TryLostError):
             self._away = described(error)
         else:  # while it is on the shared_state: even to look at the error may take for ever
@@ -187,5 +224,16 @@ async def run_task_async(call: Call, progress: Progress) -> None:
             await call(argument)
         except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is an outcome
             error = raised
+        if progress.any_cancelled:
+            _let_go_on()
         progress.ended(units, error)
     progress.report(final=True)
+
+
+def _let_go_on() -> None:
+    """Take back the cancellation of the unit that has ended: the slot's task goes on with the next."""
+    import asyncio  # noqa: PLC0415 - 8 MB that synchronous handlers do not need
+
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -5,18 +5,19 @@ outcome, also when the executor died with it, unless it was forgotten.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from stripedjob.observe.log import logger
 from stripedjob.pool.types import Lease
 from stripedjob.runtime import clock
 from stripedjob.runtime.executor.process import ExecutorProcess
-from stripedjob.runtime.executor.wire import Broken, Config, Ready
+from stripedjob.runtime.executor.wire import Broken, Cancel, Config, Ready
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
 from stripedjob.runtime.shared_state import Running, SharedState
 
 WATCH_SECONDS = 0.1  # how often the shared state is looked at for units over their time
+CANCEL_SECONDS = 5.0  # for what was cancelled to end in good order
 SECOND_LINE_SECONDS = 5.0  # after its time-out, what keeps that by itself and has not is ended with the executor
 EXIT_SECONDS_MAX = 2.0  # for an idle executor to end by itself
 START_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after the executor died so many times in a row while it started
@@ -38,6 +39,9 @@ class ExecutorSupervisor:
         self._outcomes: asyncio.Queue[list[Outcome] | BaseException] = asyncio.Queue()
         self._process: ExecutorProcess | None = None
         self._timed_out: dict[tuple[int, int], float] = {}  # of which lease which unit, and how long it might have run
+        self._cancelled: dict[
+            tuple[int, int], tuple[str, float]
+        ] = {}  # of which lease which unit: why, and when it ends
         self._blameless = False  # the process was ended by this one
         self._ready = False
         self._broken: HandlerError | None = None
@@ -78,6 +82,17 @@ class ExecutorSupervisor:
             self._give_back()
             self._outcomes.put_nowait(self._broken)
 
+    def cancel(self, reasons: Mapping[tuple[int, int], str]) -> None:
+        """Have units end: (key of the lease, place in it) → why. Those that have not begun do not; again does nothing.
+
+        A coroutine is cancelled, a command gets SIGTERM; any handler may look at `unit.cancelled`. What still runs
+        after CANCEL_SECONDS ends with the executor.
+        """
+        new = {unit: why for unit, why in reasons.items() if unit not in self._cancelled and unit[0] in self._given}
+        if new and self._ready and self._process is not None:
+            self._cancelled |= {unit: (why, self._now() + CANCEL_SECONDS) for unit, why in new.items()}
+            self._process.send(Cancel(new))
+
     async def outcomes(self) -> list[Outcome]:
         """Wait for the next outcomes; raises HandlerError where the executor cannot be started again."""
         return _checked(await self._outcomes.get())
@@ -88,6 +103,7 @@ class ExecutorSupervisor:
         What runs already goes on; see kill().
         """
         self._given.clear()
+        self._cancelled.clear()
         waiting = [self._outcomes.get_nowait() for _ in range(self._outcomes.qsize())]
         for item in waiting:
             if isinstance(item, BaseException):
@@ -165,6 +181,7 @@ class ExecutorSupervisor:
         for outcome in known:
             if outcome.final:
                 del self._given[outcome.key]
+                self._forget_cancelled(outcome.key)
             else:
                 self._given[outcome.key] = (self._given[outcome.key][0], outcome.tried)
         away = next((outcome.away for outcome in known if outcome.away), "")
@@ -172,6 +189,10 @@ class ExecutorSupervisor:
             logger.warning("units go back as they were", extra={"reason": away})
         if known:
             self._outcomes.put_nowait(known)
+
+    def _forget_cancelled(self, key: int) -> None:
+        for unit in [unit for unit in self._cancelled if unit[0] == key]:
+            del self._cancelled[unit]
 
     def _give_back(self) -> None:
         """Give back what was handed over and will not be started."""
@@ -192,6 +213,7 @@ class ExecutorSupervisor:
             self.shared_state.clear(slot)
         lost = [self._lost(key, *self._given.pop(key), running) for key in had if key in self._given]
         self._timed_out.clear()
+        self._cancelled.clear()
         if lost:
             self._outcomes.put_nowait(lost)
         if not self._blameless:
@@ -207,7 +229,10 @@ class ExecutorSupervisor:
         index = next((one.index for one in running if one.key == key and one.index >= settled), None)
         if index is not None:
             width = len(lease.ids) if self._config.handler.per_resource else 1
-            if (key, index) in self._timed_out:
+            units = [(i, *self._cancelled[key, i]) for i in range(index, index + width) if (key, i) in self._cancelled]
+            if units:
+                faults = tuple(Fault(i, Verdict.DEAD, reason) for i, reason, _ in units)
+            elif (key, index) in self._timed_out:
                 reason = f"it ran over its {self._timed_out[key, index]:.6g} s and was stopped"
                 faults = tuple(Fault(index + i, Verdict.RETRY, reason) for i in range(width))
             elif not self._timed_out and not self._blameless:
@@ -232,11 +257,23 @@ class ExecutorSupervisor:
             if late:
                 self._timed_out |= late
                 await self._end()
+            elif self._is_overdue(moment):
+                await self._stop()
             elif moment >= self.shared_state.kill_at and self._given:
                 if self._ready:
                     await self._stop()
                 else:
                     self._give_back()
+
+    def _is_overdue(self, moment: float) -> bool:
+        """Say whether something runs whose time to end, since it was cancelled, is over."""
+        overdue = {unit for unit, (_, end) in self._cancelled.items() if end < moment}
+        if not overdue:
+            return False
+        running, keys = self.shared_state.running(), {key for key, _ in overdue}
+        if self._config.handler.per_resource:
+            return any(one.key in keys for one in running)
+        return any((one.key, one.index) in overdue for one in running)
 
 
 def _checked(item: list[Outcome] | BaseException) -> list[Outcome]:

@@ -1,6 +1,6 @@
 """What the worker's two processes say to each other over their socket, and how.
 
-    main → executor    Config, then lists of Task, and End at last
+    main → executor    Config, then lists of Task, now and then Cancel, and End at last
     executor → main    Ready or Broken, then lists of Outcome
 
 Tasks and outcomes travel as plain tuples: a pickle names the class of every other object.
@@ -45,11 +45,11 @@ class Task(NamedTuple):
     payloads: tuple[str, ...]
     worker_id: int = 0
 
-    def units(self, extend: Callable[[Unit, float], None]) -> list[Unit]:
-        """Give the units as handlers get them; `extend` is what their extend() calls."""
+    def units(self, extend: Callable[[Unit, float], None], cancelled: Callable[[Unit], str]) -> list[Unit]:
+        """Give the units as handlers get them; the arguments are what their extend() and `cancelled` call."""
         rows = zip(self.ids, self.attempts, self.payloads, strict=True)
         return [
-            Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id)
+            Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id, cancelled)
             for i, attempts, payload in rows
         ]
 
@@ -69,6 +69,13 @@ class Broken:
     """The function cannot be found or imported, and why."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Units that are not to be begun, and to be ended where they run: (key of the lease, place in it) → the reason."""
+
+    reasons: dict[tuple[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)

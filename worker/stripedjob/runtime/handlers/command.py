@@ -20,6 +20,7 @@ from stripedjob.unit import Dead, Retry, Unit, as_json
 
 REASON_BYTES_MAX = 1_900  # of the end of stderr: with the words before it, what a reason may have
 REST_SECONDS_MAX = 0.5  # for what is left of stderr after the exit, where somebody outside of the group holds it open
+TERM_SECONDS_MAX = 3.0  # for a command that was cancelled to end by itself
 KILLED_SECONDS_MAX = 5.0  # for a killed command to be gone
 
 
@@ -67,6 +68,14 @@ class Talk(asyncio.Protocol):
         await self._exited.wait()
         return int(self._process.returncode)
 
+    async def terminate(self) -> None:
+        """Ask it to end, and wait a little for that."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TERM_SECONDS_MAX):
+                await self._exited.wait()
+
     async def end(self) -> None:
         """End it with all that it left behind in its group, and hear the rest. No wait is without a bound."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -101,6 +110,9 @@ class Command:
                 code = await talk.exit_code(as_json(unit))
         except TimeoutError:
             raise Retry(f"it ran over its {self._timeout_seconds:g} s and was stopped") from None
+        except asyncio.CancelledError:
+            await talk.terminate()
+            raise
         finally:
             await talk.end()
             self._shared_state.set_group(self._slot, 0)

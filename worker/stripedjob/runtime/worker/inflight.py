@@ -54,6 +54,13 @@ class Inflight:
         """Give the fences of all leases that are known here: at work, parked, or waiting to be recorded."""
         return [lease.fence for lease in (*self.held(), *(one.lease for one in self._settlements))]
 
+    def places(self, reasons: dict[int, str]) -> dict[tuple[int, int], str]:
+        """Give (key of the lease, place in it) → reason for those of these units that are at work."""
+        if not reasons:
+            return {}
+        leases = self.leases.items()
+        return {(key, i): reasons[unit] for key, one in leases for i, unit in enumerate(one.ids) if unit in reasons}
+
     def give(self, leases: Iterable[Lease], now: float) -> list[tuple[int, Lease]]:
         """Take leases in; returns those with work in them, each with its key."""
         given = []

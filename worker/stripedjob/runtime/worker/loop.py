@@ -57,11 +57,10 @@ class Worker:
         self._recorder = Recorder(settings.job_id, self._numbers, observer)
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
         self._worker_id = 0
-        self._renew_at = 0.0
+        self._renew_at = self._lease_end = 0.0
         self._upkeep_at = self._keep_up_at = 0.0
         self._claim_at = 0.0  # where something is at work
         self._is_short = False  # the last claim brought less than it might
-        self._lease_end = 0.0
         self._reconnect = Reconnect(self._clock)
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
         self._wake = asyncio.Event()
@@ -136,6 +135,7 @@ class Worker:
         self._extend(asked)
         if leases:
             await self._locking.renew(self._worker_id, self._inflight.held())
+            self._executor.cancel(self._inflight.places(await pool.cancellations(self._worker_id)))
 
     async def _drop(self, lost: list[int]) -> None:
         """Stop the work where leases that are at work were lost: a stand-by lacks them, or the pool was cleared."""
@@ -210,10 +210,11 @@ class Worker:
             await pool.upkeep(self._settings.job_id)
 
     async def _keep_up(self, pool: WorkerPool) -> None:
-        """See to it that others hear of work while this one is busy."""
+        """See to it that others hear of work while this one is busy, and that it hears what is cancelled."""
         if self._clock() >= self._keep_up_at:
             self._keep_up_at = self._clock() + KEEP_UP_SECONDS
-            await pool.keep_up(self._settings.job_id)
+            cancelled = await pool.keep_up(self._settings.job_id, self._worker_id)
+            self._executor.cancel(self._inflight.places(cancelled))
 
     async def _locked(self, leases: list[Lease]) -> list[Lease]:
         """Give back what the lock backend refuses, and everything where it is away."""

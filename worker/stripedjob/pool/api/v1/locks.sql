@@ -57,13 +57,3 @@ begin
     select r.resource is not null from asked a left join released r using (resource) order by a.place;
 end
 $$;
-
--- Who holds the lock of a resource, as [token, ms that are left]; null where nobody does.
-create or replace function @extschema@.look_lock(p_namespace text, p_job_type text, p_resource text) returns json
-    language sql stable as $$
-    select @extschema@.check_name(p_namespace, p_job_type, 'locks');
-    select json_build_array(token, ceil(extract(epoch from expires_at - @extschema@.clock()) * 1000)::bigint)
-    from @extschema@.lock
-    where namespace = p_namespace and job_type = p_job_type and resource = p_resource
-        and expires_at > @extschema@.clock()
-$$;

@@ -1,7 +1,8 @@
 -- What the operator and the supervisor of one machine call: jobs as they are wanted, and upkeep for jobs without
 -- workers.
 
--- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. All idle
+-- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. A job that is
+-- paused stays so. All idle
 -- workers look at once whether they may work now. The job's row is locked before anything is read of it: the delegator
 -- shares its key while it assigns.
 create or replace function @extschema@.apply_job(
@@ -27,7 +28,8 @@ begin
         p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
         p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content)
     on conflict (namespace, job_type) do update set generation = excluded.generation,
-        schedule_limit = excluded.schedule_limit,
+        schedule_limit = case when j.paused_at is null then excluded.schedule_limit else 0 end,
+        limit_unpaused = case when j.paused_at is not null then excluded.schedule_limit end,
         importance = excluded.importance, lease_seconds = excluded.lease_seconds,
         crash_threshold = excluded.crash_threshold,
         on_failure = excluded.on_failure, completed_seconds = excluded.completed_seconds,
@@ -55,8 +57,8 @@ begin
 end
 $$;
 
--- Removes a job's units, leases and wakes, at most p_bound of each. Returns how many units, or null when nothing was
--- left. Its workers go on with nothing: what they hold is refused as stale.
+-- Removes a job's units, leases and wakes, and the pauses of its resources, at most p_bound of each. Returns how many
+-- units, or null when nothing was left. Its workers go on with nothing: what they hold is refused as stale.
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
@@ -79,6 +81,8 @@ begin
         returning units, delayed
     )
     select coalesce(sum(units), 0), coalesce(sum(delayed), 0) into wakes.units, wakes.delayed from gone;
+    delete from @extschema@.pause k where job_id = p_job
+        and not exists (select from @extschema@.stripe s where s.job_id = p_job and s.resource = k.resource);
     delete from @extschema@.dedup where job_id = p_job and dedup_id = any(array(
         select dedup_id from @extschema@.dedup where job_id = p_job order by dedup_id limit p_bound));
     with gone as (

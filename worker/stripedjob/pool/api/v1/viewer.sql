@@ -1,10 +1,12 @@
 -- What people ask; nothing here changes anything, nor gives a payload.
 
--- Whether nothing is left to do: held and dead units, and resources that wait for a held one, do not count.
+-- Whether nothing is left to do: held and dead units, and resources that wait for a held one or are paused, do not
+-- count.
 create or replace function @extschema@.is_empty(p_job int) returns boolean language sql stable as $$
     select @extschema@.check_job(p_job, 'viewer');
     select not exists (select from @extschema@.wake where job_id = p_job)
         and not exists (select from @extschema@.unit where job_id = p_job and state = 'delayed')
+        and not exists (select from @extschema@.unit where job_id = p_job and cancelled is not null)
         and not exists (select from @extschema@.stripe where job_id = p_job and state = 'ready')
         and not exists (select from @extschema@.stripe where job_id = p_job and state = 'waiting'
             and next_at < 'infinity')
@@ -46,6 +48,10 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
             from @extschema@.area a where a.job_id = j.id and a.area = s.area and a.tokens < 1) end,
         'next_at', nullif(s.next_at, 'infinity'),
         'waits_for_person', s.next_at = 'infinity',
+        'paused', (select json_build_object('who', k.who, 'why', k.why, 'at', k.at) from @extschema@.pause k
+            where k.job_id = j.id and k.resource = p_resource),
+        'job_paused', case when j.paused_at is not null then
+            json_build_object('who', j.paused_by, 'why', j.paused_why, 'at', j.paused_at) end,
         'ahead', (select count(*) from (select from @extschema@.stripe o
             where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
         'arriving', (select coalesce(sum(units), 0) from (
@@ -123,14 +129,15 @@ create or replace function @extschema@.waiting(p_job int) returns table (
     where j.id = p_job
 $$;
 
--- What the pool judges a job by, as one JSON object; null: there is no such job.
+-- What the pool judges a job by, but for a pause of it, as one JSON object; null: there is no such job.
 create or replace function @extschema@.job_settings(p_namespace text, p_job_type text) returns json
     language plpgsql stable as $$
 begin
     perform @extschema@.check_name(p_namespace, p_job_type, 'viewer');
     return (
         select json_build_object('namespace', namespace, 'job_type', job_type, 'generation', generation,
-            'schedule_limit', schedule_limit, 'importance', importance, 'lease_seconds', lease_seconds,
+            'schedule_limit', coalesce(limit_unpaused, schedule_limit), 'importance', importance,
+            'lease_seconds', lease_seconds,
             'crash_threshold', crash_threshold, 'on_failure', on_failure, 'completed_seconds', completed_seconds,
             'dead_seconds', dead_seconds, 'delegated', delegated, 'outstanding_max', outstanding_max,
             'starts_max', starts_max, 'period_seconds', period_seconds, 'area_label', area_label,
@@ -160,4 +167,68 @@ create or replace function @extschema@.workers(p_job int) returns table (name te
     select @extschema@.check_job(p_job, 'viewer');
     select w.name, w.working, w.expires_at >= @extschema@.clock() from @extschema@.worker w
     where w.job_id = p_job order by w.id
+$$;
+
+-- A page of units: what matches of the p_bound that are looked at after a place. In a state as a person sees it (ready,
+-- leased, waiting, delayed, held, dead, done), null: all but done; of a resource; whose reason begins so; put in before
+-- a time. The place is that of the last page's `next`: a resource, or for what is done a time, and an id; ('', 0) at
+-- first. 'next' is null where nothing follows; a page may be short, or empty, and yet have a next one.
+create or replace function @extschema@.list_units(
+    p_job int, p_state text, p_resource text, p_reason text, p_before timestamptz, p_after_resource text,
+    p_after_id bigint, p_bound int
+) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    with looked as materialized (
+        select u.*, case when u.state = 'done' then to_json(u.finished_at) #>> '{}' else u.resource end as place,
+            row_number() over () as n
+        from @extschema@.listed(p_job, p_state, p_resource, p_after_resource, p_after_id, p_bound) u
+    ), shown as (
+        select l.*, @extschema@.shown_state(l.state, s.state) as stands, s.next_at, s.paused
+        from looked l left join lateral (select * from @extschema@.stripe
+            where l.state = 'ready' and job_id = p_job and resource = l.resource limit 1) s on true
+    )
+    select json_build_object(
+        'now', @extschema@.clock(), 'looked', (select count(*) from looked),
+        'units', coalesce((select json_agg(json_build_object(
+            'id', s.id, 'resource', s.resource, 'state', s.stands, 'attempts', s.attempts, 'crashes', s.crashes,
+            'enqueued_at', s.enqueued_at, 'age_seconds',
+            extract(epoch from @extschema@.clock() - s.enqueued_at)::float8,
+            'due_at', case when s.state = 'delayed' then s.due_at when s.stands = 'waiting' then s.next_at end,
+            'finished_at', s.finished_at, 'reason', coalesce(s.cancelled, s.reason),
+            'is_paused', coalesce(s.paused, false)) order by s.n)
+            from shown s where (p_state is null or s.stands = p_state)
+                and (p_resource is null or s.resource = p_resource)
+                and (p_before is null or s.enqueued_at < p_before)
+                and (p_reason is null or starts_with(coalesce(s.cancelled, s.reason), p_reason))), '[]'),
+        'next', case when (select count(*) from looked) = p_bound then
+            (select json_build_array(s.place, s.id) from shown s order by s.n desc limit 1) end)
+$$;
+
+-- What is in a job's way: when the oldest unit was put in that waits for a worker, why most units are dead or held, and
+-- which resources wait longest for a worker, wait for a time, and wait for a person, with why; p_bound of each.
+create or replace function @extschema@.outlook(p_job int, p_bound int) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select json_build_object('now', @extschema@.clock(), 'oldest_at', @extschema@.page_oldest(j.id),
+        'dead', @extschema@.page_reasons(j.id, 'dead', p_bound),
+        'held', @extschema@.page_reasons(j.id, 'held', p_bound),
+        'ready', @extschema@.page_ready(j.id, p_bound), 'waiting', @extschema@.page_waiting(j, false, p_bound),
+        'for_person', @extschema@.page_waiting(j, true, p_bound))
+    from @extschema@.job j where j.id = p_job
+$$;
+
+-- Where these units stand, for what was asked of each: those that are not there any more are left out.
+create or replace function @extschema@.unit_states(p_job int, p_ids bigint[])
+    returns table (id bigint, state text, reason text) language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select u.id, u.state::text, u.reason from @extschema@.unit u where u.id = any(p_ids) and u.job_id = p_job
+$$;
+
+-- Who holds the lock of a resource, as [token, ms that are left]; null where nobody does.
+create or replace function @extschema@.look_lock(p_namespace text, p_job_type text, p_resource text) returns json
+    language sql stable as $$
+    select @extschema@.check_name(p_namespace, p_job_type, 'viewer');
+    select json_build_array(token, ceil(extract(epoch from expires_at - @extschema@.clock()) * 1000)::bigint)
+    from @extschema@.lock
+    where namespace = p_namespace and job_type = p_job_type and resource = p_resource
+        and expires_at > @extschema@.clock()
 $$;

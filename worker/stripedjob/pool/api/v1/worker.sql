@@ -26,7 +26,8 @@ begin
     end if;
     update @extschema@.worker set session = p_session, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
         where id = p_worker;
-    update @extschema@.stripe s set state = 'ready', worker_id = null
+    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
+        next_at = case when s.paused then 'infinity'::timestamptz end
     where s.job_id = w.job_id and s.resource = any(array(
         select resource from @extschema@.stripe
         where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update));
@@ -125,13 +126,14 @@ begin
         array_agg(l.place) filter (where l.goes), sum(l.completed)
     into valid, kept, idle, completed
     from (
-        select x.resource, s.completed, s.place, coalesce(x.after, 'idle') = 'idle' and not s.woken as goes
+        select x.resource, s.completed, s.place,
+            coalesce(x.after, 'idle') = 'idle' and not s.woken and not s.paused as goes
         from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
         -- One look by the primary key for each: any other plan goes through all that was leased lately, again and
         -- again. A stripe that has an owner is leased, so `state` need not be asked for, which would tempt the planner
         -- to another index.
         cross join lateral (
-            select woken, stripe.completed, ctid as place from @extschema@.stripe
+            select woken, paused, stripe.completed, ctid as place from @extschema@.stripe
             where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker
                 and fence = x.fence
             for update
@@ -199,7 +201,8 @@ begin
         return;
     end if;
     perform @extschema@.check_job(w.job_id, 'worker');
-    update @extschema@.stripe s set state = 'ready', worker_id = null
+    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
+        next_at = case when s.paused then 'infinity'::timestamptz end
     where s.job_id = w.job_id and s.resource = any(array(
         select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource
             for update));
@@ -252,5 +255,25 @@ begin
     perform @extschema@.check_job(p_job, 'worker');
     perform @extschema@.keep(p_job);
     perform @extschema@.notify_ready(p_job);
+end
+$$;
+
+-- Which units of the worker's leases a person has cancelled, and for what reason, at most 1,000 of them: those that it
+-- has begun are to be ended, and not to be begun otherwise. Each is said again until it is settled.
+create or replace function @extschema@.cancellations(p_worker bigint) returns table (unit bigint, reason text)
+    language plpgsql stable as $$
+declare
+    job constant int := (select job_id from @extschema@.worker where id = p_worker);
+begin
+    perform @extschema@.check_job(job, 'worker');
+    if exists (select from @extschema@.unit where job_id = job and cancelled is not null) then
+        return query select u.id, u.cancelled from @extschema@.cancelled_resources(job) r(resource)
+            join @extschema@.stripe s on s.job_id = job and s.resource = r.resource and s.worker_id = p_worker
+                and s.state = 'leased'
+            cross join lateral (select id, cancelled from @extschema@.unit o
+                where o.job_id = job and o.resource = r.resource and o.cancelled is not null
+                order by o.id limit 1000) u
+            limit 1000;
+    end if;
 end
 $$;
