@@ -41,7 +41,7 @@ COLLISIONS = (
 )
 BLOCKERS = b"""
 select a.pid, coalesce(nullif(a.application_name, ''), 'no name'), coalesce(a.state, 'of another role'),
-    min(a.xact_start)
+    coalesce(min(a.xact_start), clock_timestamp()) -- null: it has ended meanwhile, or is of another role
 from pg_locks l join pg_stat_activity a using (pid)
 where l.granted and a.pid <> pg_backend_pid() and a.datname = current_database() and (
     l.locktype = 'advisory' and (l.classid::bigint << 32) + l.objid::bigint = %s
