@@ -210,7 +210,7 @@ MET = (
     ),
     Mutation(
         "sessions of a dead worker go on",
-        UPKEEP,
+        "pool/lib/reap.sql",
         "perform pg_terminate_backend(pid) from pg_stat_activity",
         "perform pid from pg_stat_activity",
         f"{SESSIONS}::test_an_open_transaction_of_a_stopped_worker_ends_with_its_lease",
@@ -224,14 +224,14 @@ MET = (
     ),
     Mutation(
         "the reaper waits for workers",
-        UPKEEP,
+        "pool/lib/reap.sql",
         "order by id limit 16 for update skip locked\n    loop",
         "order by id limit 16 for update\n    loop",
         PASSED,
     ),
     Mutation(
         "the reaper waits for leases",
-        UPKEEP,
+        "pool/lib/reap.sql",
         "where worker_id = w.id and state = 'leased'\n                    for update skip locked",
         "where worker_id = w.id and state = 'leased' for update",
         f"{MEETINGS}::test_a_lease_that_is_being_settled_is_not_taken_back",
@@ -261,7 +261,7 @@ DEAD = (
     ),
     Mutation(
         "a death has no culprit",
-        UPKEEP,
+        "pool/lib/reap.sql",
         "if w.leases = 1 then",
         "if false then",
         f"{LEASES}::test_a42_a_unit_that_kills_its_workers_is_held",

@@ -29,7 +29,7 @@ PERMITTED = (
     ),
     Mutation(
         "the session of another role is ended",
-        "pool/lib/upkeep.sql",
+        "pool/lib/reap.sql",
         "and usesysid = p_role ",
         "",
         f"{ATTACKS}::test_a_worker_ends_no_session_of_another_role_by_taking_its_name",

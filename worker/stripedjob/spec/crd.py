@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from stripedjob.spec import model
+from stripedjob.spec import parts as parts_module
 from stripedjob.spec.model import GROUP, KIND, NAME_LENGTH_MAX, NAME_PATTERN, PLURAL, VERSION, Spec
 from stripedjob.spec.rules import RULES
 
@@ -109,14 +110,19 @@ def _resource_schema() -> dict[str, Any]:
 
 def _described(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Add the text under each field of the model to its schema."""
-    tree = ast.parse((files("stripedjob.spec") / "model.py").read_text(encoding="utf-8"))
-    for node in tree.body:
+    sources = [(files("stripedjob.spec") / name).read_text(encoding="utf-8") for name in ("parts.py", "model.py")]
+    for node in ast.parse("\n".join(sources)).body:
         if not isinstance(node, ast.ClassDef) or node.name not in parts:
             continue
         for field, text in itertools.pairwise(node.body):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(description))):
-                    alias = getattr(model, node.name).model_fields[name].alias or name
+                    alias = (
+                        getattr(model if hasattr(model, node.name) else parts_module, node.name)
+                        .model_fields[name]
+                        .alias
+                        or name
+                    )
                     parts[node.name]["properties"][alias]["description"] = description
     return parts
 

@@ -1,4 +1,4 @@
-"""The StripedJob resource as pydantic models: the only place where its fields, defaults and bounds are written.
+"""The StripedJob resource as pydantic models: fields, defaults and bounds are written here, and in parts.py, alone.
 
 Rules that cross fields stand in rules.py, once for Python and once for the API server.
 """
@@ -6,7 +6,6 @@ Rules that cross fields stand in rules.py, once for Python and once for the API 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
 
 from stripedjob.spec.forms import (
     FUNCTION_PATTERN,
@@ -15,6 +14,7 @@ from stripedjob.spec.forms import (
     SECRET_KEY_PATTERN,
     SECRET_NAME_PATTERN,
 )
+from stripedjob.spec.parts import Part, PodTemplate, Seconds
 from stripedjob.spec.rules import broken_rules
 from stripedjob.strategies import STRATEGIES, OnFailure, Strategy
 
@@ -24,31 +24,12 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "StripedJob"
 PLURAL = "stripedjobs"
 
-YEAR_SECONDS = 31_536_000
-
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_LENGTH_MAX = 47  # so that the names of what is made of it, with a hash, fit in a label
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
-Seconds = Annotated[int, Field(le=YEAR_SECONDS)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Function = Annotated[str, StringConstraints(pattern=FUNCTION_PATTERN, max_length=253)]
-
-
-class Part(BaseModel):
-    """A part of the resource: immutable, camelCase in files, no unknown fields.
-
-    The text under a field is its description in the CRD. crd.py reads it from this file: pydantic can too, but does so
-    at every import, and takes longer for it than for all the rest.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-    )
 
 
 class SecretRef(Part):
@@ -190,26 +171,6 @@ class Schedule(Part):
     """Without it, one unit whose resource is the job's own name."""
 
 
-class PodTemplatePart(Part):
-    """A part of Kubernetes' own PodTemplateSpec: what is not named here is the API server's to judge."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class PodSpec(PodTemplatePart):
-    """The pod."""
-
-    termination_grace_period_seconds: Annotated[Seconds, Field(ge=0)] | None = None
-    """How long a worker that is to end has before it is killed; drainSeconds and 15 more by default."""
-
-
-class PodTemplate(PodTemplatePart):
-    """The pod and its metadata."""
-
-    spec: PodSpec | None = None
-    """The pod."""
-
-
 class Spec(Part):
     """What the user wants."""
 
@@ -277,7 +238,7 @@ class StripedJob(Part):
     kind: Literal["StripedJob"]
     metadata: Metadata
     spec: Spec
-    status: dict[str, Any] = {}
+    status: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _rules(self) -> "StripedJob":

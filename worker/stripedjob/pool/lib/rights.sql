@@ -1,5 +1,5 @@
--- For which jobs a role may call what it may call. That it may call a function, Postgres judges by EXECUTE; functions of
--- api/ then run with the rights of the pool's owner. The table `permission` limits roles that have rows in it.
+-- For which jobs a role may call what it may call. That it may call a function, Postgres judges by EXECUTE; functions
+-- of api/ then run with the rights of the pool's owner. The table `permission` limits roles that have rows in it.
 
 -- Whether who calls may use a part of the API, named as its file is, for this job: by a row of a role that it is a
 -- member of, or by the right to call the part's functions that it has from a role without rows. Who calls is the
@@ -11,7 +11,8 @@ declare
     -- one function of each part: all of a part are granted together
     one_of_it constant text := case p_part when 'enqueuer' then 'enqueue' when 'worker' then 'register'
         when 'delegator' then 'lead' when 'operator' then 'apply_job' when 'person' then 'revive'
-        when 'viewer' then 'explain' when 'page' then 'page_job' when 'payloads' then 'payloads' when 'upkeep' then 'upkeep'
+        when 'viewer' then 'explain' when 'page' then 'page_job' when 'payloads' then 'payloads'
+        when 'upkeep' then 'upkeep'
         when 'schedule' then 'schedule_begin' when 'locks' then 'acquire_locks' end;
 begin
     return exists (

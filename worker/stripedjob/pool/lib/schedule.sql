@@ -1,7 +1,7 @@
 -- What the clock does.
 
--- Enqueues rows of a schedule, the first of which is the (p_before + 1)th of its period; returns how many. Each period's
--- are new ones also in a job that deduplicates by content.
+-- Enqueues rows of a schedule, the first of which is the (p_before + 1)th of its period; returns how many. Each
+-- period's are new ones also in a job that deduplicates by content.
 create or replace function @extschema@.enqueue_scheduled(j @extschema@.job, p_due timestamptz, p_before bigint,
     p_resources text[], p_payloads text[])
 returns bigint language sql as $$
