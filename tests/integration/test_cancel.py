@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = str(Path(__file__).parents[2])
 WHY = "cancelled by ann: a mistake"
+HEARD_SECONDS = 1.0  # in which an executor that may start nothing has read what it was told
 DEAD = (Fault(0, Verdict.DEAD, WHY),)
 TERM = ["sh", "-c", "trap 'echo ended >&2; exit 7' TERM; sleep 3600 & wait"]
 DEAF = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
@@ -86,7 +87,7 @@ def test_what_is_not_begun_does_not_begin(function: str) -> None:
         async with ExecutorSupervisor(Config(handler, path=ROOT)) as executor, asyncio.timeout(PATIENCE_SECONDS):
             executor.submit([(5, lease("a", 0, 1, 0))])
             executor.cancel({(5, 1): WHY})
-            await asyncio.sleep(0)
+            await asyncio.sleep(HEARD_SECONDS)
             executor.shared_state.deadline = now() + 3600
             executor.submit([(6, lease("b", 0))])
             ended: list[Outcome] = []

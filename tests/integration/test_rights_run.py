@@ -111,7 +111,7 @@ def test_each_process_does_its_work_with_its_role_alone(site: Site, spec: dict[s
         delegator = site.start("delegator", "delegator") if spec["strategy"] == "Delegator" else None
         await_("all is done", lambda: site.job.sql("select count(*) from effect") == [(UNITS,)])
         assert site.job.sql(OVERLAPS) == [(0,)]
-        assert sorted(one.alive for one in operator.workers(job_id)) == [True, True]
+        await_("both are there", lambda: [one.alive for one in operator.workers(job_id)] == [True, True])
         await_("all is recorded", lambda: operator.tend([job_id])[0].total_done == UNITS)
         operator.clean([job_id])
         for process in [*workers, *([delegator] if delegator else [])]:

@@ -14,14 +14,15 @@ $$;
 
 -- Resources of a job that wait and go on by themselves, those first that go on first; or those that wait for a person.
 -- With what explains why.
-create or replace function @extschema@.page_waiting(j @extschema@.job, p_for_person boolean,
-    p_bound int) returns json language sql stable as $$
+create or replace function @extschema@.page_waiting(j @extschema@.job, p_for_person boolean, p_bound int) returns json
+    language sql stable as $$
     select coalesce(json_agg(json_build_object(
         'resource', s.resource, 'next_at', s.next_at, 'now', @extschema@.clock(), 'ready', s.ready, 'held', h.id,
         'head', case when u.id is not null then json_build_object('id', u.id, 'attempts', u.attempts, 'reason',
             left(u.reason, 300)) end,
         'barrier', case when b.id is not null then json_build_object('id', b.id, 'due_at', b.due_at) end,
-        'reason', left(h.reason, 300)) order by s.next_at), '[]')
+        'paused', case when k.at is not null then json_build_object('who', k.who, 'why', k.why, 'at', k.at) end,
+        'reason', left(h.reason, 300)) order by s.next_at, s.resource), '[]')
     from (
         (select resource, next_at, ready from @extschema@.stripe
         where not p_for_person and job_id = j.id and state = 'waiting' and next_at < 'infinity'
@@ -36,6 +37,7 @@ create or replace function @extschema@.page_waiting(j @extschema@.job, p_for_per
             order by id limit 1) b on true
     left join lateral (select id, reason from @extschema@.unit
         where p_for_person and job_id = j.id and resource = s.resource and state = 'held' order by id limit 1) h on true
+    left join @extschema@.pause k on k.job_id = j.id and k.resource = s.resource
 $$;
 
 -- Ready resources of a job, those first that are claimed next, with since when they are ready.
