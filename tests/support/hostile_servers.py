@@ -30,8 +30,10 @@ LOGGED_IN = (
     + message(b"K", struct.pack("!ii", 1, 1))
     + message(b"Z", b"I")
 )
-# A row of one column is announced, and does not come whole.
-HALF_AN_ANSWER = message(b"T", struct.pack("!h", 1) + b"x\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)) + b"D\0\0"
+# Of an answer of one column and one row: what announces it, the row, and a row that does not come whole.
+ONE_COLUMN = message(b"T", struct.pack("!h", 1) + b"x\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0))
+ONE_ROW = message(b"D", struct.pack("!hi", 1, 1) + b"1")
+HALF_AN_ANSWER = ONE_COLUMN + b"D\0\0"
 
 
 async def log_in(reader: StreamReader, writer: StreamWriter) -> None:
@@ -69,7 +71,7 @@ async def answer_at_first(reader: StreamReader, writer: StreamWriter) -> None:
     """Answer simple queries, such as those that set a session up, and nothing that has parameters."""
     await log_in(reader, writer)
     while (await reader.read(CHUNK_BYTES)).startswith(b"Q"):
-        writer.write(message(b"C", b"SELECT 0\0") + message(b"Z", b"I"))
+        writer.write(ONE_COLUMN + ONE_ROW + message(b"C", b"SELECT 1\0") + message(b"Z", b"I"))
     await forever()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from psycopg import errors as psycopg_errors
 
 from stripedjob.pool import errors
-from stripedjob.pool.errors import class_of
+from stripedjob.pool.connection import foreign_errors
+from stripedjob.pool.errors import PoolUnreachableError, class_of
 
 EXPECTED = {
     errors.PoolUnreachableError: (
@@ -36,3 +38,10 @@ def test_what_psycopg_calls_operational_is_nobodys_try_or_a_persons_matter() -> 
         if isinstance(found, type) and issubclass(found, psycopg_errors.OperationalError) and found.sqlstate:
             content = found.sqlstate.startswith("54")  # a limit of Postgres: what was sent is too much for it
             assert issubclass(class_of(found.sqlstate), errors.PoolDataError) == content, found
+
+
+@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.InternalError])
+def test_a_failure_without_a_code_is_a_lost_connection(kind: type[psycopg.Error]) -> None:
+    """A pooler may say twice that a session was ended, of which psycopg makes an error of its own."""
+    with pytest.raises(PoolUnreachableError), foreign_errors():
+        raise kind("received 2 results from command 'COMMIT'")

@@ -267,7 +267,7 @@ def foreign_errors() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise PoolUnreachableError(f"Postgres did not answer within {CALL_SECONDS_MAX:g} s") from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.InternalError) as error:  # the latter of a pooler that says it twice
         if error.sqlstate is None:
             raise PoolUnreachableError("the connection to Postgres was lost") from error
         raise _ours(error) from error

@@ -129,7 +129,8 @@ class _Try:
             return _AgainError(error)
         if sqlstate in ENDED and self._session.conn.broken and not self._has_returned:
             return _AgainError(error)
-        is_lost = issubclass(type(error), psycopg.OperationalError) and (
+        # InternalError: psycopg's own where a pooler says more than the one end of a COMMIT, since a session was ended
+        is_lost = issubclass(type(error), (psycopg.OperationalError, psycopg.InternalError)) and (
             self._session.conn.closed or issubclass(class_of(sqlstate), PoolUnreachableError)
         )
         return lost(error) if self._has_returned and is_lost else error

@@ -25,9 +25,9 @@ create or replace function @extschema@.units_after(
     p_job int, p_state text, p_resource text, p_after_resource text, p_after_id bigint, p_bound int
 ) returns setof @extschema@.unit language plpgsql stable as $$
 begin
-    return query execute format('select * from @extschema@.unit
+    return query execute format('select * from %s
         where job_id = $1 and state = %L and (resource, id) > ($2, $3) %s order by resource, id limit $4',
-        p_state, case when p_resource is not null then 'and resource = $5' end)
+        '@extschema@.unit', p_state, case when p_resource is not null then 'and resource = $5' end)
         using p_job, p_after_resource, p_after_id, p_bound, p_resource;
 end
 $$;
