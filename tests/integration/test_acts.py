@@ -88,6 +88,25 @@ def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database:
     play(fresh_database, scene)
 
 
+def test_what_was_cancelled_before_it_was_handed_out_never_is(
+    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+) -> None:
+    """Also where whoever claims comes before upkeep, which ends it."""
+
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        enqueue(db, "a", units=3)
+        worker = await pool.register(job_id, "w")
+        [lease] = await claimed(pool, job_id, worker, units=1)
+        ids = [row[0] for row in db.execute("select id from striped.unit order by id")]
+        assert people.cancel(job_id, None, [ids[1]], "ann", "") == Cancelled(0, 1)
+        db.execute("update striped.stripe set state = 'ready', worker_id = null")  # as one that was taken back
+        [again] = await pool.claim(worker, 64, 100, unshared=64)
+        assert list(again.ids) == [ids[0], ids[2]]
+        assert lease.ids == (ids[0],)
+
+    play(fresh_database, scene)
+
+
 def test_what_runs_is_marked_and_dead_when_its_lease_ends(
     db: psycopg.Connection, fresh_database: str, people: PoolAdmin
 ) -> None:

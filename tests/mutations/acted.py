@@ -12,7 +12,7 @@ ACTED = (
         HAND_OUT,
         "\n                and cancelled is null",
         "",
-        f"{ACTS}::test_what_runs_is_marked_and_dead_when_its_lease_ends",
+        f"{ACTS}::test_what_was_cancelled_before_it_was_handed_out_never_is",
     ),
     Mutation(
         "a cancelled unit is tried again",
