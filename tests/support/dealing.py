@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROCESSES_PER_CORE = 1.5  # with more, tests whose own programs need seconds to start run out of patience
 NICENESS = 5
 CLUSTER = "the cluster"
+PATIENCE_WORDS = [": not within", "timed out waiting for the condition"]  # ours, and those of `kubectl wait`
 GIVES_WAY = pytest.StashKey[bool]()
 # Tests that one process runs in their order: by the beginning of their node ids, the name of what they share.
 TOGETHER: Mapping[str, str] = {
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if scope(item.nodeid) == CLUSTER:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=[": not within"]))
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=PATIENCE_WORDS))
 
 
 @pytest.hookimpl(optionalhook=True)
