@@ -1,8 +1,9 @@
-"""What keeps the code easy to read: short files, short functions, SQL that fits a screen."""
+"""What keeps the code easy to read and right: short files, short functions, SQL that fits a screen and any schema."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,10 @@ def test_a_function_is_short(file: Path) -> None:
 def test_sql_fits(file: Path) -> None:
     lines = file.read_text().splitlines()
     assert [number for number, line in enumerate(lines, 1) if len(line) > COLUMNS_MAX] == []
+
+
+@pytest.mark.parametrize("file", SQL, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_text_that_names_the_schema_begins_with_it(file: Path) -> None:
+    """Else a schema with a quote in its name would end the text: for_schema() quotes what begins so."""
+    texts = re.findall(r"'((?:[^']|'')*)'", re.sub(r"--[^\n]*", "", file.read_text()))
+    assert [text for text in texts if "@extschema@" in text[1:]] == []

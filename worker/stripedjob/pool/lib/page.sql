@@ -122,7 +122,8 @@ declare
 begin
     execute format('select coalesce(json_agg(row_to_json(u) order by u.id), ''[]'') from (
         select id, attempts, crashes, enqueued_at, due_at, left(reason, 500) as reason
-        from @extschema@.unit where job_id = $1 and resource = $2 and state = %L order by id limit $3) u', p_state)
+        from %s where job_id = $1 and resource = $2 and state = %L order by id limit $3) u',
+        '@extschema@.unit', p_state)
     into units using p_job, p_resource, p_bound;
     return units;
 end
