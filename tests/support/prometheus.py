@@ -13,14 +13,14 @@ CACHE = Path.home() / ".cache" / "stripedjob" / "prometheus"
 
 
 def program(name: str) -> Path:
-    """Give the path of `prometheus` or `promtool`; skips the test where neither is to be had, but never in CI."""
+    """Give the path of `prometheus` or `promtool`; skips the test where neither is available, but never in CI."""
     if found := shutil.which(name):
         return Path(found)
     here = CACHE / "usr" / "bin" / name
     if not here.exists():
         _fetch()
     if not here.exists():
-        assert "CI" not in os.environ, "Debian's package prometheus cannot be had"
+        assert "CI" not in os.environ, "Debian's package prometheus is not available"
         pytest.skip("Prometheus is not installed, and this system's packages have none")
     return here
 

@@ -51,18 +51,12 @@ def _show(one: "Finding") -> None:
 
 def _locks(site: Site) -> "list[Finding]":
     """Ask the lock backend whether it can be used."""
-    import asyncio
-
-    from stripedjob.locks import LockConfigError, LockUnavailable, open_lock
+    from stripedjob.cli.prepare import check_lock
+    from stripedjob.locks import LockConfigError, LockUnavailable
     from stripedjob.pool.install.doctor import Finding
-    from stripedjob.settings import lock_settings
-
-    async def ping() -> None:
-        async with open_lock(lock_settings(site.job, site.lock_url)) as lock:
-            await lock.ping()
 
     try:
-        asyncio.run(ping())
+        check_lock(site.job, site.lock_url)
     except (LockConfigError, LockUnavailable) as error:
         return [Finding("problem", "locks", str(error), "workers claim nothing meanwhile; nothing is lost")]
     return []
