@@ -129,11 +129,14 @@ class _Try:
             return _AgainError(error)
         if sqlstate in ENDED and self._session.conn.broken and not self._has_returned:
             return _AgainError(error)
-        # InternalError: psycopg's own where a pooler says more than the one end of a COMMIT, since a session was ended
-        is_lost = issubclass(type(error), (psycopg.OperationalError, psycopg.InternalError)) and (
-            self._session.conn.closed or issubclass(class_of(sqlstate), PoolUnreachableError)
-        )
-        return lost(error) if self._has_returned and is_lost else error
+        return lost(error) if self._has_returned and self._is_lost(error) else error
+
+    def _is_lost(self, error: BaseException) -> bool:
+        kind, sqlstate = type(error), sqlstate_of(error)
+        if issubclass(kind, psycopg.InternalError) and sqlstate is None:
+            return True  # psycopg's own: a pooler said more than the one end of a COMMIT, since a session was ended
+        closed = self._session.conn.closed or issubclass(class_of(sqlstate), PoolUnreachableError)
+        return closed and issubclass(kind, psycopg.OperationalError)
 
 
 def lost(error: BaseException) -> TryLostError:
