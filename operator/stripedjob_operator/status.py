@@ -15,6 +15,8 @@ from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
 
 POOL_PENDING = Problem("PoolPending", "the pool has not been read yet")
 RATE_DIGITS = 2
+PENDING = {POOL_PENDING.reason, LOCK_PENDING.reason}
+UNKNOWN = PENDING | {"WithinLimit", "NoProblem"}  # reasons of conditions that may be otherwise once all is asked
 STOPPED = ("Suspended", "Paused")  # reasons of Ready under which nothing is claimed
 
 
@@ -58,10 +60,8 @@ class Condition:
 def status(view: View, old: Raw, now: str) -> Raw:
     """Give the status; a condition that stays as it is keeps its lastTransitionTime. `now`: RFC 3339."""
     before = {one["type"]: one for one in old.get("conditions", [])}
-    made: Raw = {
-        "observedGeneration": view.generation,
-        "conditions": [_written(one, before.get(one.type), view.generation, now) for one in conditions(view)],
-    }
+    written = [_written(one, before.get(one.type), view.generation, now) for one in conditions(view)]
+    made: Raw = {"observedGeneration": view.generation, "conditions": _known(written, before, view)}
     if view.job is None:
         return {**old, **made}
     made["jobType"] = view.job.job_type
@@ -90,6 +90,19 @@ def status(view: View, old: Raw, now: str) -> Raw:
     if scheduled_at:
         made["lastScheduleTime"] = scheduled_at
     return made
+
+
+def _known(found: list[Raw], before: dict[str, Raw], view: View) -> list[Raw]:
+    """Put what was said of the same spec before in the place of what is not known yet: a new operator has to ask first."""
+
+    def old(kind: str) -> Raw | None:
+        return before[kind] if kind in before and before[kind]["observedGeneration"] == view.generation else None
+
+    if view.invalid or not any(one["reason"] in PENDING for one in found):
+        return found
+    known = [(one["reason"] in UNKNOWN and old(one["type"])) or one for one in found]
+    types = {one["type"] for one in known}
+    return known + [one for kind in ("UnitsHeld", "UnitsDead") if kind not in types and (one := old(kind))]
 
 
 def patch(new: Raw, old: Raw) -> Raw | None:

@@ -221,6 +221,20 @@ def test_numbers_that_cannot_be_read_are_those_of_before() -> None:
     assert (invalid["workers"], invalid["observedGeneration"]) == (old["workers"], 4)
 
 
+FULL = replace(BUSY, numbers=numbers(ready_resources=21, held=1, dead=1))
+
+
+@pytest.mark.parametrize(
+    "known", [BUSY, HALTED, FULL, replace(WELL, lock=LOCK), replace(WELL, numbers=None, pool=PROBLEM)]
+)
+def test_an_operator_that_has_asked_nothing_yet_changes_no_condition(known: View) -> None:
+    """As after each change of leader: it is no news of the StripedJob."""
+    old, fresh = status(known, {}, NOW), replace(known, numbers=None, pool=None, lock=LOCK_PENDING)
+    assert status(fresh, old, LATER)["conditions"] == old["conditions"]
+    changed = status(replace(fresh, generation=4), old, LATER)["conditions"]
+    assert changed[0]["reason"] == "LockPending", "a new spec is not known to work"
+
+
 def said(before: View | None, after: View) -> list[tuple[str, str]]:
     old = status(before, {}, NOW) if before else {}
     return [(kind, reason) for kind, reason, _ in events(status(after, old, LATER), old)]
@@ -249,7 +263,8 @@ def said(before: View | None, after: View) -> list[tuple[str, str]]:
         (None, replace(WELL, lock=LOCK_PENDING), []),
         (replace(WELL, lock=LOCK_PENDING), WELL, []),
         (replace(WELL, lock=LOCK_PENDING), replace(WELL, lock=LOCK), [("Warning", "LockUnreachable")]),
-        (replace(WELL, lock=LOCK), replace(WELL, lock=LOCK_PENDING), [("Normal", "NoProblem")]),
+        (replace(WELL, lock=LOCK), replace(WELL, lock=LOCK_PENDING), []),
+        (HALTED, replace(HALTED, numbers=None), []),
         (WELL, replace(WELL, numbers=numbers(held=1, dead=1)), [("Warning", "UnitsDead"), ("Warning", "UnitsHeld")]),
         (replace(WELL, numbers=numbers(dead=3)), replace(WELL, numbers=numbers(dead=1)), []),
         (WELL, View(None, 4, invalid=Problem("InvalidSpec", "no")), [("Warning", "InvalidSpec")]),
