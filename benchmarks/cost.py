@@ -12,7 +12,7 @@ from typing import Any
 from local import await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 
 UNITS, RESOURCES = 200_000, 20_000
@@ -21,14 +21,14 @@ QUIET_SECONDS = 12.0  # Postgres counts a session's transactions with a delay of
 WINDOW_SECONDS = 20.0
 
 
-def one_value(pool: PoolAdmin, query: str) -> int:
+def one_value(pool: OwnerPool, query: str) -> int:
     """Give the number that a query returns."""
     row = pool.conn.execute(query.encode()).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def bytes_each(pool: PoolAdmin) -> dict[str, Any]:
+def bytes_each(pool: OwnerPool) -> dict[str, Any]:
     """Measure what units and resources take that wait."""
     job_id = pool.apply(job_settings(job("full")))
     fill(pool, job_id, UNITS, RESOURCES)
@@ -50,7 +50,7 @@ def pss_mb(pid: int) -> float:
     return own + sum(pss_mb(int(child)) for child in children)
 
 
-def idle(pool: PoolAdmin, urls: tuple[str, str], workers: int) -> dict[str, Any]:
+def idle(pool: OwnerPool, urls: tuple[str, str], workers: int) -> dict[str, Any]:
     """Measure workers that have nothing to do."""
     one = job(f"idle-{workers}")
     job_id = pool.apply(job_settings(one))
@@ -72,7 +72,7 @@ def idle(pool: PoolAdmin, urls: tuple[str, str], workers: int) -> dict[str, Any]
 
 def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure all of it."""
-    with embedded() as engines, PoolAdmin.open(engines.postgres_url) as pool:
+    with embedded() as engines, OwnerPool.open(engines.postgres_url) as pool:
         pool.migrate()
         urls = (engines.postgres_url, engines.valkey_url)
         return [bytes_each(pool), *(idle(pool, urls, workers) for workers in WORKERS)]

@@ -14,7 +14,7 @@ import psycopg
 from local import await_, crew, job, timed
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 
 LISTINGS = Path(__file__).parents[1] / "examples" / "listings"
@@ -33,7 +33,7 @@ class Result:
     units_per_second: float
 
 
-def measure(pool: PoolAdmin, urls: tuple[str, str], units: int, resources: int) -> Result:
+def measure(pool: OwnerPool, urls: tuple[str, str], units: int, resources: int) -> Result:
     """Measure one size, on a table of its own."""
     from events import events  # noqa: PLC0415 - its folder is put on the path by main
     from listings import TABLE  # noqa: PLC0415 - as above
@@ -63,7 +63,7 @@ def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     with (
         tempfile.TemporaryDirectory() as folder,  # data that has a folder of its own is durable: fsync is on
         embedded(Path(folder)) as engines,
-        PoolAdmin.open(engines.postgres_url) as pool,
+        OwnerPool.open(engines.postgres_url) as pool,
     ):
         pool.migrate()
         urls = (engines.postgres_url, engines.valkey_url)

@@ -18,7 +18,7 @@ import psycopg
 from servers import durable
 
 from stripedjob.local.processes import ProcessGroup
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 
@@ -62,7 +62,7 @@ def job(name: str, **spec: Any) -> StripedJob:
 
 
 def fill(
-    pool: PoolAdmin, job_id: int, units: int, resources: int, payload: float = 0.0, *, prefix: str = "resource"
+    pool: OwnerPool, job_id: int, units: int, resources: int, payload: float = 0.0, *, prefix: str = "resource"
 ) -> None:
     """Put units in, round and round over the resources."""
     pool.conn.execute(
@@ -72,7 +72,7 @@ def fill(
     )
 
 
-def fold(pool: PoolAdmin, job_id: int) -> None:
+def fold(pool: OwnerPool, job_id: int) -> None:
     """Fold all wakes into stripes."""
     while pool.conn.execute("select 1 from striped.wake where job_id = %s limit 1", [job_id]).fetchone():
         pool.upkeep(job_id)
@@ -87,7 +87,7 @@ def take_raw(url: str, job_id: int, ready: "Barrier", ends: "SimpleQueue[float]"
         ends.put(time.monotonic())
 
 
-def raw(pool: PoolAdmin, url: str, units: int, resources: int) -> float:
+def raw(pool: OwnerPool, url: str, units: int, resources: int) -> float:
     """Give the units a second of a plain dequeue of the same rows: two clients, batches of 1,000."""
     job_id = pool.apply(replace(job_settings(job("raw")), schedule_limit=0))
     fill(pool, job_id, units, resources)
@@ -135,7 +135,7 @@ def await_(what: str, is_so: Any, seconds: float = PATIENCE_SECONDS) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def timed(pool: PoolAdmin, one: StripedJob, job_id: int) -> float:
+def timed(pool: OwnerPool, one: StripedJob, job_id: int) -> float:
     """Raise the limit and give the seconds until nothing is left."""
     began = time.perf_counter()
     pool.apply(job_settings(one))
@@ -146,7 +146,7 @@ def timed(pool: PoolAdmin, one: StripedJob, job_id: int) -> float:
 def measure(units: int, resources: int, workers: int, path: Path, **spec: Any) -> Result:
     """Measure one size."""
     one = job("bench", **spec)
-    with durable() as servers, PoolAdmin.open(servers.postgres.url) as pool:
+    with durable() as servers, OwnerPool.open(servers.postgres.url) as pool:
         pool.migrate()
         closed = replace(job_settings(one), schedule_limit=0)
         job_id = pool.apply(closed)

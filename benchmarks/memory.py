@@ -13,7 +13,7 @@ import psutil
 from local import await_, crew, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 
 KIND = {"one unit": (1, 1, 20 << 20), "many large units": (10_000, 20, 1 << 20), "one resource": (1_000_000, 1, 2)}
@@ -44,7 +44,7 @@ def peak_mb(process: psutil.Process) -> int:
     return int(found[1]) // 1024
 
 
-def measure(pool: PoolAdmin, urls: tuple[str, str], name: str, path: Path) -> Result:
+def measure(pool: OwnerPool, urls: tuple[str, str], name: str, path: Path) -> Result:
     """Measure one kind of work, with one worker."""
     units, resources, size = KIND[name]
     one = job(f"memory-{resources}-{units}")
@@ -61,6 +61,6 @@ def measure(pool: PoolAdmin, urls: tuple[str, str], name: str, path: Path) -> Re
 
 def main(path: Path, _options: object) -> list[dict[str, Any]]:
     """Measure all kinds."""
-    with embedded() as engines, PoolAdmin.open(engines.postgres_url) as pool:
+    with embedded() as engines, OwnerPool.open(engines.postgres_url) as pool:
         pool.migrate()
         return [asdict(measure(pool, (engines.postgres_url, engines.valkey_url), name, path)) for name in KIND]

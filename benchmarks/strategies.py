@@ -17,7 +17,7 @@ from typing import Any
 from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, fold, job
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 
@@ -50,7 +50,7 @@ class Contestant:
     """One strategy's job, with its crew at hand."""
 
     one: StripedJob
-    pool: PoolAdmin
+    pool: OwnerPool
     job_id: int
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Contestant:
 def contestant(strategy: str, urls: tuple[str, str], path: Path) -> Iterator[Contestant]:
     """Start a crew for a strategy, and let it warm up."""
     one = job(strategy.lower(), strategy=strategy, **SPECS[strategy])
-    with PoolAdmin.open(urls[0]) as pool:
+    with OwnerPool.open(urls[0]) as pool:
         pool.migrate()
         job_id = pool.apply(job_settings(one))
         with crew(one, *urls, WORKERS, path):

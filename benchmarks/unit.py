@@ -22,7 +22,7 @@ from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, job, timed
 from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 
 from stripedjob.local.processes import ProcessGroup
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(units: int, resources: int, path: Path) -> dict[str, Any]:
     """Measure one shape."""
     one = job("unit")
-    with durable() as servers, PoolAdmin.open(servers.postgres.url) as pool:
+    with durable() as servers, OwnerPool.open(servers.postgres.url) as pool:
         pool.migrate()
         job_id = pool.apply(replace(job_settings(one), schedule_limit=0))
         with crew(one, *servers.urls, WORKERS, path) as there:
@@ -66,7 +66,7 @@ class Scene:
     """Servers, a job and its workers."""
 
     servers: Servers
-    pool: PoolAdmin
+    pool: OwnerPool
     one: StripedJob
     job_id: int
     there: ProcessGroup

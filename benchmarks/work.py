@@ -13,7 +13,7 @@ from typing import Any
 from local import await_, crew, fill, job, timed
 
 from stripedjob.local.engines import embedded
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 
 SIZES = ((2000, 200, 0.001), (20, 20, 1.0))  # units, resources, seconds a unit
@@ -34,7 +34,7 @@ class Result:
     efficiency: float
 
 
-def measure(pool: PoolAdmin, urls: tuple[str, str], units: int, resources: int, unit_seconds: float) -> list[Result]:
+def measure(pool: OwnerPool, urls: tuple[str, str], units: int, resources: int, unit_seconds: float) -> list[Result]:
     """Measure one size, with one crew."""
     log = Path(os.environ["STRIPEDJOB_BENCH_LOG"])
     one = job(f"work-{resources}", handler={"python": "noop:sleep"})
@@ -69,7 +69,7 @@ def main(_path: Path, _options: object) -> list[dict[str, Any]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         embedded() as engines,
-        PoolAdmin.open(engines.postgres_url) as pool,
+        OwnerPool.open(engines.postgres_url) as pool,
     ):
         os.environ["STRIPEDJOB_BENCH_LOG"] = f"{folder}/log"
         pool.migrate()

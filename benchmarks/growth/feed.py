@@ -11,7 +11,7 @@ from typing import Self
 
 from growth.scene import DONE, PATIENCE_SECONDS, Scene
 from stripedjob.local.engine import packaged
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 
 CLIENTS = 8
 
@@ -42,7 +42,7 @@ class Feeder(threading.Thread):
     def run(self) -> None:
         """Feed until the end."""
         try:
-            with PoolAdmin.open(self.there.servers.postgres.url) as pool:
+            with OwnerPool.open(self.there.servers.postgres.url) as pool:
                 start = self._done(pool)
                 while not self._end.wait(self.PERIOD_SECONDS):
                     units = min(self.UNITS_MAX, self.wanted(self._done(pool) - start, self.fed))
@@ -53,7 +53,7 @@ class Feeder(threading.Thread):
         except Exception as error:  # noqa: BLE001 - it is raised where the feeder ends
             self.error = error
 
-    def _done(self, pool: PoolAdmin) -> int:
+    def _done(self, pool: OwnerPool) -> int:
         row = pool.conn.execute(DONE, {"job": self.there.job_id}).fetchone()
         assert row is not None
         return int(row[0])

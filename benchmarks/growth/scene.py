@@ -12,7 +12,7 @@ from local import WARM_RESOURCES, WARM_UNITS, await_, crew, fill, fold, job
 from servers import Servers, below_seconds, durable, own_seconds, tree_seconds
 
 from stripedjob.local.processes import ProcessGroup
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 
@@ -51,7 +51,7 @@ class Scene:
     """A durable Postgres, a Valkey, one job and its workers, who have worked a little."""
 
     servers: Servers
-    pool: PoolAdmin
+    pool: OwnerPool
     one: StripedJob
     job_id: int
     there: ProcessGroup
@@ -115,7 +115,7 @@ class Scene:
 def scene(site: Site, workers: int = WORKERS, *, warm: bool = True, **spec: Any) -> Iterator[Scene]:
     """Start servers and workers, let them work a little, and let nobody work then."""
     one = job("growth", **spec)
-    with durable() as servers, PoolAdmin.open(servers.postgres.url, statement_seconds=PATIENCE_SECONDS) as pool:
+    with durable() as servers, OwnerPool.open(servers.postgres.url, statement_seconds=PATIENCE_SECONDS) as pool:
         pool.migrate()
         job_id = pool.apply(replace(job_settings(one), schedule_limit=0))
         with crew(one, *servers.urls, workers, site.path) as there:

@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stripedjob.observe.log import logger
-from stripedjob.pool.client.admin import JobStatus, PoolAdmin
 from stripedjob.pool.client.bounded import BoundedPool
+from stripedjob.pool.client.operator import OperatorPool
+from stripedjob.pool.client.viewer import JobStatus
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.types import JobSettings
 from stripedjob_operator.longcalls import LongCalls
@@ -128,9 +129,9 @@ class Database:
     async def _serve(self) -> Problem:
         """Connect and go on until that fails; returns why."""
         try:
-            async with BoundedPool.open(self.url, self.schema) as pool:
+            async with BoundedPool.open(self.url, self.schema, OperatorPool) as pool:
                 # Invariant: before any worker that needs it, since workers start when the job is in the pool.
-                applied = await pool.call(PoolAdmin.migrate, MIGRATE_SECONDS_MAX)
+                applied = await pool.call(OperatorPool.migrate, MIGRATE_SECONDS_MAX)
                 if applied:
                     logger.info("migrated", extra={"schema": self.schema, "versions": applied})
                 await pool.listen("operator", self._called)
@@ -142,7 +143,7 @@ class Database:
                 logger.error("a pool answers strangely", extra={"error": origin(error)})
             return pool_problem(error, self.where)
 
-    async def _tick(self, pool: BoundedPool) -> None:
+    async def _tick(self, pool: BoundedPool[OperatorPool]) -> None:
         """Read all numbers, and until that is due again, do what is wanted."""
         began = time.monotonic()
         end = began + TICK_SECONDS
@@ -165,22 +166,22 @@ class Database:
         self._is_called = True
         self._wish.set()
 
-    async def _read(self, pool: BoundedPool) -> None:
+    async def _read(self, pool: BoundedPool[OperatorPool]) -> None:
         jobs = {backlog.job_id: key for key, backlog in self.jobs.items()}
-        statuses = await pool.call(lambda admin: admin.tend(list(jobs)), CALL_SECONDS_MAX)
+        statuses = await pool.call(lambda one: one.tend(list(jobs)), CALL_SECONDS_MAX)
         self._tell(None)
         now = time.monotonic()
         for status in statuses:
             key = jobs.pop(status.id)
             if key in self.jobs and self.jobs[key].take(status, now):
                 self.changed(key)
-        await pool.call(lambda admin: admin.clean([backlog.job_id for backlog in self.jobs.values()]), CALL_SECONDS_MAX)
+        await pool.call(lambda one: one.clean([backlog.job_id for backlog in self.jobs.values()]), CALL_SECONDS_MAX)
         for key in jobs.values():  # somebody removed them
             self.jobs.pop(key, None)
             if key in self._wanted:
                 self._open[key] = 0.0
 
-    async def _make_so(self, pool: BoundedPool, end: float) -> bool:
+    async def _make_so(self, pool: BoundedPool[OperatorPool], end: float) -> bool:
         """Do what is wanted; False: there was no time for all of it."""
         now = time.monotonic()
         for key in [key for key, at in self._open.items() if at <= now]:
@@ -194,14 +195,14 @@ class Database:
                 await self._ask(pool, key, self.jobs[key])
         return True
 
-    async def _ask(self, pool: BoundedPool, key: Key, backlog: Backlog) -> None:
-        workers = await pool.call(lambda admin: admin.workers(backlog.job_id), CALL_SECONDS_MAX)
+    async def _ask(self, pool: BoundedPool[OperatorPool], key: Key, backlog: Backlog) -> None:
+        workers = await pool.call(lambda one: one.workers(backlog.job_id), CALL_SECONDS_MAX)
         backlog.busy = (time.monotonic(), frozenset(one.name for one in workers if one.working))
         self.changed(key)
 
-    async def _apply(self, pool: BoundedPool, key: Key, settings: JobSettings) -> None:
+    async def _apply(self, pool: BoundedPool[OperatorPool], key: Key, settings: JobSettings) -> None:
         try:
-            status = await pool.call(lambda admin: admin.status(admin.apply(settings)), CALL_SECONDS_MAX)
+            status = await pool.call(lambda one: one.status(one.apply(settings)), CALL_SECONDS_MAX)
         except PoolError as error:
             if isinstance(error, PoolRefusedError | PoolSchemaError) or not pool.is_usable:
                 raise

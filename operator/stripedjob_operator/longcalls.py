@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from stripedjob.observe.log import logger
 from stripedjob.pool.client.bounded import BoundedPool
+from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.errors import PoolError
 from stripedjob.pool.types import JobSettings
 from stripedjob.schedule import latest_due, schedule_key
@@ -125,7 +126,7 @@ class LongCalls:
         """Connect and do what is due over the first one's URL, or as much of that as the connection bears."""
         url = self._url_of(self._due()[0])
         try:
-            async with BoundedPool.open(url, self.schema) as pool:
+            async with BoundedPool.open(url, self.schema, OperatorPool) as pool:
                 for key in [key for key in self._due() if self._url_of(key) == url]:
                     if not pool.is_usable:
                         return  # the rest with another one
@@ -153,14 +154,14 @@ class LongCalls:
         """Give what a job's next call goes to."""
         return self.url if key in self._clearings else self.urls.get(key, self.url)
 
-    async def _fire(self, pool: BoundedPool, key: Key, clock: Clock) -> None:
+    async def _fire(self, pool: BoundedPool[OperatorPool], key: Key, clock: Clock) -> None:
         """Enqueue what the schedule asks for."""
         schedule = clock.schedule
         due = latest_due(schedule, dt.datetime.now(dt.UTC))
         query = schedule.enqueue.sql if schedule.enqueue else None
         try:
             units = await pool.call(
-                lambda admin: admin.fire(clock.job_id, schedule_key(schedule), due, query), SCHEDULE_SECONDS_MAX
+                lambda one: one.fire(clock.job_id, schedule_key(schedule), due, query), SCHEDULE_SECONDS_MAX
             )
         except PoolError as error:
             clock.at = time.monotonic() + SCHEDULE_RETRY_SECONDS
@@ -188,10 +189,10 @@ class LongCalls:
             clock.problem = problem
             self.changed(key)
 
-    async def _clear(self, pool: BoundedPool, key: Key, clearing: Clearing) -> None:
+    async def _clear(self, pool: BoundedPool[OperatorPool], key: Key, clearing: Clearing) -> None:
         settings = clearing.settings
         try:
-            await pool.call(lambda admin: admin.clear(admin.apply(settings)), CLEAR_SECONDS_MAX)
+            await pool.call(lambda one: one.clear(one.apply(settings)), CLEAR_SECONDS_MAX)
         except PoolError as error:
             clearing.at = time.monotonic() + CLEAR_RETRY_SECONDS
             clearing.problem = pool_problem(error, self.where)

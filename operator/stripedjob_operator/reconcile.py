@@ -6,7 +6,7 @@ It waits for the API server alone. What is to be done in the pool, the tasks of 
 import time
 from dataclasses import dataclass
 
-from stripedjob.pool.client.admin import JobStatus
+from stripedjob.pool.client.viewer import JobStatus
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob

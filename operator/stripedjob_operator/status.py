@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.pool.client.admin import JobStatus, paused
+from stripedjob.pool.client.viewer import JobStatus, paused
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
@@ -93,7 +93,7 @@ def status(view: View, old: Raw, now: str) -> Raw:
 
 
 def _known(found: list[Raw], before: dict[str, Raw], view: View) -> list[Raw]:
-    """Put what was said of the same spec before in the place of what is not known yet: a new operator has to ask first."""
+    """Let what was said of the same spec before stand where nothing is known yet: a new operator has to ask first."""
 
     def old(kind: str) -> Raw | None:
         return before[kind] if kind in before and before[kind]["observedGeneration"] == view.generation else None

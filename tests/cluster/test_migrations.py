@@ -11,7 +11,7 @@ from psycopg import sql
 from tests.cluster_kit.fixtures import await_
 from tests.support.rights import as_role, granted, new_role
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.install.migrate import migrate
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def test_a_role_that_may_not_create_waits_for_one_that_may(jobs: Jobs, fresh_dat
             message = jobs.until("PoolReachable", "PoolRefused")["message"]
             assert "permission denied for database" in message
             assert jobs.replicas() == 0
-            with PoolAdmin.open(fresh_database) as admin:
+            with OwnerPool.open(fresh_database) as admin:
                 admin.migrate()
             await_("what is missing is named", lambda: "grant" in jobs.condition("PoolReachable")["message"], 30)
             granted(conn, "operator", ROLE)

@@ -139,6 +139,7 @@ def test_install_apply_upgrade_uninstall(day: Day, measured: Measured) -> None:
         upgrade_leaves_the_workers_alone(day)
         await_("it has drained", lambda: left(day) == 0, 120)
         assert ": 0 listings differ" in python(LISTINGS / "check.py", "compare", events, "--postgres", url)
+    day.kubectl("wait", "--for=condition=Ready", "stripedjob/listings", "--timeout=30s")
     shown = day.kubectl("get", "stripedjobs").splitlines()
     assert shown[0].split() == COLUMNS.split()
     assert shown[1].split()[:10] == ["listings", "listings", "FIFO", "Redis", "4", "4", "0", "0", "0", "True"]

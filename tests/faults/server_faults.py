@@ -13,7 +13,7 @@ import psycopg
 from tests.faults.host_faults import Heal, nothing
 from tests.faults.world import EFFECTS
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.errors import PoolError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def schedule_hangs(world: World, _dice: random.Random) -> Heal:
     """Fire a schedule whose query hangs; whether it is cut or ends, it may stop nobody."""
 
     def fire() -> None:
-        with contextlib.suppress(PoolError), PoolAdmin.open(world.url) as pool:
+        with contextlib.suppress(PoolError), OwnerPool.open(world.url) as pool:
             job = world.job_ids[EFFECTS]
             now = dt.datetime.now(dt.UTC)
             pool.fire(job, "hanging", now, HANGING.replace("%s", "0"))  # the first one only begins it

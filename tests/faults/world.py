@@ -17,7 +17,7 @@ from tests.faults.hosts import Host, build_clock, map_clock, mount_volume, unmou
 from tests.faults.reading import WRITTEN_DOWN, Clock, Reader, read_enqueued, read_executions
 from tests.faults.servers import READ_WRITE, Servers
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.model import StripedJob
 
@@ -74,7 +74,7 @@ class World:
         """Make everything, start the hosts and then the applications."""
         self.folder.mkdir()
         self.url = self._stack.enter_context(self.servers.database(self.plan.strategy.lower()))
-        with PoolAdmin.open(self.url) as pool:
+        with OwnerPool.open(self.url) as pool:
             pool.migrate()
             self.job_ids = {name: pool.apply(job_settings(job)) for name, job in self._jobs().items()}
         with self.connection() as conn:
@@ -127,7 +127,7 @@ class World:
         began = time.monotonic()
         for client in self._clients:
             client.stop()
-        with PoolAdmin.open(self.url) as pool:
+        with OwnerPool.open(self.url) as pool:
             while not all(pool.is_empty(job) for job in self.job_ids.values()):
                 if time.monotonic() - began > DRAIN_SECONDS_MAX:
                     break

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.pool_calls import JOB, all_done, count, enqueue, play, settle
 
-from stripedjob.pool.client.acts import Cancelled, Filter, Place
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
+from stripedjob.pool.client.person import Cancelled
+from stripedjob.pool.client.viewer import Filter, Place
 from stripedjob.pool.types import Failure, Fate, Settlement, Then
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ REASON = f"cancelled by ann: {WHY}"
 
 
 @pytest.fixture
-def people(fresh_database: str, db: psycopg.Connection) -> Iterator[PoolAdmin]:
+def people(fresh_database: str, db: psycopg.Connection) -> Iterator[OwnerPool]:
     assert db
-    with PoolAdmin.open(fresh_database) as pool:
+    with OwnerPool.open(fresh_database) as pool:
         yield pool
 
 
@@ -43,7 +44,7 @@ def states(db: psycopg.Connection) -> dict[str, int]:
     return dict(db.execute("select state::text, count(*) from striped.unit group by 1").fetchall())
 
 
-def numbers(people: PoolAdmin, job_id: int) -> tuple[int, int, int, int]:
+def numbers(people: OwnerPool, job_id: int) -> tuple[int, int, int, int]:
     status = people.status(job_id)
     return status.pending, status.delayed, status.held, status.dead
 
@@ -53,7 +54,7 @@ def failed(lease: Lease, to: Fate, then: Then, *, after: float = 0.0, wait: floa
     return Settlement(lease, then, (), (failure,), wait)
 
 
-def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database: str, people: PoolAdmin) -> None:
+def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database: str, people: OwnerPool) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, HOSTILE, units=3)
         enqueue(db, "b")
@@ -89,7 +90,7 @@ def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database:
 
 
 def test_what_was_cancelled_before_it_was_handed_out_never_is(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     """Also where whoever claims comes before upkeep, which ends it."""
 
@@ -108,7 +109,7 @@ def test_what_was_cancelled_before_it_was_handed_out_never_is(
 
 
 def test_what_runs_is_marked_and_dead_when_its_lease_ends(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     """Whatever becomes of the try: done stays done, a failure is no other try, and what was not begun is not begun."""
 
@@ -150,7 +151,7 @@ def test_what_runs_is_marked_and_dead_when_its_lease_ends(
 
 
 def test_a_cancelled_unit_of_a_worker_that_died_is_dead(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         first, second = enqueue(db, "a", units=2)
@@ -167,7 +168,7 @@ def test_a_cancelled_unit_of_a_worker_that_died_is_dead(
 
 
 def test_where_order_is_strict_a_resource_goes_on_after_what_was_cancelled(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         worker = await pool.register(job_id, "w")
@@ -193,7 +194,7 @@ def test_where_order_is_strict_a_resource_goes_on_after_what_was_cancelled(
 
 
 def test_retries_go_on_now_and_what_is_due_later_stays(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a")
@@ -215,7 +216,7 @@ def test_retries_go_on_now_and_what_is_due_later_stays(
 
 @pytest.mark.parametrize("by", ["all", "resource", "id"])
 def test_a_resource_that_waits_for_a_retry_goes_on_now(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin, by: str
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool, by: str
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         (unit,) = enqueue(db, "a")
@@ -232,7 +233,7 @@ def test_a_resource_that_waits_for_a_retry_goes_on_now(
 
 
 def test_a_paused_job_claims_nothing_and_stays_paused(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a", units=2)
@@ -268,7 +269,7 @@ HOW_LEASES_END = ["settled", "idle", "left", "resumed", "died", "swept"]
 @pytest.mark.parametrize("how", HOW_LEASES_END)
 @pytest.mark.parametrize("job", [JOB, BLOCK], ids=["skip", "block"])
 def test_a_paused_resource_is_not_leased_again(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin, how: str, job: JobSettings
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool, how: str, job: JobSettings
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, HOSTILE, units=2)
@@ -305,7 +306,7 @@ def test_a_paused_resource_is_not_leased_again(
 
 
 def test_a_resource_may_be_paused_before_it_has_anything_to_do(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         worker = await pool.register(job_id, "w")
@@ -324,7 +325,7 @@ def test_a_resource_may_be_paused_before_it_has_anything_to_do(
 
 
 def test_where_order_is_strict_a_resumed_resource_still_waits_for_a_person(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a", units=2)
@@ -341,7 +342,7 @@ def test_where_order_is_strict_a_resumed_resource_still_waits_for_a_person(
     play(fresh_database, scene, BLOCK)
 
 
-def listed(people: PoolAdmin, job_id: int, which: Filter, looked: int) -> list[tuple[str, str, int]]:
+def listed(people: OwnerPool, job_id: int, which: Filter, looked: int) -> list[tuple[str, str, int]]:
     """Give (state, resource, id) of all that matches, in pages of so many looked at."""
     found, after = [], Place()
     for _ in range(100):
@@ -356,7 +357,7 @@ def listed(people: PoolAdmin, job_id: int, which: Filter, looked: int) -> list[t
 
 @pytest.mark.parametrize("looked", [1, 2, 2000])
 def test_units_are_listed_by_state_each_once(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin, looked: int
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool, looked: int
 ) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         worker = await pool.register(job_id, "w")
@@ -396,7 +397,7 @@ def test_units_are_listed_by_state_each_once(
 
 
 def test_a_payload_is_given_where_it_is_asked_for(
-    db: psycopg.Connection, fresh_database: str, people: PoolAdmin
+    db: psycopg.Connection, fresh_database: str, people: OwnerPool
 ) -> None:
     async def scene(_pool: WorkerPool, job_id: int) -> None:
         db.execute("""select striped.enqueue('sync', 'a', '{"a":  1.50}')""")
@@ -407,7 +408,7 @@ def test_a_payload_is_given_where_it_is_asked_for(
     play(fresh_database, scene)
 
 
-def test_the_outlook_says_why(db: psycopg.Connection, fresh_database: str, people: PoolAdmin) -> None:
+def test_the_outlook_says_why(db: psycopg.Connection, fresh_database: str, people: OwnerPool) -> None:
     async def scene(pool: WorkerPool, job_id: int) -> None:
         for name in "abc":
             enqueue(db, name)

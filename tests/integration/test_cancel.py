@@ -12,8 +12,8 @@ import pytest
 from tests.support.leases import PATIENCE_SECONDS, lease
 from tests.support.worker_env import Site, drained
 
-from stripedjob.pool.client.acts import Cancelled
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
+from stripedjob.pool.client.person import Cancelled
 from stripedjob.pool.types import Database
 from stripedjob.runtime.clock import now
 from stripedjob.runtime.executor import supervisor
@@ -164,7 +164,7 @@ def play(site: Site, handler: HandlerSettings, payload: str) -> None:
     async def cancel(worker: Worker) -> None:
         while not worker._executor.shared_state.running():
             await asyncio.sleep(0.02)
-        with PoolAdmin.open(site.url) as people:
+        with OwnerPool.open(site.url) as people:
             (first,) = site.sql("select id from striped.unit where payload = %s", [payload])[0]
             assert people.cancel(site.job_id, None, [first], "ann", "a mistake") == Cancelled(0, 1)
 

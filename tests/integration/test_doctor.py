@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.support.rights import as_role, new_role
 
 from stripedjob.cli import cli
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.install import doctor
 from stripedjob.pool.install.migrate import migrate
 
@@ -49,7 +49,7 @@ def conn(fresh_database: str) -> Iterator[psycopg.Connection]:
 
 
 def found(url: str) -> list[doctor.Finding]:
-    with PoolAdmin.open(url) as pool:
+    with OwnerPool.open(url) as pool:
         return pool.examine()
 
 

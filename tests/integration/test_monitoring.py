@@ -20,7 +20,7 @@ from tests.support.valkey import free_port
 from tests.support.wheel import ROOT
 
 from stripedjob.observe.health import serving
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.types import JobSettings
 from stripedjob_operator.databases import Databases
 from stripedjob_operator.metrics import JobMetrics, OperatorMetrics
@@ -51,7 +51,7 @@ class Health:
 @pytest.fixture
 def scraped(fresh_database: str) -> Iterator[int]:
     """An operator's endpoint, whose jobs are in a real pool that is worked on."""
-    with PoolAdmin.open(fresh_database) as pool:
+    with OwnerPool.open(fresh_database) as pool:
         pool.migrate()
     health, observed = Health(), Observed()
     conditions = [{"type": "Stalled", "status": "True"}, {"type": "Ready", "status": "False"}]
@@ -127,7 +127,7 @@ def until(url: str, query: str) -> list[dict[str, Any]]:
 
 def test_each_query_of_the_dashboard_has_an_answer(prometheus: str, fresh_database: str) -> None:
     until(prometheus, 'stripedjob_job_workers{state="limit"} == 4')
-    with PoolAdmin.open(fresh_database) as pool:
+    with OwnerPool.open(fresh_database) as pool:
         job_id = pool.job_id("shop", "listings")
         pool.conn.execute("select striped.enqueue('listings', 'r', '1', namespace => 'shop')")
         pool.conn.execute("update striped.flow set ready_in = 5 where job_id = %s", [job_id])

@@ -11,7 +11,7 @@ import pytest
 from tests.support.reconciling import Reconciling, until
 from tests.support.rights import as_role, granted, new_role
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.schedule import schedule_key
 from stripedjob.spec.model import Schedule
 
@@ -27,26 +27,26 @@ POOL = {
 
 
 @pytest.fixture
-def pool(fresh_database: str) -> Iterator[PoolAdmin]:
-    with PoolAdmin.open(fresh_database) as made:
+def pool(fresh_database: str) -> Iterator[OwnerPool]:
+    with OwnerPool.open(fresh_database) as made:
         made.migrate()
         yield made
 
 
 @pytest.fixture
-def urls(pool: PoolAdmin, fresh_database: str) -> Iterator[dict[str, str]]:
+def urls(pool: OwnerPool, fresh_database: str) -> Iterator[dict[str, str]]:
     with new_role(pool.conn, "worker") as worker, new_role(pool.conn, "operator") as operator:
         yield {"postgres": as_role(fresh_database, worker), "operator": as_role(fresh_database, operator)}
 
 
-def begin(pool: PoolAdmin, schedule: dict[str, Any]) -> None:
+def begin(pool: OwnerPool, schedule: dict[str, Any]) -> None:
     """Have the job's schedule begun an hour ago, so that it is due."""
     key = schedule_key(Schedule.model_validate(schedule))
     at = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
     pool.conn.execute("update striped.turn set detail = %s, at = %s where kind = 'schedule'", [key, at])
 
 
-async def test_a_query_of_the_stripedjob_runs_with_its_workers_role(pool: PoolAdmin, urls: dict[str, str]) -> None:
+async def test_a_query_of_the_stripedjob_runs_with_its_workers_role(pool: OwnerPool, urls: dict[str, str]) -> None:
     async with Reconciling().running() as site:
         site.apply("job", urls, pool=POOL, minWorkers=1)
         await until(lambda: site.condition("job", "PoolReachable")["reason"] == "Reachable", SECONDS)
@@ -63,7 +63,7 @@ def role_of(url: str) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(url)["user"])
 
 
-async def test_a_role_that_is_missing_a_right_is_named_by_what_it_lacks(pool: PoolAdmin, urls: dict[str, str]) -> None:
+async def test_a_role_that_is_missing_a_right_is_named_by_what_it_lacks(pool: OwnerPool, urls: dict[str, str]) -> None:
     given = {"postgres": urls["operator"], "operator": urls["postgres"]}  # the wrong way round
     async with Reconciling().running() as site:
         site.apply("job", given, pool=POOL)

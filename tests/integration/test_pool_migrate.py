@@ -16,7 +16,7 @@ from tests.support.rights import granted
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.install import migrate as module
@@ -62,7 +62,7 @@ def run(conn: psycopg.Connection, statements: str) -> None:
 
 @pytest.mark.parametrize("schema", ["user", "order", "select", "all", "table", "_1", "x" * 63])
 async def test_a_pool_lives_in_a_schema_of_any_legal_name(fresh_database: str, schema: str) -> None:
-    with PoolAdmin.open(fresh_database, schema) as admin:
+    with OwnerPool.open(fresh_database, schema) as admin:
         assert admin.migrate()
         assert admin.migrate() == []
         async with WorkerPool.open(fresh_database, schema) as pool:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.pages import HOSTILE, IN_PAYLOADS, filled
 
 from stripedjob.pool.client import page
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.page import FIRST, Chosen
 from stripedjob.pool.types import JobSettings
 
@@ -29,12 +29,12 @@ def queue(queue_database: str) -> Iterator[Queue]:
 
 
 @pytest.fixture(scope="module")
-def pool(queue: Queue) -> Iterator[PoolAdmin]:
-    with PoolAdmin.open(queue.url) as pool:
+def pool(queue: Queue) -> Iterator[OwnerPool]:
+    with OwnerPool.open(queue.url) as pool:
         yield pool
 
 
-def pages(pool: PoolAdmin, job: int, digest: str | None) -> Iterator[list[Any]]:
+def pages(pool: OwnerPool, job: int, digest: str | None) -> Iterator[list[Any]]:
     after: Any = FIRST
     while after is not None:
         found = page.aside(pool, job, "dead", digest, tuple(after))
@@ -44,7 +44,7 @@ def pages(pool: PoolAdmin, job: int, digest: str | None) -> Iterator[list[Any]]:
 
 @pytest.mark.parametrize("units", [1, 2, 4, 50])
 def test_pages_of_what_is_set_aside_have_each_unit_once(
-    queue: Queue, pool: PoolAdmin, monkeypatch: pytest.MonkeyPatch, units: int
+    queue: Queue, pool: OwnerPool, monkeypatch: pytest.MonkeyPatch, units: int
 ) -> None:
     monkeypatch.setattr(page, "UNITS_MAX", units)
     found = list(pages(pool, queue.job_id, None))
@@ -54,7 +54,7 @@ def test_pages_of_what_is_set_aside_have_each_unit_once(
     assert of_one_reason == ["dead-1", "dead-2"]
 
 
-def test_reasons_are_counted(queue: Queue, pool: PoolAdmin) -> None:
+def test_reasons_are_counted(queue: Queue, pool: OwnerPool) -> None:
     by = page.aside(pool, queue.job_id, "dead", None, FIRST)["by"]
     assert by["looked"] == len(DEAD)
     assert by["reasons"][0] == {"digest": NO_PRICE, "reason": "ValueError: no such price", "units": 2}
@@ -74,7 +74,7 @@ def test_reasons_are_counted(queue: Queue, pool: PoolAdmin) -> None:
     ],
 )
 def test_what_is_chosen_comes_once_however_it_is_divided(
-    queue: Queue, pool: PoolAdmin, monkeypatch: pytest.MonkeyPatch, chosen: Chosen, count: int
+    queue: Queue, pool: OwnerPool, monkeypatch: pytest.MonkeyPatch, chosen: Chosen, count: int
 ) -> None:
     for bound in (1, 3, 2_000):
         monkeypatch.setattr(page, "CHOSEN_MAX", bound)
@@ -86,14 +86,14 @@ def test_what_is_chosen_comes_once_however_it_is_divided(
         assert len(ids) == len(set(ids)) == count
 
 
-def test_a_unit_is_chosen_in_its_state_and_job_alone(queue: Queue, pool: PoolAdmin) -> None:
+def test_a_unit_is_chosen_in_its_state_and_job_alone(queue: Queue, pool: OwnerPool) -> None:
     dead = queue.one("select id from striped.unit where resource = 'dead-1'")
     assert page.choose(pool, queue.job_id, Chosen("dead", unit=dead), FIRST) == ([dead], None)
     assert page.choose(pool, queue.job_id, Chosen("held", unit=dead), FIRST) == ([], None)
     assert page.choose(pool, queue.job_id + 1, Chosen("dead", unit=dead), FIRST) == ([], None)
 
 
-def test_a_job_says_who_holds_what_and_what_waits_why(queue: Queue, pool: PoolAdmin) -> None:
+def test_a_job_says_who_holds_what_and_what_waits_why(queue: Queue, pool: OwnerPool) -> None:
     job = page.job(pool, queue.job_id)
     (worker,) = job["workers"]
     (lease,) = worker["leases"]
@@ -107,7 +107,7 @@ def test_a_job_says_who_holds_what_and_what_waits_why(queue: Queue, pool: PoolAd
     assert page.worker(pool, queue.job_id, worker["id"])["worker"]["leases"] == [lease]
 
 
-def test_payloads_are_read_where_they_are_asked_for_alone(queue: Queue, pool: PoolAdmin) -> None:
+def test_payloads_are_read_where_they_are_asked_for_alone(queue: Queue, pool: OwnerPool) -> None:
     dead = queue.one("select id from striped.unit where resource = 'dead-1'")
     for payloads in (False, True):
         for read in (
@@ -118,20 +118,20 @@ def test_payloads_are_read_where_they_are_asked_for_alone(queue: Queue, pool: Po
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_any_name_is_found(queue: Queue, pool: PoolAdmin, name: str) -> None:
+def test_any_name_is_found(queue: Queue, pool: OwnerPool, name: str) -> None:
     found = page.find(pool, None, name)
     assert [job["id"] for job in found["jobs"]] == [queue.job_id]
     assert page.resource(pool, queue.job_id, name, payloads=False)["facts"]["dead"] == 1
 
 
-def test_a_unit_is_found_by_its_id(queue: Queue, pool: PoolAdmin) -> None:
+def test_a_unit_is_found_by_its_id(queue: Queue, pool: OwnerPool) -> None:
     dead = queue.one("select id from striped.unit where resource = 'dead-1'")
     assert page.find(pool, None, str(dead))["unit"] == {"job": queue.job_id, "namespace": "default", "id": dead}
     for nothing in ("-1", "0", "9" * 40, "²", "1e3"):
         assert page.find(pool, None, nothing)["unit"] is None
 
 
-def test_what_is_not_there_is_none(queue: Queue, pool: PoolAdmin) -> None:
+def test_what_is_not_there_is_none(queue: Queue, pool: OwnerPool) -> None:
     other = queue.job_id + 1
     assert page.job(pool, other) is None
     assert page.name(pool, other) is None
@@ -141,7 +141,7 @@ def test_what_is_not_there_is_none(queue: Queue, pool: PoolAdmin) -> None:
     assert page.aside(pool, other, "dead", None, FIRST) is None
 
 
-def test_jobs_come_by_name_page_by_page(pool: PoolAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_come_by_name_page_by_page(pool: OwnerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "JOBS_MAX", 2)
     for name in ("zz", "aa", "mm", "é/b"):
         pool.apply(JobSettings("other" if name == "aa" else "default", name))

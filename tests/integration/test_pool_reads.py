@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from tests.support.engines import new_database
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.types import JobSettings
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ CALLS: dict[str, str] = {
 
 
 @pytest.fixture(scope="module")
-def pool(postgres_url: str) -> Iterator[PoolAdmin]:
-    with new_database(postgres_url) as url, PoolAdmin.open(url) as pool:
+def pool(postgres_url: str) -> Iterator[OwnerPool]:
+    with new_database(postgres_url) as url, OwnerPool.open(url) as pool:
         pool.migrate()
         assert [pool.apply(job) for job in (JOB, THROTTLED, HELD)] == [1, 2, 3]
         pool.conn.execute("analyze")  # of empty tables; and these statistics stay
@@ -149,7 +149,7 @@ def pool(postgres_url: str) -> Iterator[PoolAdmin]:
 
 
 @pytest.fixture(scope="module")
-def read(pool: PoolAdmin) -> Callable[[], dict[str, int]]:
+def read(pool: OwnerPool) -> Callable[[], dict[str, int]]:
     def reading() -> dict[str, int]:
         pool.conn.execute("select pg_stat_force_next_flush()")
         with psycopg.connect(pool.conn.info.dsn, autocommit=True) as other:
@@ -159,7 +159,7 @@ def read(pool: PoolAdmin) -> Callable[[], dict[str, int]]:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_call_reads_a_whole_table(pool: PoolAdmin, read: Callable[[], dict[str, int]], name: str) -> None:
+def test_no_call_reads_a_whole_table(pool: OwnerPool, read: Callable[[], dict[str, int]], name: str) -> None:
     before = read()
     for statement in CALLS[name].split("; "):
         pool.conn.execute(statement.encode())
@@ -177,7 +177,7 @@ READS = {
 
 
 @pytest.fixture(scope="module")
-def known(pool: PoolAdmin) -> None:
+def known(pool: OwnerPool) -> None:
     """Statistics as they are, where one job has nearly all wakes: a plan may take the others' for few."""
     pool.conn.execute("set session_replication_role = replica")
     pool.conn.execute(
@@ -191,7 +191,7 @@ def known(pool: PoolAdmin) -> None:
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("name", READS)
 def test_no_read_of_one_job_goes_through_anothers_rows(
-    pool: PoolAdmin, read: Callable[[], dict[str, int]], name: str
+    pool: OwnerPool, read: Callable[[], dict[str, int]], name: str
 ) -> None:
     before = read()
     pool.conn.execute(READS[name].encode())

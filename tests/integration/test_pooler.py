@@ -26,9 +26,9 @@ from tests.support.worker_env import PATIENCE_SECONDS, Site, drained
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.client.delegator import DelegatorPool
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect, connect_for_handler
 from stripedjob.pool.errors import PoolError, PoolUnreachableError
@@ -100,13 +100,13 @@ def test_a_pooler_is_recognised_and_no_session_keeps_anything(pooled: str, fresh
             for _ in range(20):
                 await pool.renew(worker)
             assert not await pool.sleep(job_id, worker, 0.01, asyncio.Event())
-        async with BoundedPool.open(pooled, "striped") as bounded:
+        async with BoundedPool.open(pooled, "striped", OwnerPool) as bounded:
             await bounded.listen("operator", lambda: None)
-            await bounded.call(PoolAdmin.exists, 7.0)
+            await bounded.call(OwnerPool.exists, 7.0)
             shown = await bounded.call(lambda admin: admin.conn.execute("show statement_timeout").fetchone(), 7.0)
             assert shown == ("7s",)
 
-    with PoolAdmin.open(pooled) as admin:
+    with OwnerPool.open(pooled) as admin:
         assert [admin.migrate(), admin.migrate()] == [[one.version for one in migrations()], []]
     asyncio.run(work())
     assert settings_of_sessions(pooled) == before
@@ -121,7 +121,7 @@ def test_a_pooler_is_recognised_and_no_session_keeps_anything(pooled: str, fresh
 
 @pytest.mark.parametrize("value", ["'", "\\", "%s", "a\nb", "ä漢", "'; drop schema striped; --", "{}", '"'])
 def test_values_come_as_they_are(pooled: str, value: str) -> None:
-    with PoolAdmin.open(pooled) as admin:
+    with OwnerPool.open(pooled) as admin:
         admin.migrate()
         admin.apply(JobSettings("default", value))
         assert admin.job_id("default", value) == 1
@@ -252,12 +252,12 @@ def test_the_operator_reads_and_makes_jobs_through_it(fresh_database: str, poole
 
 
 def test_a_stand_by_behind_it_is_waited_for(restartable_postgres: RestartablePostgres, tmp_path: Path) -> None:
-    with PoolAdmin.open(restartable_postgres.url) as admin:
+    with OwnerPool.open(restartable_postgres.url) as admin:
         admin.migrate()
     restartable_postgres.stop()
     restartable_postgres.start_as_standby()
     pgbouncer = pgbouncer_in(tmp_path / "pgbouncer", restartable_postgres.url)
-    with running(pgbouncer), PoolAdmin.open(pgbouncer.url) as admin:
+    with running(pgbouncer), OwnerPool.open(pgbouncer.url) as admin:
         with pytest.raises(PoolUnreachableError, match="stand-by"):
             admin.apply(JobSettings("default", "sync"))
         with psycopg.connect(restartable_postgres.url) as conn:

@@ -10,7 +10,7 @@ from psycopg import sql
 from tests.support.engines import new_database
 from tests.support.rights import Pool, granted, new_role, outcome, pool_of
 
-from stripedjob.pool.client.rights import PoolRights
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.install.roles import PAYLOADS, ROLES, kept, missing, revoke
 from stripedjob.pool.install.scripts import published
 
@@ -200,7 +200,7 @@ def test_a_job_that_is_taken_back_opens_nothing(pool: Pool, limited: str) -> Non
 def test_what_a_role_needs_for_another_stays(pool: Pool) -> None:
     with new_role(pool.admin, "worker", "operator", "viewer") as role:
         assert kept(pool.admin, "striped", "operator", role) >= {"common", "schedule", "upkeep", "worker", "locks"}
-        with PoolRights.open(pool.url) as rights:
+        with OwnerPool.open(pool.url) as rights:
             rights.revoke("operator", role)
             assert missing(pool.admin, "striped", "worker", role) == []
             assert missing(pool.admin, "striped", "viewer", role)  # a part of the operator

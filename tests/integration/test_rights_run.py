@@ -17,7 +17,7 @@ from psycopg import sql
 from tests.support.rights import as_role, granted, new_role
 from tests.support.runs import OVERLAPS, Job, await_, stripedjob
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 from stripedjob.spec.load import load
 
@@ -75,7 +75,7 @@ def site_of(url: str, folder: Path, *, ordinary: bool) -> Iterator[Site]:
             grants = "grant create on database {0} to {1}; grant pg_read_all_stats, pg_signal_backend to {1}"
             admin.execute(sql.SQL(grants).format(database, sql.Identifier(owner)))
             urls["owner"] = as_role(url, owner)
-        with PoolAdmin.open(urls["owner"]) as pool:
+        with OwnerPool.open(urls["owner"]) as pool:
             pool.migrate()
             for role in ROLES:
                 name = stack.enter_context(new_role(admin))
@@ -103,7 +103,7 @@ def site(request: pytest.FixtureRequest, fresh_database: str, tmp_path: Path) ->
 @pytest.mark.parametrize("spec", [{"strategy": "FIFO"}, {"strategy": "Delegator"}], ids=lambda spec: spec["strategy"])
 def test_each_process_does_its_work_with_its_role_alone(site: Site, spec: dict[str, Any]) -> None:
     site.job.write(**spec)
-    with PoolAdmin.open(site.urls["operator"]) as operator:
+    with OwnerPool.open(site.urls["operator"]) as operator:
         assert operator.migrate() == []
         job_id = operator.apply(job_settings(load(site.job.file)))
         site.enqueue(UNITS)
@@ -124,7 +124,7 @@ def test_each_process_does_its_work_with_its_role_alone(site: Site, spec: dict[s
 
 
 def test_people_look_and_change_with_roles_of_their_own(site: Site) -> None:
-    with PoolAdmin.open(site.urls["operator"]) as operator:
+    with OwnerPool.open(site.urls["operator"]) as operator:
         operator.apply(job_settings(load(site.job.file)))
     site.enqueue(2)
     site.job.sql("update striped.unit set state = 'held', reason = 'x'")
@@ -150,7 +150,7 @@ SESSIONS = """select pid from pg_stat_activity where application_name ~ '^stripe
 def test_the_transaction_of_a_worker_that_is_stopped_is_ended_for_it(site: Site) -> None:
     """Its handler is in a transaction; the next holder of the resource need not wait for the dead."""
     gate = site.job.folder / "gate"
-    with PoolAdmin.open(site.urls["operator"]) as operator:
+    with OwnerPool.open(site.urls["operator"]) as operator:
         operator.apply(job_settings(load(site.job.file)))
     line = json.dumps({"resource": "r", "payload": {"until": str(gate)}})
     assert site.do("enqueuer", "enqueue", "--from", "-", stdin=line + "\n").returncode == 0

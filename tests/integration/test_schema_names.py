@@ -15,9 +15,10 @@ from tests.support.reconciling import until
 import stripedjob
 from stripedjob import NewUnit
 from stripedjob.locks import LockSettings, open_lock
-from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.client.delegator import DelegatorPool
+from stripedjob.pool.client.operator import OperatorPool
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.effects import steps
 from stripedjob.pool.effects.handler_session import HandlerSession
@@ -61,7 +62,7 @@ def test_what_postgres_does_not_take_or_a_terminal_should_not_is_refused(name: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pool_lives_in_a_schema_of_any_name(name: str, fresh_database: str, pool_url: str) -> None:
-    with PoolAdmin.open(pool_url, name) as admin:
+    with OwnerPool.open(pool_url, name) as admin:
         assert admin.migrate()
         assert admin.migrate() == []
         job_id = admin.apply(JOB)
@@ -70,7 +71,7 @@ def test_a_pool_lives_in_a_schema_of_any_name(name: str, fresh_database: str, po
         stripedjob.enqueue(conn, JOB.job_type, NewUnit(resource="a"), schema=name)
         stripedjob.enqueue_many(conn, JOB.job_type, [NewUnit(resource="b")] * 3, schema=name)
     asyncio.run(work(pool_url, name, job_id))
-    with PoolAdmin.open(pool_url, name) as admin:
+    with OwnerPool.open(pool_url, name) as admin:
         assert [status.total_done for status in admin.tend([job_id])] == [4]
         assert admin.workers(job_id) == []
         assert admin.waiting(job_id).unit is None
@@ -136,12 +137,12 @@ async def test_the_calls_of_one_pool_are_not_heard_in_another(fresh_database: st
     with psycopg.connect(fresh_database, autocommit=True) as conn:
         for name in names:
             migrate(conn, name)
-            with PoolAdmin.open(fresh_database, name) as admin:
+            with OwnerPool.open(fresh_database, name) as admin:
                 assert admin.apply(replace(JOB, job_type="sync")) == 1
     async with (
         WorkerPool.open(fresh_database, names[0]) as mine,
-        BoundedPool.open(fresh_database, names[0]) as operator,
-        BoundedPool.open(fresh_database, names[1]) as other,
+        BoundedPool.open(fresh_database, names[0], OperatorPool) as operator,
+        BoundedPool.open(fresh_database, names[1], OperatorPool) as other,
     ):
         await operator.listen("operator", lambda: heard.append("mine"))
         await other.listen("operator", lambda: heard.append("other"))

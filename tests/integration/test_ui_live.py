@@ -96,7 +96,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     at: list[float] = []
     call = BoundedPool.call
 
-    async def counted(self: BoundedPool, *args: Any) -> Any:
+    async def counted(self: BoundedPool[Any], *args: Any) -> Any:
         at.append(time.monotonic())
         return await call(self, *args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from stripedjob.pool.client.admin import JobStatus
+from stripedjob.pool.client.viewer import JobStatus
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import ManifestInputs
 

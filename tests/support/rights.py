@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg
 from psycopg import errors, sql
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.install.migrate import migrate
 from stripedjob.pool.install.roles import PAYLOADS, ROLES, grant
 from stripedjob.pool.types import JobSettings
@@ -75,7 +75,7 @@ def pool_of(url: str, *, ordinary: bool) -> Iterator[Pool]:
             admin.execute(sql.SQL("grant create on database {} to {}").format(name, sql.Identifier(role)))
             owner = stack.enter_context(psycopg.connect(as_role(url, role), autocommit=True))
         migrate(owner)
-        pool = PoolAdmin(owner, "striped")
+        pool = OwnerPool(owner, "striped")
         jobs = (pool.apply(JobSettings("default", "one")), pool.apply(JobSettings("default", "two")))
         roles = {}
         for caller in CALLERS:

@@ -10,7 +10,7 @@ import pytest
 
 from stripedjob.cli.wording import facts, logged, waited
 from stripedjob.local.outlook import Facts, Meter, Progress, Wait, WorkingTime, waits
-from stripedjob.pool.client.admin import JobStatus, Waiting
+from stripedjob.pool.client.viewer import JobStatus, Waiting
 from stripedjob.text import counted, duration, rated
 
 ZEROS: dict[str, Any] = {field.name: 0 for field in fields(JobStatus) if field.default is MISSING}

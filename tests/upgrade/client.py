@@ -12,8 +12,8 @@ import psycopg
 
 import stripedjob
 from stripedjob import NewUnit
-from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.client.bounded import BoundedPool
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import JobSettings
 
@@ -45,7 +45,7 @@ async def _operate(url: str) -> int:
     done = 0
     while not over:
         try:
-            async with BoundedPool.open(url, "striped") as pool:
+            async with BoundedPool.open(url, "striped", OwnerPool) as pool:
                 while not over:
                     await pool.call(_tick, CALL_SECONDS_MAX)
                     done += 1
@@ -55,7 +55,7 @@ async def _operate(url: str) -> int:
     return done
 
 
-def _tick(admin: PoolAdmin) -> None:
+def _tick(admin: OwnerPool) -> None:
     settings = admin.settings("default", "seed")
     assert isinstance(settings, JobSettings)
     job_id = admin.apply(settings)

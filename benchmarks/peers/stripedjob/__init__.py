@@ -10,7 +10,7 @@ from local import await_, crew, job
 from peers.fetch import MissingError
 from peers.peer import BENCHMARKS, Peer
 from stripedjob._version import __version__
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.settings import job_settings
 
 LOAD = """
@@ -32,7 +32,7 @@ class Mutex(Peer):
         cell = self.cell
         os.environ["STRIPEDJOB_BENCH_LOG"] = str(cell.records or "/dev/null")
         self.one = job("bench", handler={"python": "noop:record" if cell.records else "noop:work"}, **self.spec)
-        self.pool = PoolAdmin(self.asking, "striped")
+        self.pool = OwnerPool(self.asking, "striped")
         self.pool.migrate()
         self.job_id = self.pool.apply(replace(job_settings(self.one), schedule_limit=0))
         count = cell.processes or self.processes

@@ -14,7 +14,7 @@ from stripedjob.cli.units_admin import chooses_units
 from stripedjob.text import counted, printable
 
 if TYPE_CHECKING:
-    from stripedjob.pool.client.acts import Cancelled
+    from stripedjob.pool.client.person import Cancelled
 
 WORDS_MAX = 1_000  # characters of who and why
 

@@ -12,9 +12,8 @@ from stripedjob.cli.target import Place, target_options
 from stripedjob.text import duration, printable
 
 if TYPE_CHECKING:
-    from stripedjob.pool.client.acts import Filter
-    from stripedjob.pool.client.acts import Place as After
-    from stripedjob.pool.client.admin import PoolAdmin
+    from stripedjob.pool.client.viewer import Filter, ViewerPool
+    from stripedjob.pool.client.viewer import Place as After
 
 STATES = ["ready", "leased", "waiting", "delayed", "held", "dead", "done"]
 LIMIT_MAX = 100_000
@@ -35,7 +34,7 @@ def _age(_ctx: click.Context, _param: click.Parameter, given: str | None) -> dt.
 
 def _place(_ctx: click.Context, _param: click.Parameter, given: str | None) -> "After":
     """Take ID@RESOURCE, of what is done ID@TIME, as the end of a page names it."""
-    from stripedjob.pool.client.acts import Place as After
+    from stripedjob.pool.client.viewer import Place as After
 
     if given is None:
         return After()
@@ -74,7 +73,7 @@ def list_units(
     Example: stripedjob list job.yaml --state dead --reason TypeError
              stripedjob list job.yaml --state ready --older-than 1h --json
     """  # noqa: D301 - click's mark for text that is not to be wrapped
-    from stripedjob.pool.client.acts import Filter
+    from stripedjob.pool.client.viewer import Filter
 
     which = Filter(state, resource, reason, before)
     with place.open() as site, site.pool() as pool:
@@ -91,11 +90,11 @@ def list_units(
 
 
 def found(
-    pool: "PoolAdmin", job_id: int, which: "Filter", after: "After", limit: int, *, payload: bool
+    pool: "ViewerPool", job_id: int, which: "Filter", after: "After", limit: int, *, payload: bool
 ) -> tuple[list[dict[str, Any]], int, "After | None"]:
     """Look for units, page by page: gives them, how many were looked at, and where to go on; None: that was all."""
-    from stripedjob.pool.client.acts import LOOKED_UNITS, PAYLOADS_MAX
-    from stripedjob.pool.client.acts import Place as After
+    from stripedjob.pool.client.viewer import LOOKED_UNITS, PAYLOADS_MAX
+    from stripedjob.pool.client.viewer import Place as After
 
     units: list[dict[str, Any]] = []
     looked = 0

@@ -10,7 +10,7 @@ from stripedjob.text import counted, printable
 
 if TYPE_CHECKING:
     from stripedjob.local.trial import Trial
-    from stripedjob.pool.client.admin import PoolAdmin
+    from stripedjob.pool.client.owner import OwnerPool
     from stripedjob.pool.types import JobSettings
     from stripedjob.spec.model import StripedJob
 
@@ -141,7 +141,7 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _migrated(pool: "PoolAdmin", ours: "JobSettings") -> "JobSettings | None":
+def _migrated(pool: "OwnerPool", ours: "JobSettings") -> "JobSettings | None":
     with migration_shown():
         pool.migrate()
     return pool.settings(ours.namespace, ours.job_type)

@@ -1,12 +1,16 @@
 """Commands about who may do what in a pool: grant and revoke."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stripedjob.cli.say import say
 from stripedjob.text import printable
+
+if TYPE_CHECKING:
+    from stripedjob.pool.client.owner import OwnerPool
 
 NAMES = ("enqueuer", "worker", "delegator", "operator", "viewer", "person", "locker")
 SEE = ("viewer", "person")
@@ -56,14 +60,13 @@ def grant(
 
     Example: stripedjob grant worker listings_worker --job default/listings --postgres postgres://…
     """
-    from stripedjob.pool.client.rights import PoolRights
     from stripedjob.pool.install import roles
 
     _check(role, payloads=payloads)
     if shown:
         _show(roles.grant(schema, role, to, job=job, payloads=payloads))
         return
-    with PoolRights.open(_url(postgres), schema) as pool:
+    with _pool(postgres, schema) as pool:
         notes = pool.grant(role, to, job=job, payloads=payloads)
     for note in notes:
         say(printable(note))
@@ -81,14 +84,13 @@ def revoke(
 
     Example: stripedjob revoke worker listings_worker --postgres postgres://…
     """
-    from stripedjob.pool.client.rights import PoolRights
     from stripedjob.pool.install import roles
 
     _check(role, payloads=payloads)
     if shown:
         _show(roles.revoke(schema, role, to, job=job, payloads=payloads))
         return
-    with PoolRights.open(_url(postgres), schema) as pool:
+    with _pool(postgres, schema) as pool:
         pool.revoke(role, to, job=job, payloads=payloads)
     what = "sees no payloads" if payloads else f"is not {role}"
     click.echo(f"schema {schema}: {printable(to)} {what}{_of(job)} any more")
@@ -99,10 +101,17 @@ def _check(role: str, *, payloads: bool) -> None:
         raise click.UsageError(f"--payloads is for {' and '.join(SEE)}; leave it out for {role}")
 
 
-def _url(postgres: str | None) -> str:
+@contextmanager
+def _pool(postgres: str | None, schema: str) -> "Iterator[OwnerPool]":
+    from stripedjob.pool.client.owner import OwnerPool
+    from stripedjob.pool.errors import PoolSchemaError
+
     if postgres is None:
         raise click.UsageError("say with --postgres where the pool is, or print the statements with --sql")
-    return postgres
+    with OwnerPool.open(postgres, schema) as pool:
+        if not pool.exists():
+            raise PoolSchemaError(f"there is no pool in schema {schema}: `stripedjob migrate FILE` makes it")
+        yield pool
 
 
 def _of(job: Job | None) -> str:

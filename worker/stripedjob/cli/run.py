@@ -15,7 +15,7 @@ from stripedjob.text import counted, rated
 
 if TYPE_CHECKING:
     from stripedjob.local.supervisor import Supervisor
-    from stripedjob.pool.client.admin import JobStatus
+    from stripedjob.pool.client.viewer import JobStatus
     from stripedjob.spec.model import StripedJob
 
 
@@ -72,7 +72,7 @@ def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) ->
     from stripedjob.local.link import Link
     from stripedjob.local.processes import ProcessGroup
     from stripedjob.local.supervisor import CrewError, Killed, Supervisor
-    from stripedjob.pool.client.admin import PoolAdmin
+    from stripedjob.pool.client.operator import OperatorPool
     from stripedjob.runtime.settings import Plan
 
     plan = Plan.of(site.job, site.postgres_url, site.lock_url, str(site.path.absolute().parent))
@@ -82,7 +82,7 @@ def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) ->
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         before = pool.status(job_id)
     with choose(as_json=as_json) as view:
-        link = Link(lambda: PoolAdmin.open(site.postgres_url, site.job.spec.pool.sql_schema), view.note)
+        link = Link(lambda: OperatorPool.open(site.postgres_url, site.job.spec.pool.sql_schema), view.note)
         supervisor = Supervisor(site.job, job_id, link, ProcessGroup(env), view, until_empty)
 
         def stop(number: int, _frame: object) -> None:

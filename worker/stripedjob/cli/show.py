@@ -11,7 +11,7 @@ import click
 from stripedjob.cli.target import Place, Site, target_options
 
 if TYPE_CHECKING:
-    from stripedjob.pool.client.admin import JobStatus
+    from stripedjob.pool.client.viewer import JobStatus
 
 WATCH_SECONDS = 1.0
 SHOWN_MAX = 5  # reasons and resources of each kind
@@ -86,7 +86,7 @@ def _lock(place: Place, site: Site, resource: str) -> dict[str, Any]:
 
 
 def _table(one: "JobStatus") -> str:
-    from stripedjob.pool.client.admin import paused
+    from stripedjob.pool.client.viewer import paused
     from stripedjob.text import printable
 
     rows: list[tuple[str, Any]] = [

@@ -15,7 +15,7 @@ from stripedjob.cli.exits import Failure
 from stripedjob.cli.say import say
 
 if TYPE_CHECKING:
-    from stripedjob.pool.client.admin import PoolAdmin
+    from stripedjob.pool.client.owner import OwnerPool
     from stripedjob.spec.model import StripedJob
 
 DATA_DIR = ".stripedjob"
@@ -45,13 +45,16 @@ class Site:
     lock_url: str
 
     @contextmanager
-    def pool(self) -> "Iterator[PoolAdmin]":
-        """Connect to the pool. Raises PoolError; of a schema that does not fit it says which of the two it is."""
-        from stripedjob.pool.client.admin import PoolAdmin
+    def pool(self) -> "Iterator[OwnerPool]":
+        """Connect to the pool. Raises PoolError; of a schema that does not fit it says which of the two it is.
+
+        All its calls are there; which of them may be made, the rights of the role in the URL say.
+        """
+        from stripedjob.pool.client.owner import OwnerPool
         from stripedjob.pool.errors import PoolSchemaError
 
         schema = self.job.spec.pool.sql_schema
-        with PoolAdmin.open(self.postgres_url, schema) as pool:
+        with OwnerPool.open(self.postgres_url, schema) as pool:
             try:
                 yield pool
             except PoolSchemaError as error:

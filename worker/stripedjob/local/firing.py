@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.errors import PoolError, PoolUnreachableError
 from stripedjob.schedule import latest_due, schedule_key
 from stripedjob.spec.model import StripedJob
@@ -23,7 +23,7 @@ class Firing:
     _fired: dt.datetime | None = None
     _again_at: float = 0.0
 
-    def fire(self, pool: PoolAdmin) -> None:
+    def fire(self, pool: OperatorPool) -> None:
         """Enqueue what the schedule asks for now; a query that fails is tried again. Raises PoolUnreachableError."""
         schedule = self.job.spec.schedule
         if schedule is None or self.job.spec.suspend or time.monotonic() < self._again_at:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.errors import PoolConfigError, PoolError, PoolRefusedError, PoolSchemaError
 
 UNREACHABLE_SECONDS_MAX = 600.0
@@ -18,14 +18,14 @@ Answer = TypeVar("Answer")
 class Link:
     """Asks the pool, and connects again for the next question after one has failed. `note`: where that is said."""
 
-    open_pool: Callable[[], AbstractContextManager[PoolAdmin]]
+    open_pool: Callable[[], AbstractContextManager[OperatorPool]]
     note: Callable[[str], None]
     _stack: ExitStack = field(default_factory=ExitStack)
-    _pool: PoolAdmin | None = None
+    _pool: OperatorPool | None = None
     _away_since: float | None = None
     away: str = ""  # why the last question had no answer
 
-    def ask(self, question: Callable[[PoolAdmin], Answer]) -> Answer | None:
+    def ask(self, question: Callable[[OperatorPool], Answer]) -> Answer | None:
         """Give the answer, or None while the pool does not give any. Raises PoolError for what lasts."""
         try:
             if self._pool is None:

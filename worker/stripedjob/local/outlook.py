@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stripedjob.local.output import LogLine, Printed
-from stripedjob.pool.client.admin import JobStatus, Waiting, paused
+from stripedjob.pool.client.viewer import JobStatus, Waiting, paused
 
 RATE_SECONDS, RATE_SECONDS_MAX = 5.0, 60.0  # over which the rate is measured; over more where little ends
 RATE_UNITS_MIN = 10

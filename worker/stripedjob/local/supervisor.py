@@ -13,7 +13,8 @@ from stripedjob.local.outlook import Facts, Meter, Progress, View, WorkingTime, 
 from stripedjob.local.output import LogLine
 from stripedjob.local.processes import Process, ProcessGroup
 from stripedjob.local.restarts import Restarts
-from stripedjob.pool.client.admin import JobStatus, PoolAdmin, Waiting
+from stripedjob.pool.client.operator import OperatorPool
+from stripedjob.pool.client.viewer import JobStatus, Waiting
 from stripedjob.scaling import Load, Scale, scale
 from stripedjob.spec.model import StripedJob
 
@@ -82,7 +83,7 @@ class Supervisor:
         self.stopping = True
         self.processes.end_all()
 
-    def _look(self, pool: PoolAdmin, firing: Firing) -> JobStatus:
+    def _look(self, pool: OperatorPool, firing: Firing) -> JobStatus:
         """Keep the pool up, and read its numbers."""
         pool.upkeep(self.job_id)
         pool.clean([self.job_id])

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from aiohttp import web
 
 from stripedjob.pool.client import page as reads
-from stripedjob.pool.client.admin import PoolAdmin
 from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.client.page import FIRST, Chosen, Place, State
+from stripedjob.pool.client.person import PersonPool
 from stripedjob.pool.errors import PoolError
 from stripedjob.text import counted, printable
 from stripedjob.ui.deeds import Deed, Deeds
@@ -37,7 +37,7 @@ CALL_SECONDS_MAX = 30.0  # for one call, of at most reads.CHOSEN_MAX units
 COUNT_MAX = 100_000  # as far as units are counted before somebody is asked
 WAIT_SECONDS = 2.0  # for an action's end, before its page is shown meanwhile
 
-Run = Callable[[int, State, Sequence[int], PoolAdmin], int]
+Run = Callable[[int, State, Sequence[int], PersonPool], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +69,20 @@ class Acting:
     deeds: Deeds
 
     @asynccontextmanager
-    async def pool(self) -> AsyncIterator[BoundedPool]:
+    async def pool(self) -> AsyncIterator[BoundedPool[PersonPool]]:
         """Connect; an action never waits for what viewers read."""
-        async with BoundedPool.open(self.postgres_url, self.schema) as pool:
+        async with BoundedPool.open(self.postgres_url, self.schema, PersonPool) as pool:
             yield pool
 
 
 ACTING = web.AppKey("acting", Acting)
 
 
-def _revive(job: int, state: State, ids: Sequence[int], pool: PoolAdmin) -> int:
+def _revive(job: int, state: State, ids: Sequence[int], pool: PersonPool) -> int:
     return pool.revive(job, state, None, ids)
 
 
-def _purge(job: int, state: State, ids: Sequence[int], pool: PoolAdmin) -> int:
+def _purge(job: int, state: State, ids: Sequence[int], pool: PersonPool) -> int:
     return pool.purge(job, state, None, ids)
 
 
@@ -145,7 +145,7 @@ async def _do(request: web.Request) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def _allowed(request: web.Request) -> AsyncIterator[tuple[BoundedPool, Job]]:
+async def _allowed(request: web.Request) -> AsyncIterator[tuple[BoundedPool[PersonPool], Job]]:
     """Connect, and give the job in the URL; 403 where the viewer may not act on it. Raises PoolError, AccessError."""
     viewer = await viewer_of(request)
     async with request.app[ACTING].pool() as pool:
@@ -172,11 +172,13 @@ def _wanted(request: web.Request) -> tuple[Action, Chosen]:
     return action, Chosen(state, digest_in(request.query), resource, int(unit) if unit else None)
 
 
-async def _choose(pool: BoundedPool, job: int, chosen: Chosen, after: Place) -> tuple[list[int], Place | None]:
+async def _choose(
+    pool: BoundedPool[PersonPool], job: int, chosen: Chosen, after: Place
+) -> tuple[list[int], Place | None]:
     return await pool.call(lambda it: reads.choose(it, job, chosen, after), CALL_SECONDS_MAX)
 
 
-async def _count(pool: BoundedPool, job: int, chosen: Chosen) -> tuple[int, bool, int | None]:
+async def _count(pool: BoundedPool[PersonPool], job: int, chosen: Chosen) -> tuple[int, bool, int | None]:
     """Count the units; gives whether there may be more than were counted, and the first one's id, too."""
     units, first, looked = 0, None, 0
     after: Place | None = FIRST
@@ -188,7 +190,7 @@ async def _count(pool: BoundedPool, job: int, chosen: Chosen) -> tuple[int, bool
     return units, after is not None, first
 
 
-async def _reason(pool: BoundedPool, job: int, unit: int | None) -> str | None:
+async def _reason(pool: BoundedPool[PersonPool], job: int, unit: int | None) -> str | None:
     if unit is None:
         return None
     found = await pool.call(lambda it: reads.unit(it, job, unit, payloads=False), CALL_SECONDS_MAX)

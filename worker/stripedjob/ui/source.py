@@ -8,6 +8,7 @@ from typing import Any
 
 from stripedjob.locks import LockBackend, LockError
 from stripedjob.pool.client.bounded import BoundedPool
+from stripedjob.pool.client.viewer import ViewerPool
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.ui.deeds import Deeds
 from stripedjob.ui.rates import Rates
@@ -28,7 +29,7 @@ class Source:
     _rates: Rates = field(default_factory=Rates)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _pool: BoundedPool | None = None
+    _pool: BoundedPool[ViewerPool] | None = None
 
     async def read(self, view: View) -> Any:
         """Read a view; None where it is not there. Raises PoolError."""
@@ -61,7 +62,7 @@ class Source:
             except PoolUnreachableError:
                 pass
         await self._drop()
-        self._pool = await self._stack.enter_async_context(BoundedPool.open(self.url, self.schema))
+        self._pool = await self._stack.enter_async_context(BoundedPool.open(self.url, self.schema, ViewerPool))
         return await self._pool.call(view.read, READ_SECONDS_MAX)
 
     async def _drop(self) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stripedjob.pool.client import page
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.viewer import ViewerPool
 
-Read = Callable[[PoolAdmin], Any]
+Read = Callable[[ViewerPool], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class JobsView:
         """Name it, by what was read where that was."""
         return "Jobs"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.jobs(pool, self.after)
 
@@ -42,7 +42,7 @@ class JobView:
         """Name it, by what was read where that was."""
         return f"Job {self.job}" if data is None else f"{data['status']['namespace']}/{data['status']['job_type']}"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.job(pool, self.job)
 
@@ -60,7 +60,7 @@ class WorkerView:
         """Name it, by what was read where that was."""
         return f"Worker {self.worker}"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.worker(pool, self.job, self.worker)
 
@@ -79,7 +79,7 @@ class ResourceView:
         """Name it, by what was read where that was."""
         return f"Resource {self.name}"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.resource(pool, self.job, self.name, payloads=self.payloads)
 
@@ -98,7 +98,7 @@ class UnitView:
         """Name it, by what was read where that was."""
         return f"Unit {self.unit}"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.unit(pool, self.job, self.unit, payloads=self.payloads)
 
@@ -118,7 +118,7 @@ class AsideView:
         """Name it, by what was read where that was."""
         return f"{self.state.capitalize()} units"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.aside(pool, self.job, self.state, self.digest, self.after)
 
@@ -136,7 +136,7 @@ class FindView:
         """Name it, by what was read where that was."""
         return f"Found for {self.text}"
 
-    def read(self, pool: PoolAdmin) -> Any:
+    def read(self, pool: ViewerPool) -> Any:
         """Read it."""
         return page.find(pool, self.job, self.text)
 

@@ -1,7 +1,7 @@
 """A pool whose server may hang: every call has a deadline, which the server keeps, and this side where it does not.
 
 Used by the operator, with one of these for each of a database's tasks. Connecting is asyncio's, so that it can be given
-up. The calls of a PoolAdmin block, and so have a thread of their own; at the deadline their socket is shut down under
+up. The calls of a role's pool block, and so have a thread of their own; at the deadline their socket is shut down under
 them, upon which they fail at once and the thread is free.
 """
 
@@ -11,9 +11,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.viewer import ViewerPool
 from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.pooled import AsyncConnection, Connection
@@ -21,16 +21,17 @@ from stripedjob.pool.pooled import AsyncConnection, Connection
 GRACE_SECONDS = 2.0  # in which the server may say that it has ended a statement, before this side ends the connection
 
 T = TypeVar("T")
+P = TypeVar("P", bound=ViewerPool)
 
 
-class BoundedPool:
-    """A connection to a pool; `async with BoundedPool.open(url, schema)`. One call at a time."""
+class BoundedPool(Generic[P]):
+    """A pool as one role sees it; `async with BoundedPool.open(url, schema, OperatorPool)`. One call at a time."""
 
-    def __init__(self, conn: AsyncConnection, schema: str) -> None:
+    def __init__(self, conn: AsyncConnection, schema: str, role: type[P]) -> None:
         """Take over a connection in autocommit mode."""
         self._opened = conn  # shares its libpq connection with the blocking one
         self._conn = Connection.of(conn)
-        self._admin = PoolAdmin(self._conn, schema)
+        self._pool = role(self._conn, schema)
         self._socket = socket.socket(fileno=os.dup(conn.pgconn.socket))  # a number that nobody else closes
         self._thread = ThreadPoolExecutor(1, "pool")
         self._statement_seconds = CALL_SECONDS_MAX
@@ -39,9 +40,9 @@ class BoundedPool:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, schema: str) -> AsyncIterator["BoundedPool"]:
+    async def open(cls, url: str, schema: str, role: type[P]) -> AsyncIterator["BoundedPool[P]"]:
         """Connect; raises PoolConfigError, PoolUnreachableError, PoolRefusedError."""
-        pool = cls(await connect_async(url), schema)
+        pool = cls(await connect_async(url), schema, role)
         try:
             yield pool
         finally:
@@ -61,7 +62,7 @@ class BoundedPool:
         if self._conn.is_pooled:
             return
         self._conn.add_notify_handler(lambda _: None)  # or they would be kept
-        await self.call(lambda admin: admin.listen(of), CALL_SECONDS_MAX)
+        await self.call(lambda pool: pool.listen(of), CALL_SECONDS_MAX)
         self._called = called
         self._watch()
 
@@ -74,7 +75,7 @@ class BoundedPool:
         if self._called is not None:
             self._called()
 
-    async def call(self, work: Callable[[PoolAdmin], T], seconds: float) -> T:
+    async def call(self, work: Callable[[P], T], seconds: float) -> T:
         """Run `work` in the thread. `seconds`: for each statement by the server's clock, for all of it by ours.
 
         Raises what `work` raises, and PoolUnreachableError where the server keeps no deadline.
@@ -92,12 +93,12 @@ class BoundedPool:
         self._watch()
         return future.result()
 
-    def _work(self, work: Callable[[PoolAdmin], T], seconds: float) -> T:
+    def _work(self, work: Callable[[P], T], seconds: float) -> T:
         if self._statement_seconds != seconds:
             with foreign_errors():
                 self._conn.limit_statements(seconds)
             self._statement_seconds = seconds
-        return work(self._admin)
+        return work(self._pool)
 
     def _cut(self) -> None:
         with suppress(OSError):  # the other end has gone already

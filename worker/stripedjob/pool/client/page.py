@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from psycopg import sql
 
-from stripedjob.pool.client.admin import PoolAdmin
+from stripedjob.pool.client.viewer import ViewerPool
 from stripedjob.pool.connection import foreign_errors
 
 State = Literal["held", "dead"]
@@ -35,22 +35,22 @@ class Chosen:
     unit: int | None = None
 
 
-def jobs(pool: PoolAdmin, after: tuple[str, str]) -> Any:
+def jobs(pool: ViewerPool, after: tuple[str, str]) -> Any:
     """Give the numbers of the jobs that come after this (namespace, job type)."""
     return _ask(pool, "page_jobs", [*after, JOBS_MAX])
 
 
-def job(pool: PoolAdmin, job_id: int) -> Any:
+def job(pool: ViewerPool, job_id: int) -> Any:
     """Give one job with its workers, what waits, and why units are set aside."""
     return _ask(pool, "page_job", [job_id])
 
 
-def worker(pool: PoolAdmin, job_id: int, worker_id: int) -> Any:
+def worker(pool: ViewerPool, job_id: int, worker_id: int) -> Any:
     """Give one worker with its leases."""
     return _ask(pool, "page_worker", [job_id, worker_id])
 
 
-def resource(pool: PoolAdmin, job_id: int, name: str, *, payloads: bool) -> Any:
+def resource(pool: ViewerPool, job_id: int, name: str, *, payloads: bool) -> Any:
     """Give what explain() says of a resource, and its first units."""
     found = _ask(pool, "page_resource", [job_id, name])
     if found is not None and payloads:
@@ -61,7 +61,7 @@ def resource(pool: PoolAdmin, job_id: int, name: str, *, payloads: bool) -> Any:
     return found
 
 
-def unit(pool: PoolAdmin, job_id: int, unit_id: int, *, payloads: bool) -> Any:
+def unit(pool: ViewerPool, job_id: int, unit_id: int, *, payloads: bool) -> Any:
     """Give one unit; its payload is None where it is not asked for."""
     found = _ask(pool, "page_unit", [job_id, unit_id])
     if found is not None:
@@ -70,23 +70,23 @@ def unit(pool: PoolAdmin, job_id: int, unit_id: int, *, payloads: bool) -> Any:
     return found
 
 
-def aside(pool: PoolAdmin, job_id: int, state: State, digest: str | None, after: Place) -> Any:
+def aside(pool: ViewerPool, job_id: int, state: State, digest: str | None, after: Place) -> Any:
     """Give a page of the units that are set aside, and why most of them are."""
     return _ask(pool, "page_aside", [job_id, state, digest, *after, UNITS_MAX])
 
 
-def find(pool: PoolAdmin, job_id: int | None, text: str) -> Any:
+def find(pool: ViewerPool, job_id: int | None, text: str) -> Any:
     """Find the jobs that have a resource of this name, and the unit of this id."""
     number = int(text) if text.isascii() and text.isdigit() and int(text) <= ID_MAX else None
     return _ask(pool, "page_find", [job_id, text, number])
 
 
-def name(pool: PoolAdmin, job_id: int) -> Any:
+def name(pool: ViewerPool, job_id: int) -> Any:
     """Give the job's namespace and job type."""
     return _ask(pool, "page_name", [job_id])
 
 
-def choose(pool: PoolAdmin, job_id: int, chosen: Chosen, after: Place) -> tuple[list[int], Place | None]:
+def choose(pool: ViewerPool, job_id: int, chosen: Chosen, after: Place) -> tuple[list[int], Place | None]:
     """Give the next ids of the units that are meant, and where to go on, None at the end.
 
     By place, so that each is given once, whatever becomes of it meanwhile.
@@ -99,14 +99,14 @@ def choose(pool: PoolAdmin, job_id: int, chosen: Chosen, after: Place) -> tuple[
     return found["ids"], found["next"] and tuple(found["next"])
 
 
-def _payloads(pool: PoolAdmin, job_id: int, ids: Sequence[int], characters: int) -> dict[int, str]:
+def _payloads(pool: ViewerPool, job_id: int, ids: Sequence[int], characters: int) -> dict[int, str]:
     """Give the beginnings of these units' payloads; a role of its own may see them."""
     query = sql.SQL("select id, left(payload, %s) from {}(%s, %s)").format(sql.Identifier(pool.schema, "payloads"))
     with foreign_errors():
         return dict(pool.conn.execute(query, [characters, job_id, list(ids)]).fetchall())
 
 
-def _ask(pool: PoolAdmin, routine: str, values: Sequence[Any]) -> Any:
+def _ask(pool: ViewerPool, routine: str, values: Sequence[Any]) -> Any:
     places = sql.SQL(", ").join(sql.Placeholder() * len(values))
     query = sql.SQL("select {}({})").format(sql.Identifier(pool.schema, routine), places)
     with foreign_errors():

@@ -1,26 +1,26 @@
-"""What people, supervisors and the operator ask of a pool and change in it. Blocking; one round trip a call.
+"""What whoever may see a pool asks of it: numbers, workers, units, and why something waits. Blocking.
 
-Called by the command line, the local supervisor and the operator. Errors are the pool's own (errors.py).
+The base of what people and the operator call. Each call is one round trip. Errors are the pool's own (errors.py).
 """
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from stripedjob.pool.client.acts import CHUNK_UNITS, PoolActs
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
-from stripedjob.pool.errors import NO_SUCH_JOB, PoolError, PoolUnreachableError
-from stripedjob.pool.install.doctor import Finding, examine
-from stripedjob.pool.install.migrate import migrate, version
-from stripedjob.pool.install.teardown import Torn, teardown
+from stripedjob.pool.errors import NO_SUCH_JOB, PoolError
+from stripedjob.pool.install.migrate import version
 from stripedjob.pool.names import channel, in_query
 from stripedjob.pool.types import JobSettings
+
+PAYLOADS_MAX = 1_000  # in one call
+LOOKED_UNITS = 2_000  # of a listing, so many looked at in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,28 @@ class Waiting:
     for_person: int = 0
 
 
-class PoolAdmin(PoolActs):
-    """A connection to a pool; `with PoolAdmin.open(url, schema)`."""
+class Place(NamedTuple):
+    """Where a page of units goes on: after this resource (of what is done: this time) and id."""
+
+    resource: str = ""
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which units are listed: in a state (None: all but done), of a resource, whose reason begins so, put in before.
+
+    States are those of shown_state() in SQL.
+    """
+
+    state: str | None = None
+    resource: str | None = None
+    reason: str | None = None
+    before: dt.datetime | None = None
+
+
+class ViewerPool:
+    """A connection to a pool; `with ViewerPool.open(url, schema)`."""
 
     def __init__(self, conn: psycopg.Connection, schema: str) -> None:
         """Take a connection in autocommit mode."""
@@ -101,30 +121,13 @@ class PoolAdmin(PoolActs):
 
     @classmethod
     @contextmanager
-    def open(
-        cls, url: str, schema: str = "striped", *, statement_seconds: float = ADMIN_SECONDS_MAX
-    ) -> Iterator["PoolAdmin"]:
+    def open(cls, url: str, schema: str = "striped", *, statement_seconds: float = ADMIN_SECONDS_MAX) -> Iterator[Self]:
         """Connect; raises PoolConfigError, PoolUnreachableError, PoolRefusedError. Longer statements are ended."""
         conn = connect(url, statement_seconds=statement_seconds)
         try:
             yield cls(conn, schema)
         finally:
             conn.close()
-
-    def migrate(self) -> list[int]:
-        """Bring the schema to this version; returns the versions applied."""
-        with foreign_errors():
-            return migrate(self.conn, self.schema)
-
-    def teardown(self) -> Torn | None:
-        """Drop what is the pool's; None where there was none. Raises PoolRefusedError where others depend on it."""
-        with foreign_errors():
-            return teardown(self.conn, self.schema)
-
-    def examine(self) -> list[Finding]:
-        """Look for what is wrong with the schema and its server; changes nothing."""
-        with foreign_errors():
-            return examine(self.conn, self.schema)
 
     def exists(self) -> bool:
         """Say whether there is a pool in the schema, of whichever version."""
@@ -135,10 +138,6 @@ class PoolAdmin(PoolActs):
         """Give what the pool judges a job by; without a pause of it; None where there is no such job."""
         found = self._value("job_settings(%s, %s)", [namespace, job_type])
         return JobSettings(**{field.name: found[field.name] for field in fields(JobSettings)}) if found else None
-
-    def apply(self, job: JobSettings) -> int:
-        """Make the job or update it in place; returns its id."""
-        return int(self._value(f"apply_job({', '.join(['%s'] * len(fields(job)))})", job.as_values()))
 
     def job_id(self, namespace: str, job_type: str) -> int:
         """Find a job; raises PoolError that says what to do where there is none."""
@@ -151,29 +150,6 @@ class PoolAdmin(PoolActs):
     def statuses(self, job_ids: Sequence[int] | None = None) -> list[JobStatus]:
         """Give the numbers of these jobs, or of all, in one query."""
         return self._statuses("job_statuses", job_ids)
-
-    def tend(self, job_ids: Sequence[int]) -> list[JobStatus]:
-        """Keep up the jobs that have no workers to do it, and give the numbers of all of these: one round trip."""
-        return self._statuses("tend", job_ids)
-
-    def fire(self, job_id: int, schedule: str, due: dt.datetime, query: str | None) -> int | None:
-        """Enqueue what a schedule asks for at `due`; returns how many units, None where it is or was done.
-
-        The first call with another `schedule` than before begins it, and enqueues nothing. Raises PoolError where the
-        query fails, with Postgres' words; what is not the query's is PoolUnreachableError.
-        """
-        try:
-            found = self._value("fire(%s, %s, %s, %s)", [job_id, schedule, due, query])
-        except PoolError as error:
-            cause = error.__cause__
-            if isinstance(cause, psycopg.errors.QueryCanceled):
-                raise PoolError("the query took too long, and was ended") from error
-            if isinstance(error, PoolUnreachableError):
-                raise
-            raise PoolError(
-                str(cause.diag.message_primary) if isinstance(cause, psycopg.Error) else str(error)
-            ) from error
-        return None if found is None else int(found)
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
         """Give the job's registered workers."""
@@ -193,16 +169,6 @@ class PoolAdmin(PoolActs):
         with foreign_errors():
             self.conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel(self.schema, of))))
 
-    def upkeep(self, job_id: int) -> None:
-        """Wake what is due and take back what the dead held: for a job that has no workers to do it."""
-        self._value("upkeep(%s)", [job_id])
-
-    def clean(self, job_ids: Sequence[int]) -> None:
-        """Remove what these jobs have kept for long enough: of each at most every 30 s, and at most 2,000 of a kind."""
-        query = sql.SQL("select {}(job) from unnest(%s::int[]) job").format(in_query(self.schema, "clean"))
-        with foreign_errors():
-            self.conn.execute(query, [list(job_ids)])
-
     def is_empty(self, job_id: int) -> bool:
         """Say whether nothing is left to do; held and dead units, which wait for a person, do not count."""
         return bool(self._value("is_empty(%s)", [job_id]))
@@ -211,24 +177,26 @@ class PoolAdmin(PoolActs):
         """Give the facts of why a resource is or is not worked on."""
         return dict(self._value("explain(%s, %s)", [job_id, resource]))
 
-    def revive(
-        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
-    ) -> int:
-        """Make held or dead units ready again: all, one resource's, or given ones; returns how many."""
-        return self._in_chunks("revive(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
+    def list_units(self, job_id: int, which: Filter, after: Place, *, looked: int) -> Any:
+        """Give one page, of at most so many units looked at; what is in it stands in viewer.sql."""
+        values = [which.state, which.resource, which.reason, which.before, *after, min(looked, LOOKED_UNITS)]
+        return self._row("list_units", [job_id, *values])[0]
 
-    def purge(
-        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
-    ) -> int:
-        """Remove held or dead units for good; returns how many."""
-        return self._in_chunks("purge(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
+    def payloads(self, job_id: int, ids: Sequence[int]) -> dict[int, str]:
+        """Give the payloads of those of these units that are there: at most PAYLOADS_MAX. Raises PoolRefusedError."""
+        query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "payloads"))
+        with foreign_errors():
+            return {row[0]: row[1] for row in self.conn.execute(query, [job_id, list(ids)])}
 
-    def clear(self, job_id: int) -> int:
-        """Remove all of a job's units and leases; returns how many units."""
-        units = 0
-        while (removed := self._value("clear(%s, %s)", [job_id, CHUNK_UNITS])) is not None:
-            units += removed
-        return units
+    def outlook(self, job_id: int, bound: int) -> Any:
+        """Say what is in a job's way, so much of each kind; what is in it stands in viewer.sql."""
+        return self._row("outlook", [job_id, bound])[0]
+
+    def unit_states(self, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
+        """Give state and reason of those of these units that are there."""
+        query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "unit_states"))
+        with foreign_errors():
+            return {row[0]: (row[1], row[2]) for row in self.conn.execute(query, [job_id, list(ids)])}
 
     def _statuses(self, function: str, job_ids: Sequence[int] | None) -> list[JobStatus]:
         names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(JobStatus))
@@ -236,13 +204,6 @@ class PoolAdmin(PoolActs):
         ids = None if job_ids is None else list(job_ids)
         with foreign_errors(), self.conn.cursor(row_factory=dict_row) as cursor:
             return [JobStatus(**row) for row in cursor.execute(query, [ids])]
-
-    def _in_chunks(self, call: str, values: Sequence[Any]) -> int:
-        """Repeat a call that works on so many units at most, until it finds none."""
-        units = 0
-        while changed := self._value(call, [*values, CHUNK_UNITS]):
-            units += changed
-        return units
 
     def _value(self, call: str, values: Sequence[Any]) -> Any:
         query = sql.SQL("select {}.").format(in_query(self.schema)) + sql.SQL(call)
@@ -255,6 +216,14 @@ class PoolAdmin(PoolActs):
                 raise
             raise explained from error
         return row[0] if row else None
+
+    def _row(self, routine: str, values: Sequence[Any]) -> tuple[Any, ...]:
+        places = sql.SQL(", ").join(sql.Placeholder() * len(values))
+        query = sql.SQL("select * from {}({})").format(in_query(self.schema, routine), places)
+        with foreign_errors():
+            row: tuple[Any, ...] | None = self.conn.execute(query, values).fetchone()
+        assert row is not None  # noqa: S101 - each of these gives one row
+        return row
 
 
 def _explained(error: PoolError) -> PoolError:

@@ -1,44 +1,17 @@
-"""What people do to a pool that is at work: list, cancel, hurry, pause and resume. The base of PoolAdmin.
+"""What people do to a pool that is at work: cancel, retry, release, purge, pause and resume.
 
-Each is one function of api/v1/person.sql or viewer.sql, called for a bounded number of units at a time until it is
-through. Errors are the pool's own (errors.py).
+Each is one function of api/v1/person.sql, called for a bounded number of units at a time until it is through. Errors
+are the pool's own (errors.py).
 """
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
-import psycopg
-from psycopg import sql
-
-from stripedjob.pool.connection import foreign_errors
-from stripedjob.pool.names import in_query
+from stripedjob.pool.client.viewer import Place, ViewerPool
 
 CHUNK_UNITS = 5_000  # of what a person asks for at once, so much in one transaction
-PAYLOADS_MAX = 1_000  # in one call
-LOOKED_UNITS = 2_000  # of a listing, so many looked at in one call
 WAITING_STATES = ("ready", "delayed", "held", "ready")  # again at the end: what became ready meanwhile
-
-
-class Place(NamedTuple):
-    """Where a page of units goes on: after this resource (of what is done: this time) and id."""
-
-    resource: str = ""
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which units are listed: in a state (None: all but done), of a resource, whose reason begins so, put in before.
-
-    States are those of shown_state() in SQL.
-    """
-
-    state: str | None = None
-    resource: str | None = None
-    reason: str | None = None
-    before: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +22,20 @@ class Cancelled:
     asked: int
 
 
-class PoolActs:
-    """The calls; `conn` and `schema` are the subclass's."""
+class PersonPool(ViewerPool):
+    """The calls of people, who see the pool as well."""
 
-    conn: psycopg.Connection
-    schema: str
+    def revive(
+        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
+    ) -> int:
+        """Make held or dead units ready again: all, one resource's, or given ones; returns how many."""
+        return self._in_chunks("revive(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
 
-    def list_units(self, job_id: int, which: Filter, after: Place, *, looked: int) -> Any:
-        """Give one page, of at most so many units looked at; what is in it stands in viewer.sql."""
-        values = [which.state, which.resource, which.reason, which.before, *after, min(looked, LOOKED_UNITS)]
-        return self._row("list_units", [job_id, *values])[0]
-
-    def payloads(self, job_id: int, ids: Sequence[int]) -> dict[int, str]:
-        """Give the payloads of those of these units that are there: at most PAYLOADS_MAX. Raises PoolRefusedError."""
-        query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "payloads"))
-        with foreign_errors():
-            return {row[0]: row[1] for row in self.conn.execute(query, [job_id, list(ids)])}
-
-    def outlook(self, job_id: int, bound: int) -> Any:
-        """Say what is in a job's way, so much of each kind; what is in it stands in viewer.sql."""
-        return self._row("outlook", [job_id, bound])[0]
-
-    def unit_states(self, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
-        """Give state and reason of those of these units that are there."""
-        query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "unit_states"))
-        with foreign_errors():
-            return {row[0]: (row[1], row[2]) for row in self.conn.execute(query, [job_id, list(ids)])}
+    def purge(
+        self, job_id: int, state: Literal["held", "dead"], resource: str | None, ids: Sequence[int] | None
+    ) -> int:
+        """Remove held or dead units for good; returns how many."""
+        return self._in_chunks("purge(%s, %s, %s, %s, %s)", [job_id, state, resource, list(ids) if ids else None])
 
     def cancel(self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str) -> Cancelled:
         """Cancel what waits, and ask for the end of what runs: of the job, of one resource, or given units."""
@@ -117,13 +78,12 @@ class PoolActs:
             return bool(self._row("resume_job", [job_id])[0])
         return bool(self._row("resume_resource", [job_id, resource])[0])
 
-    def _row(self, routine: str, values: Sequence[Any]) -> tuple[Any, ...]:
-        places = sql.SQL(", ").join(sql.Placeholder() * len(values))
-        query = sql.SQL("select * from {}({})").format(in_query(self.schema, routine), places)
-        with foreign_errors():
-            row: tuple[Any, ...] | None = self.conn.execute(query, values).fetchone()
-        assert row is not None  # noqa: S101 - each of these gives one row
-        return row
+    def _in_chunks(self, call: str, values: Sequence[Any]) -> int:
+        """Repeat a call that works on so many units at most, until it finds none."""
+        units = 0
+        while changed := self._value(call, [*values, CHUNK_UNITS]):
+            units += changed
+        return units
 
 
 def _parts(ids: Sequence[int]) -> Iterator[list[int]]:
