@@ -97,7 +97,7 @@ HANDLED = (
     Mutation(
         "a connection that is lost after the handler is a try",
         "pool/effects/transaction.py",
-        "return lost(error) if self._has_returned and is_lost else error",
+        "return lost(error) if self._has_returned and self._is_lost(error) else error",
         "return error",
         f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
     ),
