@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 PROCESSES_PER_CORE = 1.5  # with more, tests whose own programs need seconds to start run out of patience
 NICENESS = 5
 CLUSTER = "the cluster"
-PATIENCE_WORDS = [": not within", "timed out waiting for the condition"]  # ours, and those of `kubectl wait`
+# Ours, those of `kubectl wait`, of subprocess and of pytest-timeout.
+PATIENCE_WORDS = [": not within", "timed out waiting for the condition", "TimeoutExpired", "Timeout \\(>"]
 GIVES_WAY = pytest.StashKey[bool]()
 # Tests that one process runs in their order: by the beginning of their node ids, the name of what they share.
 TOGETHER: Mapping[str, str] = {
@@ -43,13 +44,13 @@ class Dealing(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have a cluster's test that ran out of patience run once more, which the summary shows; nothing else ever is.
+    """Have a test that ran out of patience run once more, which the summary shows; nothing else ever is.
 
-    Pods, an API server and a registry share the processors with all other tests. A value that is wrong fails at once.
+    Pods, servers, a browser and an API server share the processors with all other tests. A value that is wrong fails
+    at once.
     """
     for item in items:
-        if scope(item.nodeid) == CLUSTER:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=PATIENCE_WORDS))
+        item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=PATIENCE_WORDS))
 
 
 @pytest.hookimpl(optionalhook=True)
