@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +78,10 @@ class Day:
         return Jobs(self.kubectl)
 
     def helm_(self, verb: str, chart: Path) -> str:
-        """Install or upgrade the chart, with databases to try it."""
+        """Install or upgrade the chart, with databases to try it, and the page of the pool in them."""
         images = (f"databases.postgresImage={POSTGRES.name}", f"databases.redisImage={REDIS.name}")
-        words = [word for one in ("databases.enabled=true", *images) for word in ("--set", one)]
+        page = ("ui.enabled=true", "ui.secret.name=try-databases", "ui.secret.key=postgres")
+        words = [word for one in ("databases.enabled=true", *images, *page) for word in ("--set", one)]
         return self.helm(verb, "try", chart, *words, *OWNED, "--wait", "--timeout=120s", seconds=180)
 
     @contextlib.contextmanager
@@ -144,7 +149,35 @@ def test_install_apply_upgrade_uninstall(day: Day, measured: Measured) -> None:
     assert shown[0].split() == COLUMNS.split()
     assert shown[1].split()[:10] == ["listings", "listings", "FIFO", "Redis", "4", "4", "0", "0", "0", "True"]
     assert "Succeeded" in day.helm("test", "try")
+    the_page_is_for_those_who_may_see_the_job(day)
     uninstall_leaves_what_is_the_users(day)
+
+
+def the_page_is_for_those_who_may_see_the_job(day: Day) -> None:
+    for name in ("viewer", "nobody"):
+        day.kubectl("create", "serviceaccount", name)
+    day.kubectl("create", "role", "viewer", "--verb=get", "--resource=stripedjobs.striped.dev")
+    day.kubectl("create", "rolebinding", "viewer", "--role=viewer", f"--serviceaccount={day.kubectl.namespace}:viewer")
+    tokens = {name: day.kubectl("create", "token", name).strip() for name in ("viewer", "nobody")}
+    with day.kubectl.forwarded("service/try-ui", 80) as port:
+
+        def shown(path: str, token: str | None) -> tuple[int, str]:
+            bearer = {"Authorization": f"Bearer {token}"} if token else {}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": "try-ui"} | bearer)
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own forward
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+
+        code, text = shown("/", tokens["viewer"])
+        assert code == HTTPStatus.OK, text
+        (path,) = re.findall(r'href="(/jobs/[0-9]+)"', text)[:1]
+        code, text = shown(path, tokens["viewer"])
+        assert (code, "listings" in text) == (HTTPStatus.OK, True), text
+        assert "listings" not in shown("/", tokens["nobody"])[1]
+        assert shown(path, tokens["nobody"])[0] == HTTPStatus.NOT_FOUND
+        assert shown("/", None)[0] == HTTPStatus.UNAUTHORIZED
 
 
 def left(day: Day) -> int:
