@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from tests.support.worker_env import PATIENCE_SECONDS, Site, drained
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from stripedjob.pool.types import Lease
     from stripedjob.runtime.worker.loop import Worker
+
+
+MISSED_SECONDS_MAX = 2.0  # after the worker was busy; an idle one asks by itself every 3 s
 
 
 async def eventually(said: Callable[[], Any]) -> None:
@@ -324,3 +328,26 @@ def test_the_executor_ends_with_its_worker(fresh_database: str) -> None:
     pid = asyncio.run(scene())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_what_is_committed_while_somebody_else_calls_is_found_soon(fresh_database: str) -> None:
+    """Of the transactions that commit together one calls, and its call may be over before the others are through."""
+    site = Site(fresh_database)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("act"))
+            run = asyncio.create_task(worker.run())
+            site.fill(1, 1)
+            await eventually(lambda: site.status()["total_done"] == 1)
+            await asyncio.sleep(0.2)  # it has begun to listen, and sleeps
+            with psycopg.connect(site.url) as caller:
+                caller.execute("select pg_advisory_xact_lock(hashtext('\"striped\" calls'), %s)", [site.job_id])
+                site.fill(1, 1)
+                began = clock.now()
+                await eventually(lambda: site.status()["total_done"] == 2)
+            assert clock.now() - began < MISSED_SECONDS_MAX, "it was found when the worker asked by itself"
+            worker.drain()
+            await run
+
+    asyncio.run(scene())

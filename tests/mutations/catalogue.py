@@ -109,6 +109,15 @@ HANDLED = (
         f"{TRANSACTIONS}::test_a_handler_is_not_called_on_a_stand_by",
     ),
 )
+IDLE = (
+    Mutation(
+        "who was busy until now sleeps as long as others",
+        "runtime/idle.py",
+        "min(seconds_max, max(SOON_SECONDS, GROWTH * (self._clock() - self._since)))",
+        "seconds_max",
+        "tests/integration/test_worker.py::test_what_is_committed_while_somebody_else_calls_is_found_soon",
+    ),
+)
 SHARED = (
     Mutation(
         "a unit that fails leaves its effect to the others' commit",
@@ -455,6 +464,7 @@ RECORDED = (
 MUTATIONS = (
     *FENCED,
     *HANDLED,
+    *IDLE,
     *SHARED,
     *MET,
     *DEAD,

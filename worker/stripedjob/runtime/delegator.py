@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from stripedjob.observe.log import logger
 from stripedjob.pool.client.delegator import DelegatorPool
 from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.runtime.idle import Idle
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
 
@@ -31,7 +32,7 @@ class Delegator:
     ) -> None:
         """Take whose delegator it is, and what it works with."""
         self._job_id, self._name, self._open_pool, self._observer = job_id, name, open_pool, observer
-        self._reconnect = Reconnect(time.monotonic)
+        self._reconnect, self._idle = Reconnect(time.monotonic), Idle(time.monotonic)
         self._end = asyncio.Event()
         self.term: int | None = None
 
@@ -74,8 +75,10 @@ class Delegator:
         if not turn.leading:
             logger.warning("leadership lost: another leads", extra={"term": term})
             self.term = None
-        elif not turn.assigned:
-            await pool.sleep(self._job_id, turn.wait_seconds, self._end)
+        elif turn.assigned:
+            self._idle.was_busy()
+        else:
+            await self._idle.sleep(lambda seconds: pool.sleep(self._job_id, seconds, self._end), turn.wait_seconds)
 
     async def _pause(self, seconds: float) -> None:
         try:

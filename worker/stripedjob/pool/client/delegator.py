@@ -23,6 +23,6 @@ class DelegatorPool(PoolSession):
         """Lead no more."""
         await self._value("resign(%s, %s)", [job_id, term])
 
-    async def sleep(self, job_id: int, seconds: float, wake: asyncio.Event) -> None:
-        """Sleep so long, or until `wake` is set, or until a worker wants something."""
-        await self._sleep(f"{job_id}_delegator", seconds, wake, lambda _: True)
+    async def sleep(self, job_id: int, seconds: float, wake: asyncio.Event) -> bool:
+        """Sleep so long, or until `wake` is set, or until a worker wants something: then True."""
+        return await self._sleep(f"{job_id}_delegator", seconds, wake, lambda _: True)

@@ -19,6 +19,7 @@ from stripedjob.pool.errors import FOR_A_PERSON, PoolError, WorkerLostError
 from stripedjob.pool.types import Batch, Lease, Then
 from stripedjob.runtime import clock
 from stripedjob.runtime.executor.supervisor import ExecutorSupervisor, HandlerError
+from stripedjob.runtime.idle import Idle
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
 from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Inflight
@@ -51,17 +52,14 @@ class Worker:
         self._settings, self._open_pool, self._executor = settings, open_pool, executor
         self._observer, self._clock = observer, clock.now
         self._locking = Locking(lock, settings.lease_seconds, observer, self._clock)
-        self._pace = Pace()
         self._inflight = Inflight(settings.policy, random.Random())  # noqa: S311 - jitter
         self._numbers = count(1)  # of batches and of sessions: each is greater than all before
         self._recorder = Recorder(settings.job_id, self._numbers, observer)
         self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
-        self._worker_id = 0
-        self._renew_at = self._lease_end = 0.0
-        self._upkeep_at = self._keep_up_at = 0.0
-        self._claim_at = 0.0  # where something is at work
+        self._worker_id, self._pace = 0, Pace()
+        self._renew_at = self._lease_end = self._upkeep_at = self._keep_up_at = self._claim_at = 0.0
         self._is_short = False  # the last claim brought less than it might
-        self._reconnect = Reconnect(self._clock)
+        self._reconnect, self._idle = Reconnect(self._clock), Idle(self._clock)
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
         self._wake = asyncio.Event()
         self._drain_end: float | None = None
@@ -116,11 +114,12 @@ class Worker:
         await self._settle(pool)
         self._executor.submit(self._inflight.unpark(self._clock()))
         if self._inflight.leases:
+            self._idle.was_busy()
             if not claimed:
                 await self._keep_up(pool)
             await self._collect(0.0 if claimed else self._patience())
         elif not claimed and not self._inflight and not self._recorder and self._drain_end is None:
-            await self._idle(pool)
+            await self._rest(pool)
         await self._clean(pool)
         self._reconnect.connected()
 
@@ -252,7 +251,7 @@ class Worker:
         due = self._inflight.due_seconds(self._clock())
         return SETTLE_SECONDS if due is None else max(0.0, due)
 
-    async def _idle(self, pool: WorkerPool) -> None:
+    async def _rest(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
         self._is_short = False
         poll = await pool.poll(self._worker_id)
@@ -262,8 +261,9 @@ class Worker:
                 async with asyncio.timeout(lock_seconds):
                     await self._wake.wait()
         else:
-            self._claimable = poll.claimable or await pool.sleep(
-                self._settings.job_id, self._worker_id, poll.sleep_seconds, self._wake
+            self._claimable = poll.claimable or await self._idle.sleep(
+                lambda seconds: pool.sleep(self._settings.job_id, self._worker_id, seconds, self._wake),
+                poll.sleep_seconds,
             )
 
     async def _register_again(self) -> None:
