@@ -190,3 +190,21 @@ def test_arrays_arrive_as_they_were_written(pool: Queue, values: list[str]) -> N
     assert pool.db.execute("select %s::text[]", [array_of_texts(values)]).fetchone() == (values,)
     numbers = [len(value) - 1 for value in values]
     assert pool.db.execute("select %s::bigint[]", [array_of_numbers(numbers)]).fetchone() == (numbers,)
+
+
+@pytest.mark.parametrize(
+    ("call", "durable"),
+    [
+        ("select striped.upkeep({job})", "off"),
+        ("select * from striped.poll({worker})", "off"),
+        ("select * from striped.claim({worker}, 0, 1, 1, 1)", "on"),
+        ("select striped.enqueue('sync', 'a', '1')", "on"),
+    ],
+)
+def test_what_is_done_again_after_a_crash_waits_for_no_disk(
+    pool: Queue, queue_database: str, call: str, durable: str
+) -> None:
+    worker = pool.worker()
+    with psycopg.connect(queue_database) as conn:
+        conn.execute(call.format(job=pool.job_id, worker=worker).encode())
+        assert conn.execute("show synchronous_commit").fetchone() == (durable,)
