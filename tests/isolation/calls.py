@@ -79,7 +79,7 @@ def settle(
 ) -> list[str]:
     """Settle leases, each with what follows and where its units go: '', they are done. Returns what was refused."""
     failed = [
-        {"id": unit, "to": to, "attempts": 1, "crashes": 0, "after": 0, "reason": "it failed"}
+        {"id": unit, "to": to, "attempts": 1, "crashes": 0, "after": 0, "reason": "it failed", "kind": "it failed"}
         for leased, _, to in ended
         if to
         for unit in leased.ids

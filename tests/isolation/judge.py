@@ -72,8 +72,8 @@ where job_id = %(job)s and state = 'waiting' and next_at < 'infinity'"""
 
 
 def watch(world: World) -> list[str]:
-    """Say what is wrong of what must hold at any time: the cap, and what was handed out."""
-    faults = []
+    """Say what is wrong of what must hold at any time: the cap, what was handed out, and what the scene wants."""
+    faults = [fault for check in world.checks for fault in check(world)]
     working, owners = world.conn.execute(NOW, [world.id]).fetchone() or (0, 0)
     if working > world.cap or owners > world.cap:
         faults.append(f"the limit is {world.cap}, but {working} have a slot and {owners} hold leases")
@@ -131,8 +131,8 @@ def _unknown_leases(world: World) -> list[str]:
 def _work_off(world: World) -> list[str]:
     """Let whoever is alive end what it has, go on once and leave; a new worker does the rest, then what was held."""
     conn = world.conn
-    if world.job.schedule_limit == 0:
-        world.apply(conn, replace(world.job, schedule_limit=1))
+    if world.job.schedule_limit == 0 or world.job.breaker_failures:
+        world.apply(conn, replace(world.job, schedule_limit=max(1, world.job.schedule_limit), breaker_failures=0))
     for (resource,) in conn.execute(PAUSED.encode(), [world.id, world.id]).fetchall():
         world.resume_paused(conn, resource)
     if world.job.delegated:

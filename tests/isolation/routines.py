@@ -1,4 +1,7 @@
-"""The pool's routines, as steps in the scene `busy`, in a job with strict order and in a throttled one."""
+"""The pool's routines, as steps in the scene `busy`: in a job with strict order, and in a throttled one.
+
+Those that do something else where a circuit breaker is half open, in `busy_half_open`.
+"""
 
 from __future__ import annotations
 
@@ -42,4 +45,10 @@ FIFOS = ROUTINES | {"apply": do(World.apply, replace(FIFO, on_failure="Skip"))}
 THROTTLES = ROUTINES | {
     "delegate": do(World.delegate, "d1"),
     "apply": do(World.apply, replace(THROTTLED, area_label="country")),
+}
+HALF_OPENS: dict[str, Step[World]] = {
+    "claim": ROUTINES["claim"],
+    "settle": ROUTINES["settle"],
+    "settle as failed": do(World.settle, "w1", "a", "ready", "ready"),
+    "resume of the job": do(World.resume_job),
 }

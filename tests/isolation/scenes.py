@@ -84,6 +84,16 @@ def busy(world: World) -> None:
     conn.execute("update striped.turn set at = '-infinity' where job_id = %s and kind = 'clean'", [world.id])
 
 
+def busy_half_open(world: World) -> None:
+    """Be as busy as that, in a job whose circuit breaker has been open for long enough."""
+    busy(world)
+    world.conn.execute(
+        "update striped.job set alike = 1, alike_kind = 'it failed', openings = 1, opened_at = clock_timestamp(),"
+        " open_until = clock_timestamp() where id = %s",
+        [world.id],
+    )
+
+
 def refitting(world: World) -> None:
     """Be as busy as that, a moment after the label of the throttle has changed."""
     busy(world)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.isolation.locks import MODES, Use, circle, edges, use_of
-from tests.isolation.routines import FIFOS, THROTTLES
-from tests.isolation.scenes import busy
+from tests.isolation.routines import FIFOS, HALF_OPENS, THROTTLES
+from tests.isolation.scenes import busy, busy_half_open
 from tests.isolation.specs import Specs
 from tests.isolation.world import FIFO, THROTTLED
 
@@ -24,11 +25,16 @@ TABLE = re.compile(r"(?<=<!-- observed -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 @pytest.fixture(scope="module")
 def uses(stage: Stage) -> dict[str, Use]:
-    """What each routine does, in a job with strict order and in a throttled one."""
+    """What each routine does, in a job with strict order, in a throttled one, and in one whose breaker is half open."""
     found = {}
-    for job, routines in ((FIFO, FIFOS), (THROTTLED, THROTTLES)):
+    breaks = replace(FIFO, job_type="half open", breaker_failures=1)
+    for job, routines, scene in (
+        (FIFO, FIFOS, busy),
+        (THROTTLED, THROTTLES, busy),
+        (breaks, HALF_OPENS, busy_half_open),
+    ):
         specs = Specs()
-        specs.add(job.job_type, job, busy, holder=[], routine=[])
+        specs.add(job.job_type, job, scene, holder=[], routine=[])
         for name, step in routines.items():
             found[f"{name}, {job.job_type}"] = use_of(stage, specs[0], step)
     return found

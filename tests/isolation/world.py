@@ -53,6 +53,7 @@ class World:
     batch: dict[str, Batch] = field(default_factory=dict)
     terms: dict[str, int] = field(default_factory=dict)
     periods: int = 0
+    checks: tuple[Callable[[World], list[str]], ...] = ()  # what a scene wants to hold besides
 
     @classmethod
     def of(cls, conn: psycopg.Connection, job: JobSettings, scene: Callable[[World], None]) -> World:

@@ -1,6 +1,7 @@
 """The mutations: one promise broken in each, and the test that must fail then."""
 
 from tests.mutations.acted import ACTED
+from tests.mutations.broken import BROKEN
 from tests.mutations.mutation import Mutation
 from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
@@ -278,7 +279,7 @@ DEAD = (
     Mutation(
         "a suspect comes with others of its resource",
         WORKER_CALLS,
-        "case when leased.suspect then 1 else p_units end",
+        "case when leased.suspect or admitted = 1 then 1 else p_units end",
         "p_units",
         f"{GUARDS}::test_what_may_have_killed_its_worker_is_handed_out_alone",
     ),
@@ -476,4 +477,5 @@ MUTATIONS = (
     *PERMITTED,
     *PAGED,
     *ACTED,
+    *BROKEN,
 )

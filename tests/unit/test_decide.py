@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stripedjob.pool.types import Fate, Lease, Then
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
-from stripedjob.runtime.worker.decide import AWAY_SECONDS, RetryPolicy, settle
+from stripedjob.runtime.worker.decide import AWAY_SECONDS, RetryPolicy, kind_of, settle
 
 LEASE = Lease("a", 7, False, False, (11, 12, 13), (0, 0, 0), (0, 0, 0), ("1", "2", "3"))  # noqa: FBT003
 DICE = random.Random(1)
@@ -78,3 +78,37 @@ def test_what_was_no_try_goes_back_as_it_was_after_a_moment(policy: RetryPolicy)
 def test_a_trace_goes_with_its_failure() -> None:
     settled = settle(LEASE, outcome(1, Fault(0, Verdict.RETRY, "broken", trace="here")), SKIP, DICE)
     assert settled.failed[0].as_row()["trace"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("ValueError: no such listing: 7 (listings.py:3 in apply)", "ValueError"),
+        ("ValueError (listings.py:3 in apply)", "ValueError"),
+        ("HTTP 503: come back at 12:05", "HTTP 503"),
+        ("HTTP 502", "HTTP 502"),
+        ("HTTP 302: it points to http://x/y, and redirects are not followed", "HTTP 302"),
+        ("ClientConnectorError: [Errno 111] Connect call failed ('127.0.0.1', 1)", "ClientConnectorError"),
+        ("no answer within 30 s", "no answer within 30 s"),
+        ("it exited with code 3: what a day", "it exited with code 3"),
+        ("it died of SIGKILL", "it died of SIGKILL"),
+        ("it ran over its 300 s and was stopped", "it ran over its 300 s and was stopped"),
+        ("at 12:05 again", "at 12:05 again"),
+        (": odd", ": odd"),
+        ("two\nlines", "two"),
+        ("x" * 9_999, "x" * 200),
+        ("", ""),
+    ],
+)
+def test_failures_are_alike_by_the_head_of_their_reason(reason: str, kind: str) -> None:
+    assert kind_of(reason) == kind
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind"), [(Verdict.RETRY, "ValueError"), (Verdict.HOLD, ""), (Verdict.DEAD, ""), (Verdict.CRASH, "")]
+)
+def test_only_a_try_that_failed_has_a_kind(verdict: Verdict, kind: str) -> None:
+    for attempts in (0, 4):
+        lease = LEASE._replace(attempts=(attempts, 0, 0))
+        failure = settle(lease, outcome(1, Fault(0, verdict, "ValueError: 7")), SKIP, DICE).failed[0]
+        assert (failure.kind, failure.as_row()["kind"]) == (kind, kind or None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stripedjob.explaining import may_be_locked, sentences
+from stripedjob.explaining import breaker_words, may_be_locked, sentences
 from stripedjob.text import printable
 
 FACTS: dict[str, Any] = {
@@ -34,6 +34,7 @@ FACTS: dict[str, Any] = {
     "waits_for_person": None,
     "paused": None,
     "job_paused": None,
+    "breaker": None,
     "ahead": 0,
     "arriving": 0,
     "ready": 0,
@@ -127,6 +128,30 @@ def test_a_pause_says_who_and_why() -> None:
     ]
     leased = said(state="leased", leased_at=FACTS["now"], lease_ends_at=FACTS["now"], paused=PAUSED)[0]
     assert leased.endswith(f"unless it is renewed. It is {by}: it is not leased again.")
+
+
+def test_a_breaker_says_until_when_and_after_what() -> None:
+    found = {"until": "2026-03-01T12:00:10.5+00:00", "failures": 20, "kind": EVIL, "probe": None}
+    after = f"after 20 failures alike: {printable(EVIL)}"
+    is_open = f"circuit breaker open until 12:00:10 UTC {after}; then one unit is tried"
+    assert said(state="ready", breaker=found) == [f"r is ready; the job has its {is_open}."]
+    over = found | {"until": FACTS["now"]}
+    half_open = f"circuit breaker half open {after};"
+    assert said(state="ready", breaker=over) == [f"r is ready; the job has its {half_open} one unit is tried next."]
+    probed = said(state="ready", breaker=over | {"probe": EVIL})
+    assert probed == [f"r is ready; the job has its {half_open} a unit of {printable(EVIL)} is tried now."]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "until", "words"),
+    [
+        (10, "2026-03-01T13:00:10+01:00", "open until 12:00:10 UTC after 1 failure: HTTP 503"),
+        (99_999, "2026-03-02T13:00:10+00:00", "open until 2026-03-02 13:00:10 UTC after 1 failure: HTTP 503"),
+        (99_999, "294276-12-31T23:59:59+00:00", "open until 294276-12-31T23:59:59+00:00 after 1 failure: HTTP 503"),
+    ],
+)
+def test_a_breaker_names_the_day_where_that_is_not_soon(seconds: float, until: str, words: str) -> None:
+    assert breaker_words(1, "HTTP 503", until, seconds) == f"circuit breaker {words}; then one unit is tried"
 
 
 @pytest.mark.parametrize(

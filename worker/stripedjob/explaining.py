@@ -6,7 +6,9 @@ Its times are texts as Postgres writes them in JSON: also `infinity`, and years 
 import datetime as dt
 from typing import Any
 
-from stripedjob.text import all_printable, printable
+from stripedjob.text import all_printable, counted, printable
+
+HALF_A_DAY_SECONDS = 43_200.0
 
 
 def sentences(facts: dict[str, Any], *, suspended: bool) -> list[str]:
@@ -134,6 +136,8 @@ def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
         return f"the job is {_paused(facts['job_paused'])}; `stripedjob resume` lets it go on."
     if suspended or facts["limit"] == 0:
         return "the job is suspended or its scheduleLimit is 0, so nothing is claimed."
+    if facts["breaker"]:
+        return f"the job has its {_breaker(facts)}."
     if not facts["workers"]:
         return "no worker is there to claim it."
     if facts["delegated"] and not facts["delegator"]:
@@ -144,6 +148,30 @@ def _why_not_yet(facts: dict[str, Any], *, suspended: bool) -> str:
 def _paused(by: dict[str, Any]) -> str:
     why = f" ({by['why']})" if by["why"] else ""
     return f"paused by {by['who']} since {by['at']}{why}"
+
+
+def breaker_words(failures: int, kind: str, until: str, seconds: float, probe: str = "") -> str:
+    """Say why a job's circuit breaker is not closed. `seconds`: until it is half open; `probe`: what is tried then."""
+    after = f"after {counted(failures, 'failure')}{' alike' if failures > 1 else ''}: {kind}"
+    if seconds > 0:
+        return f"circuit breaker open until {_clock(until, seconds)} {after}; then one unit is tried"
+    tried = f"a unit of {probe} is tried now" if probe else "one unit is tried next"
+    return f"circuit breaker half open {after}; {tried}"
+
+
+def _clock(text: str, seconds: float) -> str:
+    """Give a time of the day, with the day where that is not soon; what Python cannot reckon with, as it is."""
+    try:
+        moment = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        return text
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds > HALF_A_DAY_SECONDS else f"{moment:%H:%M:%S} UTC"
+
+
+def _breaker(facts: dict[str, Any]) -> str:
+    found = facts["breaker"]
+    seconds = seconds_until(found["until"], facts["now"]) or 0.0
+    return breaker_words(found["failures"], found["kind"], found["until"], seconds, found["probe"] or "")
 
 
 def _throttled(facts: dict[str, Any]) -> str:

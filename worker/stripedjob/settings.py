@@ -34,6 +34,9 @@ def job_settings(job: "StripedJob") -> JobSettings:
         period_seconds=throttle.period_seconds if throttle else None,
         area_label=throttle.area_label if throttle else None,
         deduplicate_content=job.spec.content_based_deduplication,
+        breaker_failures=job.spec.retry.circuit_breaker.failures,
+        backoff_seconds=job.spec.retry.backoff_seconds,
+        backoff_seconds_max=job.spec.retry.backoff_seconds_max,
     )
 
 

@@ -133,7 +133,7 @@ def pause(place: Place, resource: str | None, who: str, why: str, **form: bool) 
 @_paused_thing
 @as_json
 def resume(place: Place, resource: str | None, **form: bool) -> None:
-    """End a pause of the job, or of a resource: it goes on at once.
+    """End a pause of the job, or of a resource: it goes on at once. An open circuit breaker of the job is closed.
 
     Example: stripedjob resume job.yaml --resource listing-7
     """

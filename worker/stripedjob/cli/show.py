@@ -86,12 +86,13 @@ def _lock(place: Place, site: Site, resource: str) -> dict[str, Any]:
 
 
 def _table(one: "JobStatus") -> str:
-    from stripedjob.pool.client.viewer import paused
+    from stripedjob.pool.client.viewer import breaker, paused
     from stripedjob.text import printable
 
     rows: list[tuple[str, Any]] = [
         ("job", f"{one.namespace}/{one.job_type}"),
         *([("paused", printable(paused(one).removeprefix("paused ")))] if paused(one) else []),
+        *([("breaker", printable(breaker(one).removeprefix("circuit breaker ")))] if breaker(one) else []),
         ("workers", f"{one.workers} ({one.working} at work, at most {one.schedule_limit})"),
         ("pending", f"{one.pending} units ({one.in_flight} in flight)"),
         ("resources", f"{one.ready_resources} ready, {one.leased_resources} leased, {one.waiting_resources} waiting"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stripedjob.local.output import LogLine, Printed
-from stripedjob.pool.client.viewer import JobStatus, Waiting, paused
+from stripedjob.pool.client.viewer import JobStatus, Waiting, breaker, paused
 
 RATE_SECONDS, RATE_SECONDS_MAX = 5.0, 60.0  # over which the rate is measured; over more where little ends
 RATE_UNITS_MIN = 10
@@ -77,11 +77,20 @@ def waits(facts: Facts) -> tuple[Wait, ...]:
     status = facts.status
     idle = not (status.leased_resources or status.in_flight)
     todo = status.pending > 0
-    if todo and (reason := _not_allowed(facts)):
-        return (Wait(reason),)
+    if kept_back := _kept_back(facts):
+        return kept_back
     if idle and todo and facts.workers and not status.workers:
         return (Wait(f"{_workers(facts.workers)} starting"),)
     return _delayed(facts) if idle and not status.ready_resources else ()
+
+
+def _kept_back(facts: Facts) -> tuple[Wait, ...]:
+    status = facts.status
+    if status.pending and (reason := _not_allowed(facts)):
+        return (Wait(reason),)
+    if (status.pending or status.delayed) and (reason := breaker(status)):
+        return (Wait(reason, max(0.0, status.breaker_seconds or 0.0) or None),)
+    return ()
 
 
 def _not_allowed(facts: Facts) -> str:

@@ -52,7 +52,10 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A unit that was tried and not done; `after_seconds` counts for DELAYED alone. `trace`: a traceback, or ""."""
+    """A unit that was tried and not done; `after_seconds` counts for DELAYED alone. `trace`: a traceback, or "".
+
+    `kind`: of failures that count for the circuit breaker, what they have in common that are alike; "": it does not.
+    """
 
     unit_id: int
     to: Fate
@@ -61,6 +64,7 @@ class Failure:
     reason: str
     after_seconds: float = 0.0
     trace: str = ""
+    kind: str = ""
 
     def as_row(self) -> dict[str, Any]:
         """Give the object that settle() in SQL takes."""
@@ -72,6 +76,7 @@ class Failure:
             "after": self.after_seconds,
             "reason": self.reason,
             "trace": self.trace or None,
+            "kind": self.kind or None,
         }
 
 
@@ -112,6 +117,7 @@ class JobSettings:
     `delegated`: resources reach workers through a delegator alone. The next four are its throttle, where it has one:
     most resources out at a time, most starts in a period of so many seconds, the payload's key that names the area.
     `deduplicate_content`: units without a deduplication id get one made of their resource and payload.
+    `breaker_failures`: after so many tries that failed alike, nothing is claimed for the backoff; 0: never.
     """
 
     namespace: str
@@ -130,6 +136,9 @@ class JobSettings:
     period_seconds: int | None = None
     area_label: str | None = None
     deduplicate_content: bool = False
+    breaker_failures: int = 0
+    backoff_seconds: float = 5.0
+    backoff_seconds_max: float = 600.0
 
     def as_values(self) -> list[Any]:
         """Give the arguments of apply_job() in SQL, which are the fields in their order."""

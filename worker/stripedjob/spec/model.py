@@ -103,6 +103,13 @@ class Batch(Part):
     """Most units of each."""
 
 
+class CircuitBreaker(Part):
+    """When a job pauses by itself, since its last tries all failed alike."""
+
+    failures: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """So many tries in a row, of all workers, that failed alike: then nothing is claimed for the backoff. 0: never."""
+
+
 class Retry(Part):
     """What follows when a unit was tried and not done."""
 
@@ -116,6 +123,8 @@ class Retry(Part):
     """Deaths of a worker with a unit, before the unit is held."""
     on_failure: OnFailure | None = None
     """Whether the resource waits with the unit, goes on without it, or gives it up. Strategy FIFO: Block; else Skip."""
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    """When a job pauses by itself, since its last tries all failed alike."""
 
 
 class Throttle(Part):

@@ -6,13 +6,14 @@ The base of what people and the operator call. Each call is one round trip. Erro
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from stripedjob.explaining import breaker_words
 from stripedjob.pool.connection import ADMIN_SECONDS_MAX, connect, foreign_errors
 from stripedjob.pool.errors import NO_SUCH_JOB, PoolError
 from stripedjob.pool.install.migrate import version
@@ -25,7 +26,11 @@ LOOKED_UNITS = 2_000  # of a listing, so many looked at in one call
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job's numbers now, and its totals since it was made. `paused_…`: who paused it, if anybody, why and when."""
+    """One job's numbers now, and its totals since it was made. `paused_…`: who paused it, if anybody, why and when.
+
+    `breaker_…`, where the circuit breaker is not closed: how many tries had failed alike, how, until when nothing is
+    claimed, and the seconds to that: 0 or less, it is half open. None where it is closed.
+    """
 
     id: int
     namespace: str
@@ -53,6 +58,10 @@ class JobStatus:
     paused_by: str | None = None
     paused_why: str | None = None
     paused_at: str | None = None
+    breaker_failures: int | None = None
+    breaker_kind: str | None = None
+    breaker_until: str | None = None
+    breaker_seconds: float | None = field(default=None, compare=False)  # differs with each look
 
 
 def paused(status: JobStatus) -> str:
@@ -61,6 +70,14 @@ def paused(status: JobStatus) -> str:
         return ""
     why = f": {status.paused_why}" if status.paused_why else ""
     return f"paused by {status.paused_by} at {status.paused_at}{why}"
+
+
+def breaker(status: JobStatus) -> str:
+    """Say why a job's circuit breaker keeps it back, and until when; "" where it is closed."""
+    if status.breaker_seconds is None:
+        return ""
+    failures, kind, until = status.breaker_failures or 0, status.breaker_kind or "", status.breaker_until or ""
+    return breaker_words(failures, kind, until, status.breaker_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,12 @@ create or replace function @extschema@.unassign(p_worker bigint, p_kept tid[] de
     where s.job_id = o.job_id and s.resource = o.resource
 $$;
 
+-- Whether anything is assigned to a worker of the job, and not leased yet.
+create or replace function @extschema@.has_assigned(p_job int) returns boolean language sql stable as $$
+    select exists (select from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id
+        and s.state = 'assigned' where w.job_id = p_job)
+$$;
+
 -- Makes ready again what a worker has left lying for a whole lease, such as one that cannot reach the lock backend.
 create or replace function @extschema@.unassign_stale(p_job int) returns void language plpgsql as $$
 declare

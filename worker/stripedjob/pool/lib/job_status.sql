@@ -12,7 +12,11 @@ select j.id, j.namespace, j.job_type, j.schedule_limit,
     t.crashed as total_crashed,
     j.stale as total_stale, t.claimed as total_claimed, t.lock_tries as total_lock_tries,
     t.lock_refusals as total_lock_refusals,
-    j.paused_by, j.paused_why, to_json(j.paused_at) #>> '{}' as paused_at
+    j.paused_by, j.paused_why, to_json(j.paused_at) #>> '{}' as paused_at,
+    case when j.open_until is not null then j.alike end as breaker_failures,
+    case when j.open_until is not null then j.alike_kind end as breaker_kind,
+    to_json(j.open_until) #>> '{}' as breaker_until,
+    extract(epoch from j.open_until - @extschema@.clock())::float8 as breaker_seconds
 from @extschema@.job j
 join @extschema@.flow f on f.job_id = j.id
 cross join lateral (

@@ -4,6 +4,7 @@ Source of the rules: the retry section of the StripedJob resource.
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 from stripedjob.pool.types import Failure, Fate, Lease, Settlement, Then
@@ -12,6 +13,7 @@ from stripedjob.runtime.outcome import Fault, Outcome, Verdict
 from stripedjob.strategies import OnFailure
 
 AWAY_SECONDS = 1.0  # before units are leased again that went back since their handler's connection was lost
+KIND_CHARACTERS_MAX = 200
 JITTER = 0.2  # a backoff is drawn from ±20 % of its nominal length, so that units that failed together part
 
 
@@ -29,6 +31,16 @@ class RetryPolicy:
         """Seconds to wait after the given attempt (from 1): doubled each time, with jitter, never above the maximum."""
         nominal = self.backoff_seconds * 2.0 ** min(attempt - 1, 32)
         return min(self.backoff_seconds_max, nominal * rng.uniform(1 - JITTER, 1 + JITTER))
+
+
+def kind_of(reason: str) -> str:
+    """Say what a failure has in common with those alike: the head of its reason, before the words of this one.
+
+    That is the exception's class, the status of an HTTP endpoint, the exit code or the signal of a command. What a
+    handler says with stripedjob.Retry counts as it is up to its first colon or bracket.
+    """
+    head = re.split(r":\s| \(|\n", reason, maxsplit=1)[0]
+    return (head or reason)[:KIND_CHARACTERS_MAX]
 
 
 def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, rng: random.Random) -> Settlement:
@@ -58,6 +70,7 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random
     crashes = lease.crashes[fault.index]
     reason = storable(fault.reason) or "no reason was given"
     after_seconds = 0.0
+    kind = ""
     match fault.verdict:
         case Verdict.CRASH:
             crashes += 1
@@ -68,6 +81,7 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random
             to = Fate.DEAD
         case Verdict.RETRY:
             attempts += 1
+            kind = kind_of(reason)
             if attempts >= policy.attempts_max or policy.on_failure == "Dead":
                 to = Fate.DEAD
             else:
@@ -75,4 +89,4 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random
                 to = Fate.READY if policy.on_failure == "Block" else Fate.DELAYED
                 asked = fault.after_seconds
                 after_seconds = policy.backoff(attempts, rng) if asked is None else asked
-    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace)
+    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace, kind)

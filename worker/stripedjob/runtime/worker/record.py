@@ -81,11 +81,14 @@ def _plain(failure: Failure, problem: str) -> Failure:
     """Keep the verdict, in words and numbers that any database stores."""
     return replace(
         failure,
+        kind=_ascii(failure.kind),
+        reason=f"its reason could not be stored: {_ascii(problem)}"[:500],
         attempts=min(failure.attempts, SMALLINT_MAX),
         crashes=min(failure.crashes, SMALLINT_MAX),
-        reason=f"its reason could not be stored: {problem}".encode("ascii", "replace")
-        .decode()
-        .replace("\0", "?")[:500],
         trace="",
         after_seconds=min(max(0.0, failure.after_seconds), AFTER_SECONDS_MAX),
     )
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode().replace("\0", "?")

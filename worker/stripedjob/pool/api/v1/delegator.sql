@@ -39,7 +39,13 @@ begin
         return; -- the areas of some resources are not known yet
     end if;
     perform @extschema@.unassign_stale(p_job);
+    if @extschema@.breaker_admits(j) = 0 then
+        return;
+    end if;
     slots := @extschema@.open_slots(p_job);
+    if @extschema@.breaker_admits(j) = 1 then -- the probe
+        slots := case when @extschema@.has_assigned(p_job) then '{}' else slots[1:1] end;
+    end if;
     if cardinality(slots) > 0 then
         if j.outstanding_max is null then
             assigned := @extschema@.assign_slots(p_job, null, slots);

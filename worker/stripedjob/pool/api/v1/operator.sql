@@ -2,7 +2,7 @@
 -- workers.
 
 -- Makes the job or updates it in place; an older generation never overwrites a newer one. Returns its id. A job that is
--- paused stays so. All idle
+-- paused stays so, and a breaker that is open, unless there is to be none. All idle
 -- workers look at once whether they may work now. The job's row is locked before anything is read of it: the delegator
 -- shares its key while it assigns.
 create or replace function @extschema@.apply_job(
@@ -10,7 +10,8 @@ create or replace function @extschema@.apply_job(
     p_lease_seconds float8,
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
     p_delegated boolean default false, p_outstanding_max int default null, p_starts_max int default null,
-    p_period_seconds int default null, p_area_label text default null, p_deduplicate_content boolean default false
+    p_period_seconds int default null, p_area_label text default null, p_deduplicate_content boolean default false,
+    p_breaker_failures int default 0, p_backoff_seconds float8 default 5, p_backoff_seconds_max float8 default 600
 ) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -23,10 +24,12 @@ begin
     select * into before from @extschema@.job where namespace = p_namespace and job_type = p_job_type for update;
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
-        delegated, outstanding_max, starts_max, period_seconds, area_label, deduplicate_content)
+        delegated, outstanding_max, starts_max, period_seconds, area_label, deduplicate_content,
+        breaker_failures, backoff_seconds, backoff_seconds_max)
     values (p_namespace, p_job_type, p_generation, p_schedule_limit, p_importance, p_lease_seconds,
         p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
-        p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content)
+        p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content,
+        p_breaker_failures, p_backoff_seconds, p_backoff_seconds_max)
     on conflict (namespace, job_type) do update set generation = excluded.generation,
         schedule_limit = case when j.paused_at is null then excluded.schedule_limit else 0 end,
         limit_unpaused = case when j.paused_at is not null then excluded.schedule_limit end,
@@ -36,7 +39,8 @@ begin
         dead_seconds = excluded.dead_seconds,
         delegated = excluded.delegated, outstanding_max = excluded.outstanding_max, starts_max = excluded.starts_max,
         period_seconds = excluded.period_seconds, area_label = excluded.area_label,
-        deduplicate_content = excluded.deduplicate_content
+        deduplicate_content = excluded.deduplicate_content, breaker_failures = excluded.breaker_failures,
+        backoff_seconds = excluded.backoff_seconds, backoff_seconds_max = excluded.backoff_seconds_max
         where j.generation <= excluded.generation;
     select * into after from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     if before.id is null then
@@ -48,6 +52,9 @@ begin
     elsif (before.outstanding_max is null, before.area_label, before.on_failure = 'Block')
         is distinct from (after.outstanding_max is null, after.area_label, after.on_failure = 'Block') then
         update @extschema@.turn set at = '-infinity', detail = null where job_id = after.id and kind = 'refit';
+    end if;
+    if after.breaker_failures = 0 and after.alike > 0 then
+        perform @extschema@.close_breaker(after.id);
     end if;
     if before.delegated and not after.delegated then
         perform @extschema@.unassign(id) from @extschema@.worker where job_id = after.id;

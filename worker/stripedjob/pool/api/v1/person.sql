@@ -180,14 +180,16 @@ begin
 end
 $$;
 
--- Ends the pause of a job: the limit is what was applied last. False: it was not paused.
+-- Ends the pause of a job: the limit is what was applied last; and closes its breaker. False: it was neither paused
+-- nor kept back by that.
 create or replace function @extschema@.resume_job(p_job int) returns boolean language plpgsql as $$
 begin
     perform @extschema@.check_job(p_job, 'person');
-    update @extschema@.job set schedule_limit = limit_unpaused, limit_unpaused = null, paused_at = null,
-        paused_by = null, paused_why = null
-    where id = p_job and paused_at is not null;
+    update @extschema@.job set schedule_limit = coalesce(limit_unpaused, schedule_limit), limit_unpaused = null,
+        paused_at = null, paused_by = null, paused_why = null
+    where id = p_job and (paused_at is not null or open_until is not null);
     if found then
+        perform @extschema@.close_breaker(p_job);
         perform pg_notify(@extschema@.channel(p_job::text), '*'), @extschema@.notify_delegator(p_job);
         perform pg_notify(@extschema@.channel('operator'), p_job::text);
         return true;

@@ -12,8 +12,7 @@ create or replace function @extschema@.is_empty(p_job int) returns boolean langu
             and next_at < 'infinity')
         and not exists (select from @extschema@.worker w
             join @extschema@.stripe s on s.worker_id = w.id and s.state = 'leased' where w.job_id = p_job)
-        and not exists (select from @extschema@.worker w
-            join @extschema@.stripe s on s.worker_id = w.id and s.state = 'assigned' where w.job_id = p_job)
+        and not @extschema@.has_assigned(p_job)
 $$;
 
 -- Why a resource is or is not worked on: the facts, as one JSON object. `stripedjob explain` puts them in words.
@@ -52,6 +51,9 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
             where k.job_id = j.id and k.resource = p_resource),
         'job_paused', case when j.paused_at is not null then
             json_build_object('who', j.paused_by, 'why', j.paused_why, 'at', j.paused_at) end,
+        'breaker', case when j.open_until is not null then json_build_object('until', j.open_until,
+            'failures', j.alike, 'kind', j.alike_kind, 'probe', case when @extschema@.breaker_admits(j) = 0
+            then j.probe_resource end) end,
         'ahead', (select count(*) from (select from @extschema@.stripe o
             where o.job_id = j.id and o.state = 'ready' and s.state = 'ready' and o.rank < s.rank limit 10000) o),
         'arriving', (select coalesce(sum(units), 0) from (
@@ -141,7 +143,8 @@ begin
             'crash_threshold', crash_threshold, 'on_failure', on_failure, 'completed_seconds', completed_seconds,
             'dead_seconds', dead_seconds, 'delegated', delegated, 'outstanding_max', outstanding_max,
             'starts_max', starts_max, 'period_seconds', period_seconds, 'area_label', area_label,
-            'deduplicate_content', deduplicate_content)
+            'deduplicate_content', deduplicate_content, 'breaker_failures', breaker_failures,
+            'backoff_seconds', backoff_seconds, 'backoff_seconds_max', backoff_seconds_max)
         from @extschema@.job where namespace = p_namespace and job_type = p_job_type);
 end
 $$;

@@ -52,25 +52,31 @@ $$;
 -- where less would be a fair share. A resource that workers died with comes alone, with one unit. One row, of arrays:
 -- of each lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it
 -- as finished), and whether it has more of them; and of all units, in order, what a handler and its retries need. No
--- row: nothing was leased.
+-- row: nothing was leased. While the job's breaker is half open, one unit of one resource is, which probes.
 create or replace function @extschema@.claim(
     p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
 ) returns setof @extschema@.claimed language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
+    admitted int; -- null: the breaker is closed
     picked tid[];
     leased @extschema@.claimed;
 begin
-    if not @extschema@.may_work(w) then
+    if @extschema@.may_work(w) then
+        select * into j from @extschema@.job where id = w.job_id;
+        if j.open_until is not null then
+            admitted := @extschema@.lock_probe(j);
+        end if;
+    end if;
+    if j.id is null or admitted = 0 then
         perform @extschema@.release_slot(p_worker);
         return;
     end if;
-    select * into j from @extschema@.job where id = w.job_id;
     if j.delegated then
-        picked := @extschema@.pick_assigned(w, p_resources);
+        picked := @extschema@.pick_assigned(w, least(p_resources, admitted));
     else
-        picked := @extschema@.pick_ready(w, p_resources, p_unshared);
+        picked := @extschema@.pick_ready(w, least(p_resources, admitted), p_unshared);
     end if;
     with taken as (
         update @extschema@.stripe s set state = 'leased', worker_id = p_worker, woken = false,
@@ -82,9 +88,14 @@ begin
     select array_agg(l.resource), array_agg(l.fence), max(l.crashes) > 0
     into leased.resources, leased.fences, leased.suspect from taken l;
     if leased.resources is not null then
-        leased := @extschema@.hand_out(j, leased, case when leased.suspect then 1 else p_units end, p_bytes);
+        leased := @extschema@.hand_out(j, leased, case when leased.suspect or admitted = 1 then 1 else p_units end,
+            p_bytes);
     end if;
     if leased.resources is not null then
+        if admitted = 1 then
+            update @extschema@.job set probe_resource = leased.resources[1], probe_fence = leased.fences[1]
+            where id = j.id;
+        end if;
         return next leased;
     elsif not @extschema@.waits_for_delegator(p_worker) then
         perform @extschema@.release_slot(p_worker);
@@ -103,7 +114,7 @@ $$;
 -- p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
 -- p_done   ids of the units that were worked
 -- p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason",
---          "trace"}]
+--          "trace", "kind"}]; a kind: it was a try that failed, and counts for the circuit breaker
 create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
     p_wait float8[],
@@ -116,6 +127,7 @@ declare
     idle tid[];   -- where the stripes of the others are
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
+    is_done boolean;
 begin
     perform @extschema@.check_job(p_job, 'worker');
     if (select batch from @extschema@.worker where id = p_worker and job_id = p_job for no key update) >= p_batch then
@@ -142,6 +154,11 @@ begin
     if valid is not null then
         n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
             p_done);
+        is_done := n + coalesce(completed, 0) > 0;
+        if j.breaker_failures > 0 and (is_done and j.alike > 0 or not is_done and p_failed is not null) then
+            select * into p_failed, p_wait from @extschema@.heed_breaker(p_job, valid, is_done, p_resources, p_fences,
+                p_worked, p_then, p_failed, p_wait);
+        end if;
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
@@ -241,10 +258,11 @@ begin
     update @extschema@.worker set polled_at = @extschema@.clock(), expires_at = greatest(
         expires_at, @extschema@.clock() + make_interval(secs => greatest(j.lease_seconds, 3 * sleep_seconds)))
     where id = p_worker;
-    claimable := exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
+    claimable := coalesce(@extschema@.breaker_admits(j) > 0, true) and (
+        exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
         or w.lacks = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
             and j.schedule_limit > (select count(*) from @extschema@.worker o
-                where o.job_id = w.job_id and o.working and o.id <> w.id);
+                where o.job_id = w.job_id and o.working and o.id <> w.id));
     return next;
 end
 $$;
