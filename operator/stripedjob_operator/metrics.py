@@ -66,6 +66,7 @@ class JobMetrics(Collector):
             for key, backlog in backlogs.items():
                 total.add_metric(key, getattr(backlog.status, field))
             yield total
+        yield _breakers(backlogs)
         yield self._conditions()
 
     def _conditions(self) -> Metric:
@@ -76,6 +77,14 @@ class JobMetrics(Collector):
             for condition in json.loads(raw["status"]).get("conditions", []):
                 family.add_metric((*key, condition["type"]), condition["status"] == "True")
         return family
+
+
+def _breakers(backlogs: dict[Key, Backlog]) -> Metric:
+    help_ = "Whether the circuit breaker keeps work back (1), open or half open, or not (0)."
+    family = GaugeMetricFamily("stripedjob_breaker_open", help_, labels=LABELS)
+    for key, backlog in backlogs.items():
+        family.add_metric(key, backlog.status.breaker_until is not None)
+    return family
 
 
 def _gauge(name: str, help_: str, label: str, fields: dict[str, str], backlogs: dict[Key, Backlog]) -> Metric:

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stripedjob.pool.client.viewer import JobStatus, paused
+from stripedjob.pool.client.viewer import JobStatus, breaker, paused
 from stripedjob.spec.model import StripedJob
 from stripedjob_operator.manifests import selector
 from stripedjob_operator.observed import LOCK_PENDING, Pod, Problem, Raw
@@ -17,6 +17,7 @@ POOL_PENDING = Problem("PoolPending", "the pool has not been read yet")
 RATE_DIGITS = 2
 PENDING = {POOL_PENDING.reason, LOCK_PENDING.reason}
 UNKNOWN = PENDING | {"WithinLimit", "NoProblem"}  # reasons of conditions that may be otherwise once all is asked
+OF_NUMBERS = ("UnitsHeld", "UnitsDead", "CircuitBreaker")  # conditions that there are once the pool was read
 STOPPED = ("Suspended", "Paused")  # reasons of Ready under which nothing is claimed
 
 
@@ -102,7 +103,7 @@ def _known(found: list[Raw], before: dict[str, Raw], view: View) -> list[Raw]:
         return found
     known = [(one["reason"] in UNKNOWN and old(one["type"])) or one for one in found]
     types = {one["type"] for one in known}
-    return known + [one for kind in ("UnitsHeld", "UnitsDead") if kind not in types and (one := old(kind))]
+    return known + [one for kind in OF_NUMBERS if kind not in types and (one := old(kind))]
 
 
 def patch(new: Raw, old: Raw) -> Raw | None:
@@ -126,6 +127,8 @@ def conditions(view: View) -> list[Condition]:
             ),
             _set_aside("UnitsDead", view.numbers.dead, f"out of attempts: stripedjob retry, StripedJob {name}"),
         ]
+        if view.job.spec.retry.circuit_breaker.failures:
+            found.append(_breaker(view.numbers))
     if view.job.spec.schedule:
         found.append(_schedule(view, view.job.spec.schedule.cron))
     return found
@@ -151,6 +154,7 @@ def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
         ("LockReachable", "True"),
         ("ScheduleWorks", "True"),
         ("Stalled", "False"),
+        ("CircuitBreaker", "False"),
     ):
         was, now_ = before.get(kind, {}).get("status", good), after.get(kind, {}).get("status", good)
         if was in {good, "Unknown"} and now_ not in {good, "Unknown"}:
@@ -245,6 +249,12 @@ def _set_aside(kind: str, units: int, then: str) -> Condition:
     if units:
         return Condition(kind, True, kind, f"{units} units: {then}")
     return Condition(kind, False, "None", "no unit is")
+
+
+def _breaker(numbers: JobStatus) -> Condition:
+    if words := breaker(numbers):
+        return Condition("CircuitBreaker", True, "CircuitOpen", f"{words}; `stripedjob resume` closes it")
+    return Condition("CircuitBreaker", False, "CircuitClosed", "its last tries did not all fail alike")
 
 
 def _pod_problem(view: View) -> Problem | None:

@@ -132,6 +132,29 @@ def test_a_job_and_a_resource_are_paused_and_go_on(job: Job) -> None:
     assert refused(job, "pause", "--resource", "")[0] == 2
 
 
+OPEN = """
+update striped.job set breaker_failures = 20, alike = 20, alike_kind = %s, openings = 1,
+    opened_at = clock_timestamp(), open_until = clock_timestamp() + make_interval(secs => %s)"""
+
+
+def test_a_breaker_is_shown_and_closed_by_a_person(job: Job) -> None:
+    job.do("status")
+    job.sql(OPEN, [EVIL, 60])
+    after = f"after 20 failures alike: {EVIL.encode('unicode_escape').decode()}"
+    (line,) = (line for line in job.do("status").splitlines() if line.startswith("breaker "))
+    assert line.startswith("breaker    open until ")
+    assert line.endswith(f" UTC {after}; then one unit is tried".replace("\\\\", "\\")), line
+    status = json.loads(job.do("status", "--json"))
+    assert (status["breaker_failures"], status["breaker_kind"]) == (20, EVIL)
+    assert 0 < status["breaker_seconds"] <= 60
+    assert "the job has its circuit breaker open until" in job.do("explain", "a")
+    job.sql(OPEN, ["HTTP 503", 0])
+    assert "breaker    half open after 20 failures alike: HTTP 503; one unit is tried next" in job.do("status")
+    assert json.loads(job.do("resume", "--json")) == {"resource": None, "changed": True}
+    assert "breaker" not in job.do("status")
+    assert job.do("resume") == "the job was not paused\n"
+
+
 def test_retries_go_on_now(job: Job) -> None:
     job.sql(
         "update striped.unit set state = 'delayed', reason = 'no', due_at = now() + interval '1 h' where resource = 'a'"

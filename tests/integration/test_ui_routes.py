@@ -217,3 +217,20 @@ def test_what_a_forged_request_asks_for_is_not_done(pages: dict[str, Page], pool
 def test_a_body_without_end_is_refused(pages: dict[str, Page], names: dict[str, str]) -> None:
     path = filled_in("/jobs/{job}/do/purge?state=held", names)
     assert pages["actions"].ask(path, form={"token": "x" * 100_000}).status == 413
+
+
+def test_an_open_breaker_is_said_on_the_page_of_its_job(
+    pool: Queue, pages: dict[str, Page], names: dict[str, str]
+) -> None:
+    pool.db.execute(
+        "update striped.job set alike = 20, alike_kind = %s, openings = 1, opened_at = now(),"
+        " open_until = now() + interval '1 h' where id = %s",
+        ["<b>no</b>\x1b[31m", pool.job_id],
+    )
+    try:
+        answer = pages["nothing"].ask(filled_in("/jobs/{job}", names))
+    finally:
+        pool.db.execute("select striped.close_breaker(%s)", [pool.job_id])
+    check_headers(answer)
+    said = " UTC after 20 failures alike: &lt;b&gt;no&lt;/b&gt;\\x1b[31m; then one unit is tried."
+    assert answer.text.count(said) == 2, "above, and where resources wait for a worker"

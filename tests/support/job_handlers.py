@@ -25,6 +25,13 @@ def fails_at_first(unit: Any, conn: Any) -> None:
     watched(unit, conn)
 
 
+def needs(unit: Any) -> None:
+    """Do it where the file `up` is here, and fail like all others where it is not."""
+    here = Path(__file__).parent
+    if not (here / "up").exists():
+        raise ConnectionError(f"unit {unit.id} finds nothing at {here}")
+
+
 def act(unit: Any) -> None:
     """Do what the payload says: raise, hang, exit, or take a time."""
     match unit.payload:

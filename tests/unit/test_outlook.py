@@ -22,6 +22,7 @@ def of(status: dict[str, Any], waiting: Waiting | None = None, **more: Any) -> F
     return replace(IDLE, status=replace(STATUS, **status), waiting=waiting or Waiting(), **more)
 
 
+BROKEN = {"breaker_failures": 20, "breaker_kind": "HTTP 503", "breaker_until": "2026-03-01T12:00:10+00:00"}
 RETRY = Waiting(unit=7, unit_resource="r", unit_seconds=281.0, unit_reason="no")
 STATES: dict[str, Facts] = {
     "nothing to do": IDLE,
@@ -31,6 +32,15 @@ STATES: dict[str, Facts] = {
     "the job is suspended: nothing is claimed": of({"pending": 3, "schedule_limit": 0}, suspended=True),
     "scheduleLimit is 0: nothing is claimed": of({"pending": 3, "schedule_limit": 0}),
     "--workers is 0: others have to do the work": of({"pending": 3, "workers": 0}, none_asked=True, workers=0),
+    "circuit breaker open until 12:00:10 UTC after 20 failures alike: HTTP 503; then one unit is tried (0:10 left)": of(
+        {"pending": 3, "ready_resources": 3, "breaker_seconds": 10.0} | BROKEN
+    ),
+    "circuit breaker open until 12:00:10 UTC after 20 failures alike: HTTP 503; then one unit is tried (0:09 left)": of(
+        {"delayed": 1, "breaker_seconds": 9.0} | BROKEN, RETRY
+    ),
+    "circuit breaker half open after 20 failures alike: HTTP 503; one unit is tried next": of(
+        {"pending": 3, "leased_resources": 1, "breaker_seconds": -3.0} | BROKEN
+    ),
     "2 workers starting": of({"pending": 3, "ready_resources": 3, "workers": 0}),
     "unit 7 of r waits for a retry (4:41 left)": of({"delayed": 1}, RETRY),
     "unit 7 of r waits for its time (4:41 left)": of({"delayed": 1}, replace(RETRY, unit_reason=None)),

@@ -21,6 +21,10 @@ BUSY = replace(WELL, numbers=numbers(ready_resources=5, pending=50), desired=5, 
 PAUSED: dict[str, Any] = {"paused_by": "ann", "paused_why": "a flood", "paused_at": NOW}
 HALTED = replace(WELL, numbers=replace(numbers(), **PAUSED))
 CRON = {"cron": "* * * * *"}
+BROKEN: dict[str, Any] = {"breaker_failures": 20, "breaker_kind": "HTTP 503", "breaker_until": NOW}
+CLOSED = replace(WELL, job=job(retry={"circuitBreaker": {"failures": 20}}))
+OPEN = replace(CLOSED, numbers=replace(numbers(), breaker_seconds=9.0, **BROKEN))
+HALF_OPEN = replace(CLOSED, numbers=replace(numbers(), breaker_seconds=-1.0, **BROKEN))
 
 
 def told(view: View) -> dict[str, tuple[str, str]]:
@@ -116,6 +120,10 @@ AWAY = {
             {"Ready": ("True", "Suspended"), "Limited": ("True", "Limit")},
         ),
         (HALTED, {"Ready": ("True", "Paused")}),
+        (CLOSED, {"CircuitBreaker": ("False", "CircuitClosed")}),
+        (OPEN, {"CircuitBreaker": ("True", "CircuitOpen")}),
+        (HALF_OPEN, {"CircuitBreaker": ("True", "CircuitOpen")}),
+        (replace(OPEN, numbers=None), UNREAD),
         (
             replace(WELL, numbers=numbers(held=1, dead=2)),
             {"UnitsHeld": ("True", "UnitsHeld"), "UnitsDead": ("True", "UnitsDead")},
@@ -225,7 +233,7 @@ FULL = replace(BUSY, numbers=numbers(ready_resources=21, held=1, dead=1))
 
 
 @pytest.mark.parametrize(
-    "known", [BUSY, HALTED, FULL, replace(WELL, lock=LOCK), replace(WELL, numbers=None, pool=PROBLEM)]
+    "known", [BUSY, HALTED, OPEN, FULL, replace(WELL, lock=LOCK), replace(WELL, numbers=None, pool=PROBLEM)]
 )
 def test_an_operator_that_has_asked_nothing_yet_changes_no_condition(known: View) -> None:
     """As after each change of leader: it is no news of the StripedJob."""
@@ -233,6 +241,15 @@ def test_an_operator_that_has_asked_nothing_yet_changes_no_condition(known: View
     assert status(fresh, old, LATER)["conditions"] == old["conditions"]
     changed = status(replace(fresh, generation=4), old, LATER)["conditions"]
     assert changed[0]["reason"] == "LockPending", "a new spec is not known to work"
+
+
+def test_the_condition_of_a_breaker_says_how_tries_fail_and_when_the_next_one_is() -> None:
+    messages = [conditions(view)[-1].message for view in (OPEN, HALF_OPEN)]
+    after, then = "after 20 failures alike: HTTP 503", "; `stripedjob resume` closes it"
+    assert messages == [
+        f"circuit breaker open until 00:00:00 UTC {after}; then one unit is tried{then}",
+        f"circuit breaker half open {after}; one unit is tried next{then}",
+    ]
 
 
 def said(before: View | None, after: View) -> list[tuple[str, str]]:
@@ -253,6 +270,10 @@ def said(before: View | None, after: View) -> list[tuple[str, str]]:
         (WELL, HALTED, [("Normal", "Paused")]),
         (HALTED, WELL, [("Normal", "Resumed")]),
         (HALTED, replace(HALTED, job=job(suspend=True)), [("Normal", "Suspended")]),
+        (CLOSED, OPEN, [("Warning", "CircuitOpen")]),
+        (OPEN, HALF_OPEN, []),
+        (HALF_OPEN, CLOSED, [("Normal", "CircuitClosed")]),
+        (OPEN, WELL, []),
         (
             WELL,
             replace(WELL, numbers=None, pool=PROBLEM),

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
-from stripedjob.explaining import seconds_until, standing, why_not_yet, why_waiting
+from stripedjob.explaining import breaker_words, seconds_until, standing, why_not_yet, why_waiting
 from stripedjob.text import counted, printable, rated
 from stripedjob.ui.access import Seen
 from stripedjob.ui.views import View
@@ -126,6 +126,8 @@ def phase(status: dict[str, Any]) -> str:
 def why_ready(data: dict[str, Any]) -> str:
     """Say why a job's ready resources are not leased yet."""
     status = data["status"]
+    if status["breaker_until"] is not None:
+        return broken(status)
     facts: dict[str, Any] = {
         "limit": status["schedule_limit"],
         "workers": status["workers"],
@@ -140,6 +142,12 @@ def why_ready(data: dict[str, Any]) -> str:
     if status["working"] >= status["schedule_limit"]:
         return f"All {status['schedule_limit']} slots of scheduleLimit are taken; these come next, in this order."
     return "These come next, in this order."
+
+
+def broken(status: dict[str, Any]) -> str:
+    """Say why the circuit breaker of a job is not closed."""
+    words = breaker_words(*(status[f"breaker_{name}"] for name in ("failures", "kind", "until", "seconds")))
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def named(name: str) -> str:
@@ -170,6 +178,7 @@ def _environment() -> jinja2.Environment:
         "rated": rated,
     }
     env.globals |= {
+        "broken": broken,
         "counted": counted,
         "phase": phase,
         "standing": standing,

@@ -1,0 +1,44 @@
+"""Whole runs of a job whose handler fails at everything for a while: its units outlive that by the circuit breaker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.support.runs import Job, await_
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNITS, RESOURCES, FAILURES = 40, 20, 5
+NEEDS = {"python": "job_handlers:needs"}
+KINDS: dict[str, dict[str, Any]] = {
+    "mutex": {"handler": NEEDS},
+    "fifo": {"handler": NEEDS, "strategy": "FIFO"},
+    "delegator": {"handler": NEEDS, "strategy": "Delegator"},
+    "throttled": {"handler": NEEDS, "strategy": "Throttled", "throttle": {"maxOutstanding": 8, "rate": 1000}},
+    "exec": {"handler": {"exec": ["sh", "-c", "cat >/dev/null; test -e up || exit 3"]}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_job_depends_on_is_away_for_longer_than_its_units_have_attempts(
+    tmp_path: Path, fresh_database: str, fresh_valkey: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path / "job", fresh_database, fresh_valkey)
+    monkeypatch.chdir(job.folder)
+    retry = {"maxAttempts": 2, "backoffSeconds": 1, "backoffSecondsMax": 2, "circuitBreaker": {"failures": FAILURES}}
+    job.write(scheduleLimit=4, retry=retry, **KINDS[kind])
+    job.create(UNITS, RESOURCES)
+    with job.running("--until-empty", "--workers", "4") as run:
+        openings = "select openings from striped.job where openings >= 4"
+        await_("probes have failed", lambda: job.sql(openings))
+        (attempts,) = job.sql("select sum(attempts) from striped.unit")[0]
+        (job.folder / "up").touch()
+        summary = run.await_end()
+    assert (summary["dead"], summary["done"]) == (0, UNITS)
+    assert attempts == FAILURES - 1, "none from the one with which it opened"
+    assert job.sql("select openings, alike from striped.job") == [(0, 0)]
+    said = (job.folder / "out").read_text()
+    assert "circuit breaker open until" in said
+    assert {"exec": "it exited with code 3"}.get(kind, "ConnectionError") + "; then one unit is tried" in said
