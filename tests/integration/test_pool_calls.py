@@ -170,6 +170,13 @@ def test_an_idle_worker_sleeps_until_what_happens_next(pool: Queue) -> None:
     assert 1 < asked.sleep_seconds <= 1.5
 
 
+def test_an_idle_worker_asks_now_and_then_where_all_waits_for_a_person(pool: Queue) -> None:
+    """Nothing happens by itself, ever: before 17, Postgres cannot subtract from that."""
+    pool.put("a")
+    pool.db.execute("select striped.pause_resource(%s, 'a', 'ann', '')", [pool.job_id])
+    assert pool.runner.run(pool.pool.poll(pool.worker("w"))).sleep_seconds == 3
+
+
 def test_idle_workers_ask_the_less_often_the_more_they_and_jobs_are(pool: Queue) -> None:
     workers = sorted(pool.worker() for _ in range(4))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.isolation.calls import value
@@ -19,12 +20,12 @@ FAILS = {"then": "idle", "to": "delayed"}
 FAILS_IN_ORDER = {"then": "ready", "to": "ready"}
 OUT = """
 select count(*) from striped.stripe s join striped.job j on j.id = s.job_id
-where j.id = %s and j.open_until is not null and s.state = 'leased' and s.leased_at > j.opened_at"""
+where j.id = %s and j.open_until is not null and s.state = 'leased' and s.fence > %s"""
 
 
-def one_probes(world: World) -> list[str]:
-    """What is leased since it has opened is one resource, as long as it has not closed."""
-    out = value(world.conn, OUT, world.id)
+def one_probes(world: World, since: int) -> list[str]:
+    """What was leased after this fence, with which it was half open, is one resource as long as it has not closed."""
+    out = value(world.conn, OUT, world.id, since)
     return [f"{out} leases probe at once"] if out > 1 else []
 
 
@@ -45,7 +46,7 @@ def one_short(world: World) -> None:
     world.settle(world.conn, "w1", "c", **FAILS)
     world.batch.clear()
     world.conn.execute(
-        "update striped.unit set due_at = 'infinity' where job_id = %s and state = 'delayed'", [world.id]
+        "update striped.unit set due_at = '2999-01-01' where job_id = %s and state = 'delayed'", [world.id]
     )
     world.checks = (opens_once,)
 
@@ -61,10 +62,10 @@ def half_open(world: World) -> None:
         world.batch.clear()
     world.conn.execute("update striped.job set open_until = clock_timestamp() where id = %s", [world.id])
     world.conn.execute(
-        "update striped.unit set due_at = 'infinity' where job_id = %s and state = 'delayed'", [world.id]
+        "update striped.unit set due_at = '2999-01-01' where job_id = %s and state = 'delayed'", [world.id]
     )
     keep_up(world)
-    world.checks = (one_probes,)
+    world.checks = (partial(one_probes, since=value(world.conn, "select nextval('striped.fence')")),)
 
 
 def probing(world: World) -> None:
@@ -124,12 +125,16 @@ for job, fails in ((BREAKS, FAILS), (BLOCKS, FAILS_IN_ORDER)):
         w2=alone(World.claim, "w2"),
         w3=[do(World.claim, "w3")],
     )
-    for end, how in (("done", {}), ("failed", fails), ("given back", {"then": "ready", "to": "ready"})):
+    for end, how in (
+        ("done", do(World.settle, "w2")),
+        ("failed", do(World.settle, "w2", **fails)),
+        ("given back", do(World.leave, "w2")),
+    ):
         SPECS.add(
             f"the probe ends while others claim and settle, {end}, {kind}",
             job,
             probing,
-            w2=transaction(do(World.settle, "w2", **how), do(World.claim, "w2")),
+            w2=transaction(how, do(World.claim, "w3")),
             w1=transaction(do(World.settle, "w1", "a", **fails), do(World.claim, "w1")),
         )
         for name, act in (
@@ -141,7 +146,7 @@ for job, fails in ((BREAKS, FAILS), (BLOCKS, FAILS_IN_ORDER)):
                 f"{name} while the probe ends, {end}, {kind}",
                 job,
                 probing,
-                w2=alone(World.settle, "w2", **how),
+                w2=transaction(how),
                 person=transaction(act),
                 w1=[do(World.claim, "w1")],
             )

@@ -224,13 +224,13 @@ end
 $$;
 
 -- When something happens by itself next: a unit is due, a wait is over, the lease of a worker that works runs out, or
--- the breaker has been open for long enough.
+-- the breaker has been open for long enough. Null: nothing does, ever.
 create or replace function @extschema@.next_event(p_job int) returns timestamptz language sql stable as $$
-    select least(
+    select nullif(least(
         (select due_at from @extschema@.unit where job_id = p_job and state = 'delayed' order by due_at limit 1),
         (select next_at from @extschema@.stripe where job_id = p_job and state = 'waiting' order by next_at limit 1),
         (select min(expires_at) from @extschema@.worker where job_id = p_job and working),
-        (select open_until from @extschema@.job where id = p_job and open_until > @extschema@.clock()))
+        (select open_until from @extschema@.job where id = p_job and open_until > @extschema@.clock())), 'infinity')
 $$;
 
 -- How often the idle workers of a job ask, all together, and its delegator: every 3 seconds, and the less often the
