@@ -21,7 +21,7 @@ MIGRATION = """alter table @extschema@.worker add column note text;
 alter table @extschema@.unit add column note text;
 drop function @extschema@.claim(bigint, int, int, int, bigint, int);
 """
-GUARD = "    if not @extschema@.may_work(w) then\n        perform @extschema@.release_slot(p_worker);\n"
+GUARD = "    if @extschema@.may_work(w) then\n"
 # In the next one a claim says who makes it, and all routines are other by a comment.
 CHANGES = {
     "pool/api/v1/worker.sql": (
