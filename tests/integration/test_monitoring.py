@@ -156,3 +156,13 @@ def test_the_alerts_say_what_they_should(tmp_path: Path) -> None:
     for command in (["check", "rules", str(ALERTS)], ["test", "rules", str(tmp_path / "test.yaml")]):
         done = subprocess.run([program("promtool"), *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_open_breaker_is_a_number(prometheus: str, fresh_database: str) -> None:
+    until(prometheus, 'stripedjob_breaker_open{namespace="shop", stripedjob="listings"} == 0')
+    with OwnerPool.open(fresh_database) as pool:
+        pool.conn.execute(
+            "update striped.job set alike = 20, alike_kind = 'HTTP 503', openings = 1, opened_at = clock_timestamp(),"
+            " open_until = clock_timestamp()"
+        )
+    until(prometheus, "stripedjob_breaker_open == 1")

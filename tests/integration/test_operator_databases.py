@@ -306,6 +306,25 @@ async def test_reconciles_go_on_beside_hung_databases(fresh_database: str, fresh
             assert not site.replicas(f"hung{port}"), "no worker before the job is in its pool"
 
 
+async def test_a_breaker_that_opens_and_closes_is_a_condition_with_events(fresh_database: str) -> None:
+    opens = """update striped.job set alike = 20, alike_kind = 'HTTP 503', openings = 1, opened_at = clock_timestamp(),
+        open_until = clock_timestamp() + interval '1 h'"""
+    async with Reconciling().running() as site:
+        site.apply("job", {"postgres": fresh_database}, retry={"circuitBreaker": {"failures": 20}})
+        await until(lambda: site.condition("job", "CircuitBreaker").get("reason") == "CircuitClosed", TICKS_SECONDS)
+        with psycopg.connect(fresh_database, autocommit=True) as conn:
+            settings = b"select breaker_failures, backoff_seconds, backoff_seconds_max from striped.job"
+            assert conn.execute(settings).fetchone() == (20, 5, 600)
+            conn.execute(opens.encode())
+            await until(lambda: site.condition("job", "CircuitBreaker")["status"] == "True", TICKS_SECONDS)
+            assert "after 20 failures alike: HTTP 503" in site.condition("job", "CircuitBreaker")["message"]
+            conn.execute("select striped.resume_job(id) from striped.job")
+            await until(lambda: site.condition("job", "CircuitBreaker")["status"] == "False", TICKS_SECONDS)
+        await until(lambda: len(site.cluster.events) == 2)  # an Event follows the status
+        told = [(event["type"], event["reason"]) for event in site.cluster.events]
+        assert told == [("Warning", "CircuitOpen"), ("Normal", "CircuitClosed")]
+
+
 async def test_a_deleted_job_of_a_hung_database_goes_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stripedjob_operator.cleanup.CLEANUP_SECONDS_MAX", 1.0)
     monkeypatch.setattr("stripedjob_operator.cleanup.CLEANUP_RETRY_SECONDS", 0.2)
