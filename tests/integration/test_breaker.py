@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from tests.support.pool_calls import JOB, all_done, count, enqueue, play, settle
 
 from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.types import Failure, Fate, Lease, Settlement, Then
+from stripedjob.runtime.outcome import Fault, Outcome, Verdict
+from stripedjob.runtime.worker.decide import RetryPolicy
+from stripedjob.runtime.worker.decide import settle as decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +124,24 @@ def test_one_kind_in_a_row_is_counted_and_what_is_done_begins_anew(db: psycopg.C
         assert state(db) == (1, "ValueError", 0, None)
 
     play(fresh_database, scene, BREAKS)
+
+
+def test_units_of_one_call_are_one_try_and_are_spared_together(db: psycopg.Connection, fresh_database: str) -> None:
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        enqueue(db, "a", units=4)
+        enqueue(db, "b", units=4)
+        worker = await pool.register(job_id, "w")
+        policy = RetryPolicy(attempts_max=1, per_resource=True)
+        outcome = Outcome(0, 0, 4, tuple(Fault(i, Verdict.RETRY, "E: 7") for i in range(4)), final=True)
+        leases = await claimed(pool, job_id, worker, units=4)
+        settled = [decide(lease, outcome, policy, random.Random(1)) for lease in leases]
+        await settle(pool, job_id, worker, settled[:1])
+        assert state(db) == (1, "E", 0, None)
+        await settle(pool, job_id, worker, settled[1:])
+        assert state(db)[:3] == (2, "E", 1)
+        assert {(name, ends) for name, ends, _ in units(db)} == {("a", "dead"), ("b", "delayed")}
+
+    play(fresh_database, scene, replace(BREAKS, breaker_failures=2))
 
 
 def test_what_is_no_try_or_was_set_aside_on_purpose_does_not_count(
@@ -409,9 +431,11 @@ def test_what_is_done_asks_nothing_of_it_and_writes_nothing(db: psycopg.Connecti
         (("a", 2), ["b", "a", "a"], ("a", 2, None)),
         (("b", 9), ["b"], ("b", 10, 1)),
         ((None, 0), ["b", "a", "a", "a", "b"], ("a", 3, 4)),
+        (("a", 1), ["a", None, None, None], ("a", 2, None)),
+        (("a", 1), ["b", None, "b", "b", None], ("b", 3, 4)),
     ],
 )
 def test_a_run_is_of_one_kind(
-    db: psycopg.Connection, before: tuple[str | None, int], kinds: list[str], after: tuple[str, int, int | None]
+    db: psycopg.Connection, before: tuple[str | None, int], kinds: list[str | None], after: tuple[str, int, int | None]
 ) -> None:
     assert db.execute("select * from striped.breaker_run(%s, %s, %s, 3)", [*before, kinds]).fetchone() == after

@@ -14,6 +14,7 @@ UNITS, RESOURCES, FAILURES = 40, 20, 5
 NEEDS = {"python": "job_handlers:needs"}
 KINDS: dict[str, dict[str, Any]] = {
     "mutex": {"handler": NEEDS},
+    "transaction": {"handler": NEEDS | {"transaction": True}},
     "fifo": {"handler": NEEDS, "strategy": "FIFO"},
     "delegator": {"handler": NEEDS, "strategy": "Delegator"},
     "throttled": {"handler": NEEDS, "strategy": "Throttled", "throttle": {"maxOutstanding": 8, "rate": 1000}},

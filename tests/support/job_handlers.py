@@ -25,7 +25,7 @@ def fails_at_first(unit: Any, conn: Any) -> None:
     watched(unit, conn)
 
 
-def needs(unit: Any) -> None:
+def needs(unit: Any, _conn: Any = None) -> None:
     """Do it where the file `up` is here, and fail like all others where it is not."""
     here = Path(__file__).parent
     if not (here / "up").exists():

@@ -55,6 +55,7 @@ class Failure:
     """A unit that was tried and not done; `after_seconds` counts for DELAYED alone. `trace`: a traceback, or "".
 
     `kind`: of failures that count for the circuit breaker, what they have in common that are alike; "": it does not.
+    `again`: it failed in the same call as the one before, which is one try.
     """
 
     unit_id: int
@@ -65,6 +66,7 @@ class Failure:
     after_seconds: float = 0.0
     trace: str = ""
     kind: str = ""
+    again: bool = False
 
     def as_row(self) -> dict[str, Any]:
         """Give the object that settle() in SQL takes."""
@@ -77,6 +79,7 @@ class Failure:
             "reason": self.reason,
             "trace": self.trace or None,
             "kind": self.kind or None,
+            "again": self.again,
         }
 
 

@@ -26,6 +26,7 @@ def retry_policy(job: "StripedJob") -> RetryPolicy:
         backoff_seconds_max=retry.backoff_seconds_max,
         crash_threshold=retry.crash_threshold,
         on_failure=job.on_failure,
+        per_resource=job.spec.handler.per == "Resource",
     )
 
 

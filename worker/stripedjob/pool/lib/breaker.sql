@@ -23,8 +23,9 @@ begin
 end
 $$;
 
--- Adds tries that failed, in their order, to a run of so many of one kind: one of another kind begins a new run.
--- `opens_at`: the place of the try with which it is p_failures long; null: it does not come so far.
+-- Adds tries that failed, in their order, to a run of so many of one kind: one of another kind begins a new run. A null
+-- is no try of its own. `opens_at`: the place of the try with which it is p_failures long; null: it does not come so
+-- far.
 create or replace function @extschema@.breaker_run(p_kind text, p_tries int, p_kinds text[], p_failures int,
     out kind text, out tries int, out opens_at int) language plpgsql immutable as $$
 declare
@@ -35,6 +36,7 @@ begin
     tries := p_tries;
     foreach this in array p_kinds loop
         n := n + 1;
+        continue when this is null;
         tries := case when this = kind then tries + 1 else 1 end;
         kind := this;
         if tries >= p_failures then
@@ -76,8 +78,8 @@ $$;
 
 -- What a settlement means for the breaker, and the breaker for it: p_failed and p_wait are those of settle(), and come
 -- back with what is spared as it goes back. p_valid: the resources whose leases are the worker's; p_is_done: something
--- of them was done. Of tries, those with a `kind` count, whose unit was not cancelled. The units are locked before the
--- job's row: see docs/lock-order.md.
+-- of them was done. Of tries, those with a `kind` count, whose unit was not cancelled; units that were tried in one
+-- call count once. The units are locked before the job's row: see docs/lock-order.md.
 create or replace function @extschema@.heed_breaker(
     p_job int, p_valid text[], p_is_done boolean, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
     inout p_failed json, inout p_wait float8[]
@@ -93,8 +95,9 @@ begin
     select array_agg(t.id order by t.n), array_agg(t.kind order by t.n), array_agg(t.resource order by t.n)
     into ids, kinds, resources
     from (
-        select f.n, f.kind, u.id, u.resource
-        from rows from (json_to_recordset(p_failed) as (id bigint, kind text)) with ordinality f(id, kind, n)
+        select f.n, case when f.again is not true then f.kind end as kind, u.id, u.resource
+        from rows from (json_to_recordset(p_failed) as (id bigint, kind text, again boolean))
+            with ordinality f(id, kind, again, n)
         join @extschema@.unit u on u.id = f.id
         where f.kind is not null and u.job_id = p_job and u.resource = any(p_valid) and u.state = 'ready'
             and u.cancelled is null

@@ -26,6 +26,7 @@ class RetryPolicy:
     backoff_seconds_max: float = 600.0
     crash_threshold: int = 5
     on_failure: OnFailure = "Skip"
+    per_resource: bool = False  # a call of the handler tries all units of a lease
 
     def backoff(self, attempt: int, rng: random.Random) -> float:
         """Seconds to wait after the given attempt (from 1): doubled each time, with jitter, never above the maximum."""
@@ -45,7 +46,11 @@ def kind_of(reason: str) -> str:
 
 def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, rng: random.Random) -> Settlement:
     """Say what becomes of each unit and of the resource. Units that were not started go back as they were."""
-    failures = tuple(_failure(lease, fault, policy, rng) for fault in outcome.faults)
+    first = next((fault.index for fault in outcome.faults if fault.verdict is Verdict.RETRY), None)
+    failures = tuple(
+        _failure(lease, fault, policy, rng, again=policy.per_resource and fault.index != first)
+        for fault in outcome.faults
+    )
     faulty = {fault.index for fault in outcome.faults}
     tried = range(outcome.first, outcome.tried)
     done = () if outcome.recorded else tuple(lease.ids[i] for i in tried if i not in faulty)
@@ -65,7 +70,7 @@ def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, rng: random.Rand
     return Settlement(lease, then, done, failures, wait_seconds)
 
 
-def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random) -> Failure:
+def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random, *, again: bool) -> Failure:
     attempts = lease.attempts[fault.index]
     crashes = lease.crashes[fault.index]
     reason = storable(fault.reason) or "no reason was given"
@@ -89,4 +94,4 @@ def _failure(lease: Lease, fault: Fault, policy: RetryPolicy, rng: random.Random
                 to = Fate.READY if policy.on_failure == "Block" else Fate.DELAYED
                 asked = fault.after_seconds
                 after_seconds = policy.backoff(attempts, rng) if asked is None else asked
-    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace, kind)
+    return Failure(lease.ids[fault.index], to, attempts, crashes, reason, after_seconds, fault.trace, kind, again)

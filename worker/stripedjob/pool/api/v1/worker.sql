@@ -114,7 +114,8 @@ $$;
 -- p_wait   seconds for 'wait'; infinity: until a person releases a held unit of it
 -- p_done   ids of the units that were worked
 -- p_failed null, or [{"id", "to": "ready"|"delayed"|"held"|"dead", "attempts", "crashes", "after": seconds, "reason",
---          "trace", "kind"}]; a kind: it was a try that failed, and counts for the circuit breaker
+--          "trace", "kind", "again"}]; a kind: it was a try that failed, and counts for the circuit breaker, unless
+--          it is `again` that of the unit before
 create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
     p_wait float8[],
