@@ -136,8 +136,8 @@ SHARED = (
     Mutation(
         "what was not committed counts as tried",
         "runtime/executor/progress.py",
-        "self._tried, self._done, faults = self._held",
-        "_, self._done, faults = self._held",
+        "self._tried, self._done, faults, calls = self._held",
+        "_, self._done, faults, calls = self._held",
         f"{SHARED_FAULTS}::test_a_commit_whose_answer_is_lost_counts[sync]",
     ),
     Mutation(

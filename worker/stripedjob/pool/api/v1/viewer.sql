@@ -216,6 +216,12 @@ create or replace function @extschema@.outlook(p_job int, p_bound int) returns j
     from @extschema@.job j where j.id = p_job
 $$;
 
+-- How many units waited and ran how long in the last minutes, 60 at most, as workers have said: see recent_times().
+create or replace function @extschema@.times(p_job int, p_minutes int default 5) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select @extschema@.recent_times(p_job, p_minutes)
+$$;
+
 -- Where these units stand, for what was asked of each: those that are not there any more are left out.
 create or replace function @extschema@.unit_states(p_job int, p_ids bigint[])
     returns table (id bigint, state text, reason text) language sql stable as $$
