@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 # Pools have counts by these bounds, and workers of two releases count in one: a later list needs columns of its own.
 BOUNDS_SECONDS = (
@@ -57,6 +58,32 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
 def percentiles(counts: Sequence[int]) -> dict[str, float | None]:
     """Give the percentiles that people ask for, in seconds, by name: p50 and so on; None: nothing was counted."""
     return {f"p{percent}": quantile(counts, percent / 100) for percent in PERCENTILES}
+
+
+def summary(recent: dict[str, Any]) -> dict[str, Any]:
+    """Say what recent_times() in SQL has: seconds that it covers, tries that ended, and percentiles in seconds."""
+    tries = sum(recent["runs"])
+    return {
+        "seconds": recent["seconds"],
+        "tries": tries,
+        "per_second": tries / recent["seconds"],
+        "wait": percentiles(recent["waits"]),
+        "run": percentiles(recent["runs"]),
+    }
+
+
+def said(seconds: float | None) -> str:
+    """Give an estimate for people: 12 ms, 1.2 s, 10 min."""
+    if seconds is None:
+        return "-"
+    if seconds < BOUNDS_SECONDS[0]:
+        return "under 1 ms"
+    if seconds >= BOUNDS_SECONDS[-1]:
+        return "1 h or more"
+    for below, shown in ((0.9995, f"{seconds * 1000:.0f} ms"), (9.95, f"{seconds:.1f} s"), (120, f"{seconds:.0f} s")):
+        if seconds < below:
+            return shown
+    return f"{seconds / 60:.0f} min"
 
 
 def cumulated(counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -29,9 +29,9 @@ end
 $$;
 
 -- For how many microseconds something waits since a time, where it is now p_now seconds after 1970: from 0 to 31 years,
--- whatever the time is.
+-- whatever the time is. Stable, as date_part() is: else Postgres would not put its body in where it is called.
 create or replace function @extschema@.waited_us(p_now float8, p_since timestamptz) returns bigint
-    language sql immutable as $$
+    language sql stable as $$
     select (1e6::float8 * greatest(0, least(1e9, p_now - date_part('epoch', p_since))))::bigint
 $$;
 

@@ -86,7 +86,7 @@ class Progress:
         self._away = ""  # why the task ends before its time
         self._reported = self._started = now()
         self._timed = 0  # the place of the first unit whose call may yet have to be measured
-        self._calls: list[LongCall] = []
+        self._calls: tuple[LongCall, ...] = ()
         self._until: float | None = None  # when the time of what runs ends; None: nothing runs
         self._pid = process_id()
         # What was tried, done, at fault and measured when hold() was called.
@@ -177,7 +177,7 @@ class Progress:
         """Note how long the call took that was made last, where it was not quick; it ended no later than `moment`."""
         units, seconds = self._tried - self._timed, moment - self._started
         if units > 0 and seconds > QUICK_SECONDS:
-            self._calls.append(LongCall(self._timed, units, self._started, seconds))
+            self._calls += (LongCall(self._timed, units, self._started, seconds),)
         self._timed = self._tried
 
     def hold(self) -> None:
@@ -193,8 +193,8 @@ class Progress:
         """Forget what ended since hold(): it is not tried yet."""
         if self._held is not None:
             self._tried, self._done, faults, calls = self._held
-            del self._faults[faults:], self._calls[calls:]
-            self._timed = self._tried
+            del self._faults[faults:]
+            self._calls, self._timed = self._calls[:calls], self._tried
         self.confirm()
 
     def report(self, *, final: bool) -> None:
@@ -214,11 +214,11 @@ class Progress:
                 recorded,
                 away=self._away,
                 at=moment,
-                calls=tuple(self._calls),
+                calls=self._calls,
             )
         )
-        self._first, self._done, self._reported = self._tried, 0, moment
-        self._faults, self._calls = [], []
+        if not final:
+            self._first, self._done, self._faults, self._reported, self._calls = self._tried, 0, [], moment, ()
 
 
 def run_task(call: Call, progress: Progress) -> None:

@@ -232,12 +232,13 @@ class Worker:
             self._failure = error
             self.drain()
             return
-        now = self._clock()
+        now, ended = self._clock(), []
         for outcome in outcomes:
             settlement = self._inflight.take(outcome, now)
             if settlement is not None:
                 self._observer.ended(settlement)
-                self._timing.took(settlement.lease, outcome)
+                ended.append((settlement.lease, outcome))
+        self._timing.took(ended)
         self._pace = self._pace.measured(
             sum(one.tried - one.first for one in outcomes),
             sum(one.final for one in outcomes),
