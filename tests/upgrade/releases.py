@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 (WHEEL,) = (ROOT / "tests/upgrade").glob("stripedjob-*.whl")
 MIGRATION = """alter table @extschema@.worker add column note text;
 alter table @extschema@.unit add column note text;
-drop function @extschema@.claim_v2(bigint, int, int, int, bigint, int);
+drop function if exists @extschema@.claim_v2(bigint, int, int, int, bigint, int);
 """
 GUARD = "    if not @extschema@.may_work(w) then\n        perform @extschema@.release_slot(p_worker);\n"
 # In the next one a claim says who makes it, and all routines are other by a comment.
