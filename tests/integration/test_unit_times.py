@@ -17,6 +17,7 @@ from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.types import News
+from stripedjob.runtime.worker import chores
 from stripedjob.runtime.worker.decide import RetryPolicy
 from stripedjob.times import BUCKETS, bucket
 
@@ -81,12 +82,27 @@ def test_many_quick_units_are_all_counted(fresh_database: str, slots: int) -> No
     assert runs[0] > 1500
 
 
+def test_what_was_said_is_not_said_again(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chores, "TIMES_SECONDS", 0.0)
+    site = Site(fresh_database)
+    site.fill(200, 200)
+    drain(site, site.handler("act"))
+    waits, runs = total(site)
+    assert sum(waits.values()) == sum(runs.values()) == 200
+
+
 def test_the_units_of_a_transaction_are_counted_without_its_commit(fresh_database: str) -> None:
     site = Site(fresh_database)
+    site.sql(
+        "create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.3); return null; end';"
+        "create constraint trigger slow after delete on striped.unit deferrable initially deferred"
+        " for each row when (mod(old.id, 20) = 0) execute function slow()"
+    )
     site.fill(200, 2)
     drain(site, site.handler("record", database=site.database))
     waits, runs = total(site)
     assert sum(waits.values()) == sum(runs.values()) == 200
+    assert sum(units for place, units in runs.items() if place >= bucket(0.3)) <= 2  # those that had their own
 
 
 def test_units_of_a_resource_share_their_call(fresh_database: str) -> None:

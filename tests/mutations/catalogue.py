@@ -4,6 +4,7 @@ from tests.mutations.acted import ACTED
 from tests.mutations.mutation import Mutation
 from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
+from tests.mutations.timed import TIMED
 
 DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
 ENQUEUER_CALLS = "pool/api/v1/enqueuer.sql"
@@ -476,4 +477,5 @@ MUTATIONS = (
     *PERMITTED,
     *PAGED,
     *ACTED,
+    *TIMED,
 )
