@@ -91,6 +91,24 @@ def test_what_was_said_is_not_said_again(fresh_database: str, monkeypatch: pytes
     assert sum(waits.values()) == sum(runs.values()) == 200
 
 
+def test_an_idle_worker_says_it_too(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chores, "TIMES_SECONDS", 1.0)
+    site = Site(fresh_database)
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+            worker = await site.worker(stack, site.handler("act"))
+            run = asyncio.create_task(worker.run())
+            for units in (1, 2):
+                put(site, "a")
+                while not site.sql("select 1 from striped.times where minute = '-infinity' and runs[1] = %s", [units]):
+                    await asyncio.sleep(0.1)
+            worker.drain()
+            await run
+
+    asyncio.run(scene())
+
+
 def test_the_units_of_a_transaction_are_counted_without_its_commit(fresh_database: str) -> None:
     site = Site(fresh_database)
     site.sql(
