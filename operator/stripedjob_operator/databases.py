@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from stripedjob.observe.log import logger
 from stripedjob.pool.client.bounded import BoundedPool
-from stripedjob.pool.client.operator import OperatorPool
+from stripedjob.pool.client.operator import Measures, OperatorPool
 from stripedjob.pool.client.viewer import JobStatus
 from stripedjob.pool.errors import PoolError, PoolRefusedError, PoolSchemaError
 from stripedjob.pool.types import JobSettings
@@ -29,6 +29,7 @@ CALL_SECONDS_MAX = 10.0
 MIGRATE_SECONDS_MAX = 600.0  # a table may be rewritten
 RETRY_SECONDS = 3.0  # between two tries to reach a database that is away, or to have a job in it
 RATE_SECONDS = 10.0  # over which units per second are measured
+MEASURE_SECONDS = 10.0  # between two looks at what is measured of jobs, which costs some index look-ups of each
 BUSY_SECONDS_MAX = 30.0  # how old an answer to the question which workers are busy may be
 
 
@@ -41,6 +42,7 @@ class Backlog:
     status: JobStatus
     rate: float = 0.0
     busy: tuple[float, frozenset[str]] | None = None  # when it was asked, and which workers had a slot
+    measures: Measures | None = None  # for /metrics alone; None: not read yet
     _since: tuple[float, int] | None = None
 
     def take(self, status: JobStatus, now: float) -> bool:
@@ -75,6 +77,7 @@ class Database:
     _asked: set[Key] = field(default_factory=set)  # jobs whose busy workers are asked for
     _wish: asyncio.Event = field(default_factory=asyncio.Event)
     _is_called: bool = False
+    _measure_at: float = 0.0
 
     def __post_init__(self) -> None:
         """Have its other task."""
@@ -176,10 +179,18 @@ class Database:
             if key in self.jobs and self.jobs[key].take(status, now):
                 self.changed(key)
         await pool.call(lambda one: one.clean([backlog.job_id for backlog in self.jobs.values()]), CALL_SECONDS_MAX)
+        if now >= self._measure_at:
+            await self._measure(pool)
+            self._measure_at = now + MEASURE_SECONDS
         for key in jobs.values():  # somebody removed them
             self.jobs.pop(key, None)
             if key in self._wanted:
                 self._open[key] = 0.0
+
+    async def _measure(self, pool: BoundedPool[OperatorPool]) -> None:
+        jobs = {backlog.job_id: backlog for backlog in self.jobs.values()}
+        for one in await pool.call(lambda there: there.measures(list(jobs)), CALL_SECONDS_MAX):
+            jobs[one.job_id].measures = one
 
     async def _make_so(self, pool: BoundedPool[OperatorPool], end: float) -> bool:
         """Do what is wanted; False: there was no time for all of it."""

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stripedjob.pool.client.operator import Measures
+from stripedjob.times import cumulated
 from stripedjob_operator.databases import Backlog, Databases
 from stripedjob_operator.observed import Key, Observed
 from stripedjob_operator.queue import WorkQueue
@@ -67,6 +69,11 @@ class JobMetrics(Collector):
                 total.add_metric(key, getattr(backlog.status, field))
             yield total
         yield _breakers(backlogs)
+        rate = GaugeMetricFamily(f"{JOB}_units_per_second", "Units done a second, over 10 seconds.", labels=LABELS)
+        for key, backlog in backlogs.items():
+            rate.add_metric(key, backlog.rate)
+        yield rate
+        yield from _times({key: one.measures for key, one in backlogs.items() if one.measures is not None})
         yield self._conditions()
 
     def _conditions(self) -> Metric:
@@ -81,10 +88,28 @@ class JobMetrics(Collector):
 
 def _breakers(backlogs: dict[Key, Backlog]) -> Metric:
     help_ = "Whether the circuit breaker keeps work back (1), open or half open, or not (0)."
-    family = GaugeMetricFamily("stripedjob_breaker_open", help_, labels=LABELS)
+    family = GaugeMetricFamily(f"{JOB}_breaker_open", help_, labels=LABELS)
     for key, backlog in backlogs.items():
         family.add_metric(key, backlog.status.breaker_until is not None)
     return family
+
+
+def _times(measures: dict[Key, Measures]) -> Iterator[Metric]:
+    """Give what is measured of jobs; the age is 0 where nothing waits for a worker."""
+    age = GaugeMetricFamily(
+        f"{JOB}_oldest_unit_age_seconds", "How long the oldest unit in line could have been claimed.", labels=LABELS
+    )
+    wait = HistogramMetricFamily(
+        f"{JOB}_unit_wait_seconds", "How long units wait for their handler, as workers say.", labels=LABELS
+    )
+    run = HistogramMetricFamily(
+        f"{JOB}_unit_run_seconds", "How long the handler's call of a unit takes, as workers say.", labels=LABELS
+    )
+    for key, one in measures.items():
+        age.add_metric(key, one.oldest_seconds or 0.0)
+        wait.add_metric(key, cumulated(one.waits), one.wait_seconds)
+        run.add_metric(key, cumulated(one.runs), one.run_seconds)
+    yield from (age, wait, run)
 
 
 def _gauge(name: str, help_: str, label: str, fields: dict[str, str], backlogs: dict[Key, Backlog]) -> Metric:

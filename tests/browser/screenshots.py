@@ -13,7 +13,8 @@ from tests.support.pages import page_of
 from tests.support.queues import FIFO, queue
 
 from stripedjob.local.engines import embedded_engine
-from stripedjob.pool.types import Failure, Fate, JobSettings, Then
+from stripedjob.pool.types import Failure, Fate, JobSettings, News, Then
+from stripedjob.times import Histogram
 from stripedjob.ui.app import Served
 from stripedjob.ui.security import Rights
 
@@ -55,6 +56,11 @@ def fill(pool: Queue) -> None:
             pool.end(last, lease, then=then, done=(), failed=(failed,), wait_seconds=wait)
         else:
             pool.end(last, lease, then=Then.READY, done=())
+    waits, runs = Histogram(), Histogram()
+    for number in range(26):
+        waits.add(0.3 * number)
+        runs.add(0.02 + 0.004 * number)
+    pool.runner.run(pool.pool.note_times(pool.job_id, News(waits.counts, waits.seconds, runs.counts, runs.seconds)))
     pool.take(first, 3)
     pool.take(second, 2)
     for name in ("invoices", "thumbnails"):

@@ -173,6 +173,20 @@ def test_status_says_what_is_in_the_way(job: Job) -> None:
     assert json.loads(job.do("status", "--json"))["outlook"]["dead"]["reasons"][0]["units"] == 3
 
 
+def test_status_says_how_long_units_took_lately(job: Job) -> None:
+    assert "ran " not in job.do("status")
+    assert json.loads(job.do("status", "--json"))["times"]["tries"] == 0
+    job.sql("select striped.note_times(1, '{0,0,0,0,60}', 1.2, '{3,0,0,0,0,0,0,0,0,57}', 40)")
+    lines = job.do("status").splitlines()
+    assert any(line.startswith("tries      ") and line.endswith("/min in the last 5 minutes") for line in lines)
+    assert "waited     p50 18 ms, p95 24 ms, p99 25 ms" in lines
+    assert "ran        p50 737 ms, p95 974 ms, p99 995 ms" in lines
+    found = json.loads(job.do("status", "--json"))
+    assert found["times"]["tries"] == 60
+    assert found["times"]["run"]["p50"] == pytest.approx(0.7368, rel=0.01)
+    assert found["outlook"]["oldest_seconds"] >= 0
+
+
 def test_explain_says_who_has_a_foreign_lock(job: Job, fresh_valkey: str) -> None:
     job.sql("select striped.upkeep(1)")
     job.sql("update striped.stripe set state = 'waiting', next_at = now() + interval '1 h' where resource = 'a'")

@@ -134,7 +134,16 @@ def test_each_query_of_the_dashboard_has_an_answer(prometheus: str, fresh_databa
         pool.conn.execute(
             "update striped.job set done = 5, stale = 1, lock_tries = 9, lock_refusals = 2 where id = %s", [job_id]
         )
+        for counts in ("{4,1}", "{0,3}"):
+            pool.conn.execute("select striped.note_times(%s, %s, 2, %s, 1)", [job_id, counts, counts])
+            if counts == "{4,1}":
+                until(prometheus, "stripedjob_job_unit_run_seconds_count == 5")
     until(prometheus, 'stripedjob_job_units{state="pending"} == 1')
+    until(prometheus, 'stripedjob_job_unit_wait_seconds_bucket{le="0.001"} == 4')
+    until(prometheus, "stripedjob_job_unit_wait_seconds_sum == 4")
+    until(prometheus, "stripedjob_job_unit_run_seconds_count == 8")
+    until(prometheus, "stripedjob_job_oldest_unit_age_seconds > 5")
+    until(prometheus, "stripedjob_job_units_per_second >= 0")
     until(prometheus, "stripedjob_job_done_total == 5")
     variables = {"$namespace": ".*", "$stripedjob": "listings"}
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
@@ -159,10 +168,10 @@ def test_the_alerts_say_what_they_should(tmp_path: Path) -> None:
 
 
 def test_an_open_breaker_is_a_number(prometheus: str, fresh_database: str) -> None:
-    until(prometheus, 'stripedjob_breaker_open{namespace="shop", stripedjob="listings"} == 0')
+    until(prometheus, 'stripedjob_job_breaker_open{namespace="shop", stripedjob="listings"} == 0')
     with OwnerPool.open(fresh_database) as pool:
         pool.conn.execute(
             "update striped.job set alike = 20, alike_kind = 'HTTP 503', openings = 1, opened_at = clock_timestamp(),"
             " open_until = clock_timestamp()"
         )
-    until(prometheus, "stripedjob_breaker_open == 1")
+    until(prometheus, "stripedjob_job_breaker_open == 1")

@@ -104,6 +104,7 @@ def test_a_job_says_who_holds_what_and_what_waits_why(queue: Queue, pool: OwnerP
     assert waiting["resource"] == "late"
     assert waiting["head"]["reason"] == "ValueError: no such price"
     assert job["oldest_at"] is not None
+    assert job["times"]["runs"] == []
     assert page.worker(pool, queue.job_id, worker["id"])["worker"]["leases"] == [lease]
 
 

@@ -136,6 +136,10 @@ def clean(conn: psycopg.Connection, job_id: int) -> bool:
     return bool(value(conn, "select striped.clean(%s)", job_id))
 
 
+def note_times(conn: psycopg.Connection, job_id: int) -> None:
+    conn.execute("select striped.note_times(%s, '{1}', 1, '{1}', 1)", [job_id])
+
+
 def lead(conn: psycopg.Connection, job_id: int, name: str) -> int | None:
     term = value(conn, "select striped.lead(%s, %s)", job_id, name)
     return None if term is None else int(term)

@@ -33,6 +33,7 @@ NAMES = {
     "dedup": "dedup_id",
     "area": "area",
     "pause": "resource",
+    "times": "case when minute = '-infinity' then 'all' else (minute < now() - interval '1 hour')::text end",
 }
 # What a row that is locked in each way keeps others from, the weakest lock first.
 MODES = {"update": "key share", "no key update": "share", "share": "no key update", "key share": "update"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROUTINES: dict[str, Step[World]] = {
     "upkeep": do(World.upkeep),
     "clean": do(World.clean),
+    "note times": do(World.note_times),
     "register": do(World.register, "w4"),
     "claim": do(World.claim, "w1"),
     "claim of the dead": do(World.claim, "w2"),

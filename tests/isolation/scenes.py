@@ -60,7 +60,7 @@ def busy(world: World) -> None:
 
     `w1` is alive and holds `a`, `w2` died with `b`, `w3` has no slot. `c` is ready, `d` only woken; `e` is held back by
     a unit that is due later, `f` has one that is due now; `g` has a held unit, `h` a dead one, `i` one that is to go;
-    `j` is paused.
+    `j` is paused. Times were said two hours ago, and now.
     """
     conn = world.conn
     holder(world, "w1", "a")
@@ -79,6 +79,9 @@ def busy(world: World) -> None:
     world.pause(conn, "j")
     world.enqueue(conn, "j")
     world.enqueue(conn, "d")
+    world.note_times(conn)
+    conn.execute("update striped.times set minute = minute - interval '2 hours' where job_id = %s", [world.id])
+    world.note_times(conn)
     world.expire(conn, "w2")
     world.fire(conn)
     conn.execute("update striped.turn set at = '-infinity' where job_id = %s and kind = 'clean'", [world.id])

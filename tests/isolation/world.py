@@ -166,6 +166,9 @@ class World:
     def clean(self, conn: psycopg.Connection) -> None:
         calls.clean(conn, self.id)
 
+    def note_times(self, conn: psycopg.Connection) -> None:
+        calls.note_times(conn, self.id)
+
     def tend(self, conn: psycopg.Connection) -> None:
         calls.tend(conn, self.id)
 

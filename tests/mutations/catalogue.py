@@ -5,6 +5,7 @@ from tests.mutations.broken import BROKEN
 from tests.mutations.mutation import Mutation
 from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
+from tests.mutations.timed import TIMED
 
 DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
 ENQUEUER_CALLS = "pool/api/v1/enqueuer.sql"
@@ -137,8 +138,8 @@ SHARED = (
     Mutation(
         "what was not committed counts as tried",
         "runtime/executor/progress.py",
-        "self._tried, self._done, faults = self._held",
-        "_, self._done, faults = self._held",
+        "self._tried, self._done, faults, calls = self._held",
+        "_, self._done, faults, calls = self._held",
         f"{SHARED_FAULTS}::test_a_commit_whose_answer_is_lost_counts[sync]",
     ),
     Mutation(
@@ -478,4 +479,5 @@ MUTATIONS = (
     *PAGED,
     *ACTED,
     *BROKEN,
+    *TIMED,
 )

@@ -21,6 +21,7 @@ BREAKS: dict[str, Schema] = {  # the message of a rule: what of the spec breaks 
     "spec.handler: give exactly one of": {"handler": {"exec": ["true"]}},
     "spec.handler.per: Resource": {"handler": {"python": None, "exec": ["true"], "per": "Resource"}},
     "spec.handler.transaction: true": {"handler": {"python": None, "exec": ["true"], "transaction": True}},
+    "spec.handler.around: is for": {"handler": {"python": None, "exec": ["true"], "around": "a:b"}},
     "spec.handler.http: must be": {"handler": {"python": None, "http": "ftp://example.com"}},
     "spec.pool.schema: must not begin with": {"pool": {"secretRef": dict(SECRET), "schema": "pg_striped"}},
     "spec.pool.schema: must not be longer": {"pool": {"secretRef": dict(SECRET), "schema": "ä" * 32}},
@@ -46,6 +47,7 @@ IN_A_CLUSTER_ALONE = (
 )  # `run` has options for them
 SAMPLES: dict[str, Any] = {  # good values for fields whose pattern is not met by a text that is made up
     "spec.handler.python": "pkg.mod:Class.method",
+    "spec.handler.around": "pkg.mod:Class.method",
     "spec.handler.http": "https://user@example.com:8443/path?q=1",
     "spec.handler.exec": ["sh", "-c", "exit 0"],
     "spec.schedule.cron": "*/5 0-6,12 l jan-MAR mon#2",

@@ -72,6 +72,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"handler": {"python": "a:b", "exec": ["x"]}}, "spec.handler: give exactly one"),
     ({"handler": {"exec": ["x"], "per": "Resource"}}, "spec.handler.per: "),
     ({"handler": {"http": "http://x", "transaction": True}}, "spec.handler.transaction: "),
+    ({"handler": {"http": "http://x", "around": "a:b"}}, "spec.handler.around: "),
     ({"handler": {"http": "ftp://x"}}, "spec.handler.http: must be an http"),
     ({"pool": {"schema": "pg_jobs"}}, "spec.pool.schema: must not begin with pg_"),
     ({"pool": {"schema": "ä" * 32}}, "spec.pool.schema: must not be longer than 63 bytes"),

@@ -41,7 +41,8 @@ def begin_trial(place: Place, job: "StripedJob") -> "Trial | None":
 
     handler = job.spec.handler
     if handler.kind == "python":
-        return Trial.start(handler.target[0], 2 if handler.transaction else 1, place.file.absolute().parent)
+        arguments, path = 2 if handler.transaction else 1, place.file.absolute().parent
+        return Trial.start(handler.target[0], arguments, handler.around or "", path)
     if handler.kind == "exec":
         try:
             find(handler.target)
@@ -54,10 +55,10 @@ def check_handler(trial: "Trial | None") -> None:
     """Raise HandlerError where the handler cannot be used on this machine."""
     from stripedjob.runtime.executor.supervisor import HandlerError
 
-    if trial is not None and not trial.verdict():
+    if trial is not None and (absent := trial.verdict()):
         raise HandlerError(
-            f"handler python: {trial.name} cannot be loaded: there is no module {trial.name.partition(':')[0]};"
-            " it belongs beside FILE, or into this Python's packages"
+            f"the handler cannot be loaded: there is no module {absent}; it belongs beside FILE, or into this Python's"
+            " packages"
         )
 
 

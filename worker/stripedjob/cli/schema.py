@@ -52,9 +52,9 @@ def _valid(file: Path) -> str:
         trial = begin_trial(Place(file, None, None, None), job)
     except HandlerError:
         return f"{words}; its command is not on this machine"
-    if trial is None or trial.verdict():
-        return f"{words}, and its handler is found"
-    return f"{words}; its handler was not looked at: there is no module {trial.name.partition(':')[0]} here"
+    if trial is not None and (absent := trial.verdict()):
+        return f"{words}; its handler was not looked at: there is no module {absent} here"
+    return f"{words}, and its handler is found"
 
 
 @click.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stripedjob.pool.client.viewer import JobStatus
 
 WATCH_SECONDS = 1.0
+TIMES_MINUTES = 5
 SHOWN_MAX = 5  # reasons and resources of each kind
 
 
@@ -27,17 +28,19 @@ def status(place: Place, *, as_json: bool, watch: bool) -> None:
     Example: stripedjob status job.yaml --watch
     """
     from stripedjob.cli.outlook import lines
+    from stripedjob.times import summary
 
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
         while True:
             one, outlook = pool.status(job_id), pool.outlook(job_id, SHOWN_MAX)
+            times = summary(pool.times(job_id, TIMES_MINUTES))
             if as_json:
-                click.echo(json.dumps(asdict(one) | {"outlook": outlook}))
+                click.echo(json.dumps(asdict(one) | {"outlook": outlook, "times": times}))
             else:
                 if watch and sys.stdout.isatty():
                     click.clear()
-                click.echo("\n".join([_table(one), *lines(outlook)]))
+                click.echo("\n".join([_table(one), *_times(times), *lines(outlook)]))
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
@@ -104,3 +107,20 @@ def _table(one: "JobStatus") -> str:
         ("locks", f"{one.total_lock_tries} tries, {one.total_lock_refusals} refusals"),
     ]
     return "\n".join(f"{name:<10} {value}" for name, value in rows)
+
+
+def _times(times: dict[str, Any]) -> list[str]:
+    """Give the lines of the last minutes' times; none where nothing was tried."""
+    from stripedjob.text import rated
+    from stripedjob.times import said
+
+    if not times["tries"]:
+        return []
+    waited, ran = (
+        ", ".join(f"{name} {said(seconds)}" for name, seconds in times[of].items()) for of in ("wait", "run")
+    )
+    return [
+        f"{'tries':<10} {rated(times['per_second'])} in the last {TIMES_MINUTES} minutes",
+        f"{'waited':<10} {waited}",
+        f"{'ran':<10} {ran}",
+    ]

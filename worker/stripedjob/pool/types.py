@@ -12,7 +12,8 @@ class Lease(NamedTuple):
     """The right of one worker to one resource, and the units handed out under it, in order.
 
     `more`: units beyond these were ready. `suspect`: workers died with this resource; run it alone.
-    `payloads` are JSON texts, as they were enqueued. A tuple, since thousands are made a second.
+    `payloads` are JSON texts, as they were enqueued. `oldest`, `newest`: since when the units wait that could be
+    claimed first and last, by the clock of who claimed. A tuple, since thousands are made a second.
     """
 
     resource: str
@@ -24,6 +25,8 @@ class Lease(NamedTuple):
     crashes: tuple[int, ...]
     payloads: tuple[str, ...]
     worker_id: int = 0
+    oldest: float = 0.0
+    newest: float = 0.0
 
     @property
     def size_bytes(self) -> int:
@@ -111,6 +114,15 @@ class Batch:
     number: int
     ended: tuple[Settlement, ...]
     tally: Tally
+
+
+class News(NamedTuple):
+    """How many units waited and ran how long, by the buckets of stripedjob.times, since it was said last."""
+
+    waits: list[int]
+    wait_seconds: float
+    runs: list[int]
+    run_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,35 @@ One observer a worker. Reading it (health.py) never waits for the loop, so that 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, logger
 from stripedjob.pool.types import Batch, Failure, Settlement, Then
+from stripedjob.times import Histogram, cumulated
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
+
+
+class _Times(Collector):
+    """What was counted of times, as Prometheus takes it: only a scrape makes it so, since units are counted often."""
+
+    def __init__(self, job: str, wait: Histogram, run: Histogram) -> None:
+        self._job, self._wait, self._run = job, wait, run
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the histograms. Called in the thread of a scrape."""
+        for name, help_, histogram in (
+            ("wait", "How long units wait for their handler, from when they could first be claimed.", self._wait),
+            ("run", "How long the handler's call of a unit takes.", self._run),
+        ):
+            family = HistogramMetricFamily(f"stripedjob_unit_{name}_seconds", help_, labels=["job_type"])
+            family.add_metric([self._job], cumulated(list(histogram.counts)), histogram.seconds)
+            yield family
 
 
 class Observer:
@@ -45,6 +65,8 @@ class Observer:
         up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job_type", "engine"], registry=self.registry)
         self._pool_up, self._lock_up = up.labels(job, "pool"), up.labels(job, "lock")
         self._lock_up.set(1)
+        self.wait, self.run = Histogram(), Histogram()
+        self.registry.register(_Times(job, self.wait, self.run))
 
     def turned(self) -> None:
         """Note that the loop is alive."""

@@ -58,6 +58,7 @@ def executor_config(job: "StripedJob", job_id: int, postgres_url: str, path: str
         timeout_seconds=handler.timeout_seconds,
         per_resource=handler.per == "Resource",
         database=database,
+        around=handler.around or "",
     )
     return Config(settings, job.spec.concurrency, job.on_failure == "Block", path)
 

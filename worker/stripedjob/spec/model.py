@@ -80,6 +80,8 @@ class Handler(Part):
     """Whether a Python function gets one unit, or the list of a resource's units."""
     transaction: bool = False
     """Whether a Python function gets a connection as well, in the transaction that completes its units."""
+    around: Function | None = None
+    """What gives a context manager for each call of a Python function; it gets the unit, or the resource's units."""
     timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     """How long one call may take; then it is stopped and tried again."""
 

@@ -66,6 +66,13 @@ RULES = (
     ),
     Rule(
         ("spec", "handler"),
+        "spec.handler.around",
+        "is for python handlers; leave it out with exec and http",
+        "!has(self.around) || has(self.python)",
+        lambda spec: spec["handler"].get("around") is None or spec["handler"].get("python") is not None,
+    ),
+    Rule(
+        ("spec", "handler"),
         "spec.handler.http",
         "must be an http:// or https:// URL",
         HTTP_URL_CEL,

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from stripedjob.explaining import breaker_words, seconds_until, standing, why_not_yet, why_waiting
 from stripedjob.text import counted, printable, rated
+from stripedjob.times import said
 from stripedjob.ui.access import Seen
 from stripedjob.ui.views import View
 
@@ -176,6 +177,7 @@ def _environment() -> jinja2.Environment:
         "lines": lines,
         "named": named,
         "rated": rated,
+        "said": said,
     }
     env.globals |= {
         "broken": broken,

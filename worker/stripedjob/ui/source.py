@@ -10,6 +10,7 @@ from stripedjob.locks import LockBackend, LockError
 from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.client.viewer import ViewerPool
 from stripedjob.pool.errors import PoolUnreachableError
+from stripedjob.times import summary
 from stripedjob.ui.deeds import Deeds
 from stripedjob.ui.rates import Rates
 from stripedjob.ui.views import DeedView, JobsView, JobView, PoolView, ResourceView, View
@@ -43,7 +44,7 @@ class Source:
             case JobsView():
                 return data | {"rates": {job["id"]: self._rate(job) for job in data["jobs"]}}
             case JobView():
-                return data | {"rate": self._rate(data["status"])}
+                return data | {"rate": self._rate(data["status"]), "times": summary(data["times"])}
             case ResourceView():
                 return data | {"lock": await self._look(view, data)}
         return data

@@ -5,7 +5,7 @@ One round trip a call. Errors are the pool's own (errors.py).
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 
 import psycopg
 from psycopg import sql
@@ -18,6 +18,21 @@ from stripedjob.pool.names import in_query
 from stripedjob.pool.types import JobSettings
 
 CLEARED_UNITS = 5_000  # in one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured of a job: how old its oldest claimable unit is, None where there is none, and its times so far.
+
+    Counts are by the buckets of stripedjob.times, since the job was made; [] before the first.
+    """
+
+    job_id: int
+    oldest_seconds: float | None = None
+    waits: list[int] = field(default_factory=list)
+    wait_seconds: float = 0.0
+    runs: list[int] = field(default_factory=list)
+    run_seconds: float = 0.0
 
 
 class OperatorPool(ViewerPool):
@@ -35,6 +50,12 @@ class OperatorPool(ViewerPool):
     def tend(self, job_ids: Sequence[int]) -> list[JobStatus]:
         """Keep up the jobs that have no workers to do it, and give the numbers of all of these: one round trip."""
         return self._statuses("tend", job_ids)
+
+    def measures(self, job_ids: Sequence[int]) -> list[Measures]:
+        """Give what is measured of these jobs, in one query."""
+        query = sql.SQL("select * from {}(%s::int[])").format(in_query(self.schema, "measures"))
+        with foreign_errors():
+            return [Measures(*row) for row in self.conn.execute(query, [list(job_ids)])]
 
     def fire(self, job_id: int, schedule: str, due: dt.datetime, query: str | None) -> int | None:
         """Enqueue what a schedule asks for at `due`; returns how many units, None where it is or was done.

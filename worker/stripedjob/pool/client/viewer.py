@@ -209,6 +209,10 @@ class ViewerPool:
         """Say what is in a job's way, so much of each kind; what is in it stands in viewer.sql."""
         return self._row("outlook", [job_id, bound])[0]
 
+    def times(self, job_id: int, minutes: int) -> Any:
+        """Say how many units waited and ran how long in the last minutes; what is in it stands in lib/times.sql."""
+        return self._row("times", [job_id, minutes])[0]
+
     def unit_states(self, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
         """Give state and reason of those of these units that are there."""
         query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "unit_states"))

@@ -13,7 +13,7 @@ from psycopg.types.json import Json
 from stripedjob.pool.client.session import PoolSession
 from stripedjob.pool.names import in_query
 from stripedjob.pool.pooled import AsyncConnection
-from stripedjob.pool.types import Batch, JobSettings, Lease, Poll, Then
+from stripedjob.pool.types import Batch, JobSettings, Lease, News, Poll, Then
 
 BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
 
@@ -68,18 +68,26 @@ class WorkerPool(PoolSession):
         return bool(await self._value("clean(%s)", [job_id]))
 
     async def claim(
-        self, worker_id: int, resources_max: int, units_max: int, bytes_max: int = BYTES_MAX, unshared: int = 0
+        self,
+        worker_id: int,
+        resources_max: int,
+        units_max: int,
+        bytes_max: int = BYTES_MAX,
+        unshared: int = 0,
+        *,
+        now: float = 0.0,
     ) -> list[Lease]:
         """Lease ready resources with the head of their units; [] where there are none or the limit is reached.
 
         Their payloads have `bytes_max` bytes in all, or are one unit. So many resources as `unshared` are taken also
-        where less would be a fair share. Raises WorkerLostError.
+        where less would be a fair share. `now`: the time of the caller's clock, by which the leases say since when
+        their units wait. Raises WorkerLostError.
         """
         await self._forget_calls()
         session = self._sessions.get(worker_id, 0)
         values = [worker_id, session, resources_max, units_max, bytes_max, unshared]
-        rows = await self._rows("claim(%s, %s, %s, %s, %s, %s)", values)
-        return _leases(worker_id, rows[0]) if rows else []
+        rows = await self._rows("claim_v2(%s, %s, %s, %s, %s, %s)", values)
+        return _leases(worker_id, rows[0], now) if rows else []
 
     async def settle(self, job_id: int, batch: Batch) -> list[str]:
         """Record what became of leases; returns the resources that were refused, because their lease was lost."""
@@ -110,6 +118,11 @@ class WorkerPool(PoolSession):
         Raises WorkerLostError where it was considered dead.
         """
         return list(await self._value("renew(%s, %s)", [worker_id, array_of_numbers(fences)]))
+
+    async def note_times(self, job_id: int, news: News) -> None:
+        """Say how many units waited and ran how long since this was said last."""
+        waits, runs = array_of_numbers(news.waits), array_of_numbers(news.runs)
+        await self._value("note_times(%s, %s, %s, %s, %s)", [job_id, waits, news.wait_seconds, runs, news.run_seconds])
 
     async def poll(self, worker_id: int) -> Poll:
         """Ask, when idle, whether there is something to claim."""
@@ -147,13 +160,16 @@ def _concerns(call: str, worker_id: int) -> bool:
     return call == "*" or str(worker_id) in call.split(",")
 
 
-def _leases(worker_id: int, row: Sequence[Any]) -> list[Lease]:
-    """Cut the flat arrays of claim() into leases."""
-    resources, fences, suspect, counts, more, *columns = row
+def _leases(worker_id: int, row: Sequence[Any], now: float) -> list[Lease]:
+    """Cut the flat arrays of claim_v2() into leases."""
+    resources, fences, suspect, counts, more, *columns, oldest, newest = row
     columns = [column or () for column in columns]  # null, where no lease has a unit
     leases, end = [], 0
-    for resource, fence, count, has_more in zip(resources, fences, counts, more, strict=True):
+    for resource, fence, count, has_more, oldest_us, newest_us in zip(
+        resources, fences, counts, more, oldest, newest, strict=True
+    ):
         start, end = end, end + count
         ids, attempts, crashes, payloads = (tuple(column[start:end]) for column in columns)
-        leases.append(Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id))
+        since = now - oldest_us / 1e6, now - newest_us / 1e6
+        leases.append(Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id, *since))
     return leases

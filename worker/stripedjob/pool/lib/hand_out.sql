@@ -10,10 +10,11 @@
 -- resources were locked, and units that another worker has just finished would be handed out again.
 -- Invariant: barriers and units are read by one statement, so from one snapshot: it has no unit without what was
 -- committed before it.
-create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.claimed, p_units int,
+create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.handed, p_units int,
     p_bytes bigint)
-returns @extschema@.claimed language plpgsql as $$
+returns @extschema@.handed language plpgsql as $$
 declare
+    seconds constant float8 := date_part('epoch', @extschema@.clock());
     no_barrier constant bigint := 9223372036854775807;
     in_order constant boolean := j.on_failure = 'Block';
     too_much text[];
@@ -32,20 +33,23 @@ begin
         select l.n, h.*, sum(octet_length(h.payload)) over (order by l.n, h.id) - octet_length(h.payload) < p_bytes
             and h.place <= p_units as fits
         from lease l cross join lateral (
-            select id, attempts, crashes, payload, row_number() over (order by id) as place from @extschema@.unit
+            select id, attempts, crashes, payload, greatest(enqueued_at, due_at) as since,
+                row_number() over (order by id) as place from @extschema@.unit
             where job_id = j.id and resource = l.resource and state = 'ready' and id < coalesce(l.barrier, no_barrier)
                 and cancelled is null
             order by id limit p_units + 1
         ) h
     ), handed as (
         select l.n, l.resource, l.fence, l.barrier, l.due_at, count(f.id) as there,
-            count(f.id) filter (where f.fits) as units
+            count(f.id) filter (where f.fits) as units, min(f.since) as oldest, max(f.since) as newest
         from lease l left join candidate f on f.n = l.n group by l.n, l.resource, l.fence, l.barrier, l.due_at
     ), kept as (
         select * from handed where units > 0 or there = 0 and barrier is null order by n
     ), leases as (
         select array_agg(resource) resources, array_agg(fence) fences, array_agg(units::int) counts,
             array_agg(there > units) more,
+            array_agg(@extschema@.waited_us(seconds, oldest)) oldest,
+            array_agg(@extschema@.waited_us(seconds, newest)) newest,
             array_agg(resource) filter (where barrier is not null) cut
         from kept
     ), units as (
@@ -58,10 +62,10 @@ begin
     )
     select l.resources, l.fences, l.counts, l.more, l.cut, u.ids, u.attempts, u.crashes, u.payloads,
         (select array_agg(resource) from handed where there > 0 and units = 0),
-        b.resources, b.due_at
+        b.resources, b.due_at, l.oldest, l.newest
     into leased.resources, leased.fences, leased.counts, leased.more, cut, leased.ids, leased.attempts, leased.crashes,
     leased.payloads,
-        too_much, barred, barred_until
+        too_much, barred, barred_until, leased.oldest, leased.newest
     from leases l, units u, barred b;
     if too_much is not null then
         update @extschema@.stripe set

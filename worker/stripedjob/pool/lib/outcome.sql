@@ -43,7 +43,7 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
         update @extschema@.unit u set attempts = f.attempts, crashes = f.crashes, trace = f.trace,
             state = case when u.cancelled is not null then 'dead' else f."to" end,
             reason = coalesce(u.cancelled, f.reason), cancelled = null,
-            due_at = case when f."to" = 'delayed' and u.cancelled is null then @extschema@.clock()
+            due_at = case when f."to" in ('delayed', 'ready') and u.cancelled is null then @extschema@.clock()
                 + make_interval(secs => f.after) else u.due_at end,
             finished_at = case when f."to" = 'dead' or u.cancelled is not null then @extschema@.clock() end
         from json_to_recordset(p_failed)

@@ -1,14 +1,15 @@
 -- What the views of the page have in common: see api/v1/page.sql. Each reads a bounded number of rows by index.
 
--- When the unit was put in that has waited longest, among those at the head of the line: of the 10 ready resources
--- that are claimed next, and of 10 wakes. Null where nothing waits for a worker.
+-- Since when the unit waits that has waited longest, from when it was put in, or due where that was later: among those
+-- at the head of the line, of the 10 ready resources that are claimed next, and of 10 wakes. Null where nothing waits
+-- for a worker.
 create or replace function @extschema@.page_oldest(p_job int) returns timestamptz language sql stable as $$
-    select min(u.enqueued_at) from (
+    select min(u.since) filter (where isfinite(u.since)) from (
         (select resource from @extschema@.stripe where job_id = p_job and state = 'ready' order by rank limit 10)
         union all (select resource from @extschema@.wake where job_id = p_job limit 10)
     ) r cross join lateral (
-        select enqueued_at from @extschema@.unit where job_id = p_job and resource = r.resource
-            and state = 'ready' order by id limit 1
+        select greatest(enqueued_at, due_at) as since from @extschema@.unit
+        where job_id = p_job and resource = r.resource and state = 'ready' order by id limit 1
     ) u
 $$;
 

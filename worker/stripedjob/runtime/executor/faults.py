@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from stripedjob.runtime.handlers.around import AroundError
 from stripedjob.runtime.outcome import Fault, Verdict
 from stripedjob.unit import Dead, Hold, Retry, delay_seconds
 
@@ -23,6 +24,7 @@ RELATED_MAX = 3  # exceptions named in a trace beside the one that was raised
 RELATED_CHARACTERS_MAX = 300
 IMPORT_FRAMES_MAX = 3  # named where a module cannot be imported
 ENTRANCES = (
+    "stripedjob.runtime.handlers.around",
     "stripedjob.runtime.handlers.results",
     "stripedjob.runtime.handlers.python",
 )  # the user's code begins behind these
@@ -80,6 +82,13 @@ def import_fault(error: BaseException) -> str:
     users = [frame for frame in frames if frame.is_user] or frames
     places = ", from ".join(str(frame) for frame in users[: -IMPORT_FRAMES_MAX - 1 : -1])
     return described(error) + (f" ({places})" if places else "")
+
+
+def loading_fault(error: BaseException, handler: str) -> str:
+    """Say in a line what of a handler cannot be loaded, and why."""
+    if type(error) is AroundError and error.__cause__ is not None:
+        return f"handler around: {error} cannot be loaded: {import_fault(error.__cause__)}"
+    return f"handler {handler} cannot be loaded: {import_fault(error)}"
 
 
 def described(error: BaseException, characters_max: int = REASON_CHARACTERS_MAX) -> str:

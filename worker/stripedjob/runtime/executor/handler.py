@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stripedjob.pool.types import Database
+from stripedjob.runtime.handlers.around import Around, load_around, surrounded, surrounded_async
 from stripedjob.runtime.handlers.python import is_coroutine_function, load_function
 from stripedjob.runtime.handlers.results import Finishing, finishing_async
 from stripedjob.runtime.handlers.settings import HandlerSettings
@@ -29,7 +30,7 @@ class Handler:
 
 
 def make(settings: HandlerSettings, shared_state: SharedState) -> Handler:
-    """Find the handler; raises ImportError, TypeError, FileNotFoundError, or whatever the user's module raises."""
+    """Find it; raises ImportError, TypeError, FileNotFoundError, AroundError, or what the user's module raises."""
     match settings.kind:
         case "exec":
             from stripedjob.runtime.handlers.command import Command, find  # noqa: PLC0415 - see the module's docstring
@@ -45,25 +46,35 @@ def make(settings: HandlerSettings, shared_state: SharedState) -> Handler:
             return Handler(lambda _slot: Endpoint(settings.target[0], settings.timeout_seconds), is_async=True)
     function = load_function(settings.target[0], settings.arguments)
     is_async = is_coroutine_function(function)
-    if settings.database is not None:
-        return Handler(_transactional(function, settings.database, is_async=is_async), is_async, takes_tasks=True)
+    around = load_around(settings.around, is_async=is_async)
     if is_async:
-        return Handler(lambda _slot: contextlib.nullcontext(finishing_async(function)), is_async=True)
-    return Handler(lambda _slot: contextlib.closing(Finishing(function)), is_async=False)
+        coroutine = surrounded_async(finishing_async(function), around)
+        if settings.database is None:
+            return Handler(lambda _slot: contextlib.nullcontext(coroutine), is_async=True)
+        return Handler(_sharing_async(coroutine, settings.database), is_async=True, takes_tasks=True)
+    if settings.database is None:
+        return Handler(lambda _slot: _finishing(function, around), is_async=False)
+    return Handler(_sharing(function, around, settings.database), is_async=False, takes_tasks=True)
 
 
-def _transactional(function: Callable[..., Any], database: Database, *, is_async: bool) -> Callable[[int], Any]:
-    from stripedjob.runtime.executor.sharing import Sharing, SharingAsync  # noqa: PLC0415 - as in make
+@contextlib.contextmanager
+def _finishing(function: Callable[..., Any], around: Around | None) -> Iterator[Callable[..., None]]:
+    with contextlib.closing(Finishing(function)) as finishing:
+        yield surrounded(finishing, around)
 
-    if is_async:
-        return lambda _slot: contextlib.aclosing(SharingAsync(finishing_async(function), database))
+
+def _sharing(function: Callable[..., Any], around: Around | None, database: Database) -> Callable[[int], Any]:
+    from stripedjob.runtime.executor.sharing import Sharing  # noqa: PLC0415 - as in make
 
     @contextlib.contextmanager
     def for_slot(_slot: int) -> Iterator[Sharing]:
-        with (
-            contextlib.closing(Finishing(function)) as finishing,
-            contextlib.closing(Sharing(finishing, database)) as sharing,
-        ):
+        with _finishing(function, around) as call, contextlib.closing(Sharing(call, database)) as sharing:
             yield sharing
 
     return for_slot
+
+
+def _sharing_async(coroutine: Callable[..., Any], database: Database) -> Callable[[int], Any]:
+    from stripedjob.runtime.executor.sharing import SharingAsync  # noqa: PLC0415 - as in make
+
+    return lambda _slot: contextlib.aclosing(SharingAsync(coroutine, database))

@@ -19,7 +19,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from stripedjob.runtime.clock import now
-from stripedjob.runtime.executor.faults import import_fault
+from stripedjob.runtime.executor.faults import loading_fault
 from stripedjob.runtime.executor.handler import Handler, make
 from stripedjob.runtime.executor.progress import Progress, Reporter, run_task, run_task_async
 from stripedjob.runtime.executor.wire import Broken, Cancel, Config, End, Ready, Task, receive, send
@@ -172,7 +172,7 @@ def main() -> None:
         error = raised
     end_if_forked(pid, error)
     if error is not None:
-        send(sock, Broken(f"handler {config.handler} cannot be loaded: {import_fault(error)}"))
+        send(sock, Broken(loading_fault(error, str(config.handler))))
         return
     send(sock, Ready())
     Executor(sock, shared_state, config, handler).run()

@@ -15,7 +15,7 @@ from stripedjob.runtime.clock import now
 from stripedjob.runtime.executor.faults import described, fault_of
 from stripedjob.runtime.executor.wire import Config, Task
 from stripedjob.runtime.forks import process_id
-from stripedjob.runtime.outcome import Fault, Outcome, Verdict
+from stripedjob.runtime.outcome import QUICK_SECONDS, Fault, LongCall, Outcome, Verdict
 from stripedjob.runtime.shared_state import SharedState
 from stripedjob.unit import TRY_SECONDS_MAX, Unit
 
@@ -85,9 +85,12 @@ class Progress:
         self._faults: list[Fault] = []
         self._away = ""  # why the task ends before its time
         self._reported = self._started = now()
+        self._timed = 0  # the place of the first unit whose call may yet have to be measured
+        self._calls: tuple[LongCall, ...] = ()
         self._until: float | None = None  # when the time of what runs ends; None: nothing runs
         self._pid = process_id()
-        self._held: tuple[int, int, int] | None = None  # what was tried, done and at fault when hold() was called
+        # What was tried, done, at fault and measured when hold() was called.
+        self._held: tuple[int, int, int, int] | None = None
 
     def calls(self) -> list[tuple[Any, int]]:
         """Give the arguments of the function's calls, each with the number of units that it covers."""
@@ -101,8 +104,11 @@ class Progress:
         moment = now()
         if moment >= self._shared_state.deadline or self._reasons():
             return False
+        if moment - self._started > QUICK_SECONDS:
+            self._measure(moment)
         if self._held is None and moment - self._reported > REPORT_SECONDS and self._tried > self._first:
             self.report(final=False)
+        self._timed = self._tried
         self._started, self._until = moment, moment + self._config.handler.timeout_seconds
         self._shared_state.start(self._slot, self._task.key, self._tried, moment)
         return True
@@ -164,10 +170,19 @@ class Progress:
             self._shared_state.clear(self._slot)
         if not self._away:
             self._tried += units
+        if self._held is not None:  # a commit may follow, which is not the handler's
+            self._measure(now())
+
+    def _measure(self, moment: float) -> None:
+        """Note how long the call took that was made last, where it was not quick; it ended no later than `moment`."""
+        units, seconds = self._tried - self._timed, moment - self._started
+        if units > 0 and seconds > QUICK_SECONDS:
+            self._calls += (LongCall(self._timed, units, self._started, seconds),)
+        self._timed = self._tried
 
     def hold(self) -> None:
         """Report nothing of what ends from now on: it is not certain yet, and the last still counts as running."""
-        self._held = self._tried, self._done, len(self._faults)
+        self._held = self._tried, self._done, len(self._faults), len(self._calls)
 
     def confirm(self) -> None:
         """Take what ended since hold() as certain."""
@@ -177,13 +192,16 @@ class Progress:
     def withdraw(self) -> None:
         """Forget what ended since hold(): it is not tried yet."""
         if self._held is not None:
-            self._tried, self._done, faults = self._held
+            self._tried, self._done, faults, calls = self._held
             del self._faults[faults:]
+            self._calls, self._timed = self._calls[:calls], self._tried
         self.confirm()
 
     def report(self, *, final: bool) -> None:
         """Send what came since the last report."""
         moment = now()
+        if moment - self._started > QUICK_SECONDS:
+            self._measure(moment)
         recorded = self._done if self._config.handler.database else 0
         self._reporter.add(
             Outcome(
@@ -195,9 +213,12 @@ class Progress:
                 moment - self._reported,
                 recorded,
                 away=self._away,
+                at=moment,
+                calls=self._calls,
             )
         )
-        self._first, self._done, self._faults, self._reported = self._tried, 0, [], moment
+        if not final:
+            self._first, self._done, self._faults, self._reported, self._calls = self._tried, 0, [], moment, ()
 
 
 def run_task(call: Call, progress: Progress) -> None:

@@ -13,7 +13,7 @@ from stripedjob.pool.types import Lease
 from stripedjob.runtime import clock
 from stripedjob.runtime.executor.process import ExecutorProcess
 from stripedjob.runtime.executor.wire import Broken, Cancel, Config, Ready
-from stripedjob.runtime.outcome import Fault, Outcome, Verdict
+from stripedjob.runtime.outcome import Fault, LongCall, Outcome, Verdict
 from stripedjob.runtime.shared_state import Running, SharedState
 
 WATCH_SECONDS = 0.1  # how often the shared state is looked at for units over their time
@@ -226,8 +226,9 @@ class ExecutorSupervisor:
         """
         faults: tuple[Fault, ...] = ()
         suspect = False
-        index = next((one.index for one in running if one.key == key and one.index >= settled), None)
-        if index is not None:
+        ran = next((one for one in running if one.key == key and one.index >= settled), None)
+        if ran is not None:
+            index = ran.index
             width = len(lease.ids) if self._config.handler.per_resource else 1
             units = [(i, *self._cancelled[key, i]) for i in range(index, index + width) if (key, i) in self._cancelled]
             if units:
@@ -239,7 +240,9 @@ class ExecutorSupervisor:
                 suspect = len(running) > 1
                 if not suspect:
                     faults = tuple(Fault(index + i, Verdict.CRASH, self._epitaph()) for i in range(width))
-        return Outcome(key, settled, settled, faults, final=True, suspect=suspect)
+        now = self._now()
+        calls = tuple(LongCall(fault.index, 1, ran.since, now - ran.since) for fault in faults) if ran else ()
+        return Outcome(key, settled, settled, faults, final=True, suspect=suspect, at=now, calls=calls)
 
     def _epitaph(self) -> str:
         return self._process.epitaph() if self._process is not None else ""

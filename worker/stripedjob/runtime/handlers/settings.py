@@ -8,13 +8,17 @@ from stripedjob.pool.types import Database
 
 @dataclass(frozen=True, slots=True)
 class HandlerSettings:
-    """What to call: `target` is `pkg.mod:func`, the URL, or the command with its arguments."""
+    """What to call: `target` is `pkg.mod:func`, the URL, or the command with its arguments.
+
+    `around`: `pkg.mod:func` of the context manager around each call of a Python function; "": none.
+    """
 
     kind: Literal["python", "exec", "http"]
     target: tuple[str, ...]
     timeout_seconds: float = 300.0
     per_resource: bool = False
     database: Database | None = None
+    around: str = ""
 
     @property
     def arguments(self) -> int:

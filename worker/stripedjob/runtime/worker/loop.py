@@ -22,17 +22,17 @@ from stripedjob.runtime.executor.supervisor import ExecutorSupervisor, HandlerEr
 from stripedjob.runtime.idle import Idle
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
+from stripedjob.runtime.worker.chores import Chores
 from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Inflight
 from stripedjob.runtime.worker.locking import Locking
 from stripedjob.runtime.worker.pace import Pace
 from stripedjob.runtime.worker.record import Recorder
 from stripedjob.runtime.worker.settings import WorkerSettings
+from stripedjob.runtime.worker.timing import Timing
 
 UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
 KEEP_UP_SECONDS = 0.5  # and of keep_up(), where the worker is busy and claims nothing
 SHORT_SECONDS = 0.05  # after a claim that brought less than it might; a worker without work asks by poll()
-CLEAN_SECONDS = 30.0  # between two calls of clean(), of which the pool heeds one in so much time from all workers
-CLEAN_SECONDS_MORE = 0.5  # where there is more to remove
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
 
@@ -55,7 +55,8 @@ class Worker:
         self._inflight = Inflight(settings.policy, random.Random())  # noqa: S311 - jitter
         self._numbers = count(1)  # of batches and of sessions: each is greater than all before
         self._recorder = Recorder(settings.job_id, self._numbers, observer)
-        self._clean_at = self._clock() + random.uniform(0, CLEAN_SECONDS)  # noqa: S311 - not all workers at once
+        self._timing = Timing(observer.wait, observer.run)
+        self._chores = Chores(settings.job_id, self._timing, self._clock)
         self._worker_id, self._pace = 0, Pace()
         self._renew_at = self._lease_end = self._upkeep_at = self._keep_up_at = self._claim_at = 0.0
         self._is_short = False  # the last claim brought less than it might
@@ -103,6 +104,7 @@ class Worker:
         self._observer.connected(self._worker_id)
         while self._drain_end is None or self._inflight or self._recorder:
             await self._turn(pool)
+        await self._chores.note_times(pool)
         await pool.leave(self._worker_id)
         self._left = True
 
@@ -120,7 +122,7 @@ class Worker:
             await self._collect(0.0 if claimed else self._patience())
         elif not claimed and not self._inflight and not self._recorder and self._drain_end is None:
             await self._rest(pool)
-        await self._clean(pool)
+        await self._chores.do(pool)
         self._reconnect.connected()
 
     async def _renew(self, pool: WorkerPool) -> None:
@@ -165,12 +167,6 @@ class Worker:
         self._recorder.add(batch)
         return batch
 
-    async def _clean(self, pool: WorkerPool) -> None:
-        """Remove what was kept for long enough, now and then."""
-        if self._clock() >= self._clean_at:
-            more = await pool.clean(self._settings.job_id)
-            self._clean_at = self._clock() + (CLEAN_SECONDS_MORE if more else CLEAN_SECONDS)
-
     def _may_claim(self) -> bool:
         if self._drain_end is not None or not self._claimable or self._inflight.alone:
             return False
@@ -189,7 +185,7 @@ class Worker:
             return False
         await self._upkeep(pool)
         unshared = self._pace.unshared(settings.slots, resources)
-        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared)
+        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=self._clock())
         self._is_short = len(leases) < resources
         self._claim_at = self._clock() + SHORT_SECONDS
         self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS
@@ -236,11 +232,13 @@ class Worker:
             self._failure = error
             self.drain()
             return
-        now = self._clock()
+        now, ended = self._clock(), []
         for outcome in outcomes:
             settlement = self._inflight.take(outcome, now)
             if settlement is not None:
                 self._observer.ended(settlement)
+                ended.append((settlement.lease, outcome))
+        self._timing.took(ended)
         self._pace = self._pace.measured(
             sum(one.tried - one.first for one in outcomes),
             sum(one.final for one in outcomes),
@@ -263,7 +261,7 @@ class Worker:
         else:
             self._claimable = poll.claimable or await self._idle.sleep(
                 lambda seconds: pool.sleep(self._settings.job_id, self._worker_id, seconds, self._wake),
-                poll.sleep_seconds,
+                min(poll.sleep_seconds, self._chores.rest_seconds()),
             )
 
     async def _register_again(self) -> None:

@@ -124,6 +124,23 @@ begin
 end
 $$;
 
+-- What is measured of these jobs: for how many seconds the oldest unit in line waits for a worker, null where none
+-- does; and how many units waited and ran how long since the job was made, as counts by bucket and sums in seconds.
+create or replace function @extschema@.measures(p_jobs int[]) returns table (
+    id int, oldest_seconds float8, waits bigint[], wait_seconds float8, runs bigint[], run_seconds float8
+) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+    perform @extschema@.check_job(one, 'operator') from unnest(p_jobs) one;
+    return query select j.id,
+        case when o.at is not null then greatest(0, date_part('epoch', @extschema@.clock() - o.at)) end,
+        coalesce(t.waits, '{}'), coalesce(t.wait_seconds, 0), coalesce(t.runs, '{}'), coalesce(t.run_seconds, 0)
+    from @extschema@.job j cross join lateral (select @extschema@.page_oldest(j.id) as at) o
+    left join @extschema@.times t on t.job_id = j.id and t.minute = '-infinity'
+    where j.id = any(p_jobs) order by j.id;
+end
+$$;
+
 -- Ends the locks of a job in the backend Postgres, whoever holds them, at most p_bound of them. Returns how many.
 create or replace function @extschema@.flush_locks(p_namespace text, p_job_type text, p_bound int) returns bigint
     language plpgsql as $$

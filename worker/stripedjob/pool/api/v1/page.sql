@@ -62,7 +62,8 @@ create or replace function @extschema@.page_job(p_job int) returns json language
     select @extschema@.check_job(p_job, 'page');
     select json_build_object(
         'now', @extschema@.clock(), 'status', (select row_to_json(s) from @extschema@.job_status s where s.id = p_job),
-        'oldest_at', @extschema@.page_oldest(p_job), 'on_failure', j.on_failure, 'lease_seconds', j.lease_seconds,
+        'oldest_at', @extschema@.page_oldest(p_job),
+        'times', @extschema@.recent_times(p_job, 5), 'on_failure', j.on_failure, 'lease_seconds', j.lease_seconds,
             'delegated', j.delegated,
         'outstanding_max', j.outstanding_max, 'starts_max', j.starts_max, 'period_seconds', j.period_seconds,
         'delegator', (select d.name from @extschema@.delegator d where d.job_id = j.id

@@ -14,7 +14,7 @@ begin
     chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null,
-            trace = null
+            trace = null, due_at = @extschema@.clock()
         where state is not distinct from p_state and id = any(chosen)
         returning resource, importance
     ), woken as (
@@ -124,7 +124,8 @@ begin
         select id from @extschema@.unit where id = any(ids) and state is not distinct from 'delayed'
         order by resource, id for update
     ), due as (
-        update @extschema@.unit set state = 'ready' where id = any(array(select id from chosen))
+        update @extschema@.unit set state = 'ready', due_at = @extschema@.clock()
+        where id = any(array(select id from chosen))
         returning resource, importance
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)

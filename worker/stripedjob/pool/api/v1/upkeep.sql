@@ -34,6 +34,7 @@ begin
     more := more or dead = bound or n = bound;
     more := @extschema@.expire_areas(j, bound) = bound or more;
     perform @extschema@.sweep_orphans(p_job);
+    perform @extschema@.expire_times(p_job);
     update @extschema@.turn set at = @extschema@.clock() where job_id = p_job and kind = 'clean' and not more;
     if dead > 0 then
         update @extschema@.flow set dead_out = dead_out + dead where job_id = p_job;

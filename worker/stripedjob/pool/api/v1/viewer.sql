@@ -211,12 +211,19 @@ $$;
 -- which resources wait longest for a worker, wait for a time, and wait for a person, with why; p_bound of each.
 create or replace function @extschema@.outlook(p_job int, p_bound int) returns json language sql stable as $$
     select @extschema@.check_job(p_job, 'viewer');
-    select json_build_object('now', @extschema@.clock(), 'oldest_at', @extschema@.page_oldest(j.id),
+    select json_build_object('now', @extschema@.clock(), 'oldest_at', o.at,
+        'oldest_seconds', date_part('epoch', @extschema@.clock() - o.at),
         'dead', @extschema@.page_reasons(j.id, 'dead', p_bound),
         'held', @extschema@.page_reasons(j.id, 'held', p_bound),
         'ready', @extschema@.page_ready(j.id, p_bound), 'waiting', @extschema@.page_waiting(j, false, p_bound),
         'for_person', @extschema@.page_waiting(j, true, p_bound))
-    from @extschema@.job j where j.id = p_job
+    from @extschema@.job j, lateral (select @extschema@.page_oldest(j.id) as at) o where j.id = p_job
+$$;
+
+-- How many units waited and ran how long in the last minutes, 60 at most, as workers have said: see recent_times().
+create or replace function @extschema@.times(p_job int, p_minutes int default 5) returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select @extschema@.recent_times(p_job, p_minutes)
 $$;
 
 -- Where these units stand, for what was asked of each: those that are not there any more are left out.

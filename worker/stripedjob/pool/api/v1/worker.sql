@@ -51,17 +51,18 @@ $$;
 -- p_bytes of payload or little more: a single unit is always handed out. So many resources as p_unshared are taken also
 -- where less would be a fair share. A resource that workers died with comes alone, with one unit. One row, of arrays:
 -- of each lease its resource, fence, the number of units handed out (0: it turned out to have nothing to do; settle it
--- as finished), and whether it has more of them; and of all units, in order, what a handler and its retries need. No
--- row: nothing was leased. While the job's breaker is half open, one unit of one resource is, which probes.
-create or replace function @extschema@.claim(
+-- as finished), whether it has more of them, and for how many microseconds the oldest and the newest of them could have
+-- been claimed; and of all units, in order, what a handler and its retries need. No row: nothing was leased. While the
+-- job's breaker is half open, one unit of one resource is leased, which probes.
+create or replace function @extschema@.claim_v2(
     p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
-) returns setof @extschema@.claimed language plpgsql as $$
+) returns setof @extschema@.handed language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
     admitted int; -- null: the breaker is closed
     picked tid[];
-    leased @extschema@.claimed;
+    leased @extschema@.handed;
 begin
     if @extschema@.may_work(w) then
         select * into j from @extschema@.job where id = w.job_id;
@@ -101,6 +102,13 @@ begin
         perform @extschema@.release_slot(p_worker);
     end if;
 end
+$$;
+
+-- The same without times, as workers of 0.1 call it.
+create or replace function @extschema@.claim(p_worker bigint, p_session int, p_resources int, p_units int,
+    p_bytes bigint, p_unshared int default 0) returns setof @extschema@.claimed language sql as $$
+    select resources, fences, suspect, counts, more, ids, attempts, crashes, payloads
+    from @extschema@.claim_v2(p_worker, p_session, p_resources, p_units, p_bytes, p_unshared)
 $$;
 
 -- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under
@@ -275,6 +283,13 @@ begin
     perform @extschema@.keep(p_job);
     perform @extschema@.notify_ready(p_job);
 end
+$$;
+
+-- A worker says now and then how many units waited and ran how long since it said so last: see add_times().
+create or replace function @extschema@.note_times(p_job int, p_waits bigint[], p_wait_seconds float8, p_runs bigint[],
+    p_run_seconds float8) returns void language sql as $$
+    select @extschema@.check_job(p_job, 'worker');
+    select @extschema@.add_times(p_job, p_waits, p_wait_seconds, p_runs, p_run_seconds)
 $$;
 
 -- Which units of the worker's leases a person has cancelled, and for what reason, at most 1,000 of them: those that it
