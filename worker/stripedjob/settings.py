@@ -34,6 +34,7 @@ def job_settings(job: "StripedJob") -> JobSettings:
         period_seconds=throttle.period_seconds if throttle else None,
         area_label=throttle.area_label if throttle else None,
         deduplicate_content=job.spec.content_based_deduplication,
+        history_seconds=job.spec.retention.history_seconds,
     )
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from stripedjob.kubectl.call import Kubectl, KubectlError
 
-LOOKING = ("status", "explain", "list", "doctor")
+LOOKING = ("status", "explain", "list", "history", "doctor")
 ACTING = ("enqueue", "cancel", "retry", "release", "purge", "pause", "resume", "flush-locks")
 COMMANDS = (*LOOKING, *ACTING)
 ASKING = {"purge": "Remove these units for good?", "cancel": "Give these units up?"}

@@ -112,6 +112,7 @@ class JobSettings:
     `delegated`: resources reach workers through a delegator alone. The next four are its throttle, where it has one:
     most resources out at a time, most starts in a period of so many seconds, the payload's key that names the area.
     `deduplicate_content`: units without a deduplication id get one made of their resource and payload.
+    `history_seconds`: for how long what happened is kept; 0: nothing is.
     """
 
     namespace: str
@@ -130,6 +131,7 @@ class JobSettings:
     period_seconds: int | None = None
     area_label: str | None = None
     deduplicate_content: bool = False
+    history_seconds: int = 0
 
     def as_values(self) -> list[Any]:
         """Give the arguments of apply_job() in SQL, which are the fields in their order."""

@@ -26,11 +26,7 @@ begin
     end if;
     update @extschema@.worker set session = p_session, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
         where id = p_worker;
-    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
-        next_at = case when s.paused then 'infinity'::timestamptz end
-    where s.job_id = w.job_id and s.resource = any(array(
-        select resource from @extschema@.stripe
-        where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update));
+    perform @extschema@.give_back(w, p_fences);
     return @extschema@.lost_fences(p_worker, p_fences);
 end
 $$;
@@ -85,6 +81,9 @@ begin
         leased := @extschema@.hand_out(j, leased, case when leased.suspect then 1 else p_units end, p_bytes);
     end if;
     if leased.resources is not null then
+        if j.history_seconds > 0 then
+            perform @extschema@.note_leases(w, leased);
+        end if;
         return next leased;
     elsif not @extschema@.waits_for_delegator(p_worker) then
         perform @extschema@.release_slot(p_worker);
@@ -140,8 +139,12 @@ begin
         ) s
     ) l;
     if valid is not null then
-        n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
-            p_done);
+        if j.history_seconds > 0 then
+            n := @extschema@.finish_and_note(j, p_worker, p_resources, p_fences, valid, p_done);
+        else
+            n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
+                p_done);
+        end if;
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
         end if;
@@ -187,6 +190,10 @@ begin
         return false;
     end if;
     select * into j from @extschema@.job where id = p_job;
+    if j.history_seconds > 0 then
+        return @extschema@.finish_and_note(j, p_worker, array[p_resource], array[p_fence], array[p_resource], p_done)
+            = cardinality(p_done);
+    end if;
     return @extschema@.finish_units(j, array[p_resource], p_done) = cardinality(p_done);
 end
 $$;
@@ -201,11 +208,7 @@ begin
         return;
     end if;
     perform @extschema@.check_job(w.job_id, 'worker');
-    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
-        next_at = case when s.paused then 'infinity'::timestamptz end
-    where s.job_id = w.job_id and s.resource = any(array(
-        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource
-            for update));
+    perform @extschema@.give_back(w, '{}');
     perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
     perform @extschema@.notify_ready(w.job_id);
