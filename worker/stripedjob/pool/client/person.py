@@ -50,34 +50,44 @@ class PersonPool(ViewerPool):
 
     def cancel(self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str) -> Cancelled:
         """Cancel what waits, and ask for the end of what runs: of the job, of one resource, or given units."""
-        ended = asked = 0
+        steps = list(self.cancelling(job_id, resource, ids, who, why))
+        return Cancelled(sum(step.ended for step in steps), sum(step.asked for step in steps))
+
+    def cancelling(
+        self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str
+    ) -> Iterator[Cancelled]:
+        """Cancel in steps of one call each."""
         parts = [(None, part) for part in _parts(ids)] if ids else [(state, None) for state in WAITING_STATES]
         for state, part in parts:
             after: Place | None = Place()
             while after is not None:
                 values = [job_id, state, resource, part, *after, who, why, CHUNK_UNITS]
                 row = self._row("cancel", values)
-                ended, asked = ended + row[0], asked + row[1]
+                yield Cancelled(row[0], row[1])
                 after = Place(row[2], row[3]) if row[3] is not None and not part else None
-        return Cancelled(ended, asked)
 
     def retry_now(
         self, job_id: int, resource: str | None, ids: Sequence[int], who: str | None = None
     ) -> tuple[int, int]:
         """Have waiting retries go on at once; returns how many units were delayed, and how many resources waited."""
-        units = resources = 0
+        steps = list(self.hurrying(job_id, resource, ids, who))
+        return sum(units for units, _ in steps), sum(resources for _, resources in steps)
+
+    def hurrying(
+        self, job_id: int, resource: str | None, ids: Sequence[int], who: str | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Have waiting retries go on in steps of one call each."""
         for part in _parts(ids) if ids else [None]:
             after: Place | None = Place()
             while after is not None:
                 found = self._row("retry_now", [job_id, resource, part, *after, CHUNK_UNITS, who])
-                units += found[0]
+                yield found[0], 0
                 after = Place(found[1], found[2]) if found[2] is not None and not part else None
             name: str | None = ""
             while name is not None:
                 found = self._row("retry_resources_now", [job_id, resource, part, name, CHUNK_UNITS, who])
-                resources += found[0]
+                yield 0, found[0]
                 name = None if part or resource is not None else found[1]
-        return units, resources
 
     def pause(self, job_id: int, resource: str | None, who: str, why: str) -> bool:
         """Pause a job, or one resource of it; False: it was paused already, and stays so for what was said then."""

@@ -61,7 +61,7 @@ create or replace function @extschema@.told(h @extschema@.history) returns json 
 $$;
 
 -- A page of events, p_found at most, the newest first, as JSON: those that the job still keeps. `next`: before which id
--- the next page begins; null where nothing follows.
+-- the next page begins; null where nothing follows. Null where there is no such job.
 create or replace function @extschema@.told_page(p_job int, p_found @extschema@.history[], p_bound int) returns json
     language sql stable as $$
     with shown as (
@@ -69,10 +69,11 @@ create or replace function @extschema@.told_page(p_job int, p_found @extschema@.
         where f.at > @extschema@.clock() - make_interval(secs => (
             select history_seconds from @extschema@.job where id = p_job))
     )
-    select json_build_object('now', @extschema@.clock(),
-        'kept_seconds', (select history_seconds from @extschema@.job where id = p_job),
+    select json_build_object('now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type,
+        'kept_seconds', j.history_seconds,
         'events', coalesce((select json_agg(@extschema@.told(s) order by s.id desc) from shown s), '[]'),
         'next', case when (select count(*) from shown) = p_bound then (select min(id) from shown) end)
+    from @extschema@.job j where j.id = p_job
 $$;
 
 -- The last p_bound events before an id: of a unit, and from its first to its last, or to now where it is not over, of its
