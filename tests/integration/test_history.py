@@ -11,7 +11,7 @@ from tests.support.pages import HOSTILE
 from tests.support.queues import FIFO, Queue, queue
 
 from stripedjob.pool.client.viewer import ViewerPool
-from stripedjob.pool.types import Failure, Fate, Then
+from stripedjob.pool.types import Batch, Failure, Fate, Settlement, Tally, Then
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +92,20 @@ def test_a_late_settlement_leaves_no_history(pool: Queue) -> None:
         ("leased", "other"),
         ("done", "other"),
     ]
+
+
+def test_one_late_settlement_among_others_is_not_told(one_pool: Queue) -> None:
+    late, other = one_pool.worker("late"), one_pool.worker("other")
+    units = {name: one_pool.put(name) for name in ("a", "b")}
+    leases = one_pool.take_all(late)
+    one_pool.db.execute(
+        "update striped.stripe set worker_id = %s, fence = nextval('striped.fence') where resource = 'a'", [other]
+    )
+    ended = tuple(Settlement(leases[name], Then.IDLE, leases[name].ids) for name in ("a", "b"))
+    settle = one_pool.pool.settle(one_pool.job_id, Batch(late, 1, ended, Tally()))
+    assert one_pool.runner.run(settle) == ["a"]
+    assert [one[0] for one in told(one_pool, units["a"])] == ["enqueued", "leased"]
+    assert [one[0] for one in told(one_pool, units["b"])] == ["enqueued", "leased", "done"]
 
 
 def test_what_a_handlers_own_transaction_does_is_told_with_its_commit(pool: Queue) -> None:

@@ -111,6 +111,7 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
+    valid_alone text[]; -- the same, or null where these are all
     kept text[];  -- of these, the ones whose stripe stays
     idle tid[];   -- where the stripes of the others are
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
@@ -139,11 +140,11 @@ begin
         ) s
     ) l;
     if valid is not null then
+        valid_alone := case when cardinality(valid) < cardinality(p_resources) then valid end;
         if j.history_seconds > 0 then
-            n := @extschema@.finish_and_note(j, p_worker, p_resources, p_fences, valid, p_done);
+            n := @extschema@.finish_and_note(j, p_worker, p_resources, p_fences, valid_alone, p_done);
         else
-            n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
-                p_done);
+            n := @extschema@.finish_units(j, valid_alone, p_done);
         end if;
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
