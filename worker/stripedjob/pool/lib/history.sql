@@ -76,8 +76,8 @@ create or replace function @extschema@.told_page(p_job int, p_found @extschema@.
     from @extschema@.job j where j.id = p_job
 $$;
 
--- The last p_bound events before an id: of a unit, and from its first to its last, or to now where it is not over, of its
--- resource as a whole.
+-- The last p_bound events before an id: of a unit, and from its first to its last, or to now where it is not over, of
+-- its resource as a whole.
 create or replace function @extschema@.unit_events(p_job int, p_unit bigint, p_before bigint, p_bound int)
     returns setof @extschema@.history language sql stable as $$
     with own as materialized (
@@ -98,9 +98,9 @@ create or replace function @extschema@.unit_events(p_job int, p_unit bigint, p_b
 $$;
 
 -- Turns the ring on: empties places that nobody keeps anything in any more, and goes to the next one where this one has
--- had its part of the time. The history that is kept longest says how long that is: all places but one have it. It waits
--- for nobody: a place that somebody still reads, or has written to in a transaction that is not over, is left for the
--- next time.
+-- had its part of the time. The history that is kept longest says how long that is: all places but one have it. It
+-- waits for nobody: a place that somebody still reads, or has written to in a transaction that is not over, is left for
+-- the next time.
 create or replace function @extschema@.turn_history() returns void language plpgsql as $$
 declare
     this_moment constant timestamptz := @extschema@.clock();

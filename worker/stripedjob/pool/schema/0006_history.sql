@@ -11,9 +11,10 @@ create type @extschema@.history_event as enum (
     'cancelled', 'retried', 'released', 'hurried', 'purged', 'paused', 'resumed' -- what people do
 );
 
--- One row for each thing that happened; `unit` is null where it happened to the resource as a whole. `id` rises for each
--- unit and each resource: what comes later is written under a lock of what came before, or after its commit. `who`: a
--- worker's name, or a person; `state`: what the unit is since. `slot`: its place in the ring, see history_ring.
+-- One row for each thing that happened; `unit` is null where it happened to the resource as a whole. `id` rises for
+-- each unit and each resource: what comes later is written under a lock of what came before, or after its commit.
+-- `who`: a worker's name, or a person; `state`: what the unit is since. `slot`: its place in the ring, see
+-- history_ring.
 create sequence @extschema@.history_id as bigint no cycle;
 create table @extschema@.history (
     id bigint not null default nextval('@extschema@.history_id'),

@@ -59,8 +59,9 @@ begin
 end
 $$;
 
--- Removes a job's units, leases and wakes, the pauses of its resources and its history, at most p_bound of each. Returns how many
--- units, or null when nothing was left. Its workers go on with nothing: what they hold is refused as stale.
+-- Removes a job's units, leases and wakes, the pauses of its resources and its history, at most p_bound of each.
+-- Returns how many units, or null when nothing was left. Its workers go on with nothing: what they hold is refused as
+-- stale.
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
