@@ -1,13 +1,13 @@
 """What one unit costs: CPU by process, buffers and WAL in Postgres, of whole workers with a handler that does nothing.
 
-Run by `scripts/bench unit [--only UNITS/RESOURCES,…]`. Two workers, a durable Postgres, one row a shape. The pool is
-filled as users fill it, and the clock starts with the commit: workers that are there, have worked a little and may not
-work yet are let to work, and stop it when nothing is left. What folds the wakes, and what the lack of statistics costs,
-is in. A small shape is worked several times, since the kernel counts CPU in ticks of 10 ms. CPU is in microseconds a
-unit: of all processes of Postgres but the session of this benchmark, of the workers' main processes, of their
-executors, of Valkey. Buffers are shared buffers found in memory, by the workers' sessions; WAL is the whole server's.
-`pool_calls` and `lock_calls` are the round trips of one more working off: routines as Postgres counts them, scripts as
-Valkey does; the questions of idle workers around it are in.
+Run by `scripts/bench unit [--only UNITS/RESOURCES,…] [--history]`. Two workers, a durable Postgres, one row a shape.
+The pool is filled as users fill it, and the clock starts with the commit: workers that are there, have worked a little
+and may not work yet are let to work, and stop it when nothing is left. What folds the wakes, and what the lack of
+statistics costs, is in. A small shape is worked several times, since the kernel counts CPU in ticks of 10 ms. CPU is in
+microseconds a unit: of all processes of Postgres but the session of this benchmark, of the workers' main processes, of
+their executors, of Valkey. Buffers are shared buffers found in memory, by the workers' sessions; WAL is the whole
+server's. `pool_calls` and `lock_calls` are the round trips of one more working off: routines as Postgres counts them,
+scripts as Valkey does; the questions of idle workers around it are in.
 """
 
 import argparse
@@ -44,11 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the shapes to measure."""
     shapes = [f"{units}/{resources}" for units, resources in SHAPES]
     parser.add_argument("--only", default=",".join(shapes), metavar="UNITS/RESOURCES,…", help="the shapes to measure")
+    parser.add_argument("--history", action="store_true", help="of a job that keeps a history")
 
 
-def measure(units: int, resources: int, path: Path) -> dict[str, Any]:
+def measure(units: int, resources: int, path: Path, *, history: bool) -> dict[str, Any]:
     """Measure one shape."""
-    one = job("unit")
+    one = job("unit", retention={"historySeconds": 86_400 if history else 0})
     with durable() as servers, OwnerPool.open(servers.postgres.url) as pool:
         pool.migrate()
         job_id = pool.apply(replace(job_settings(one), schedule_limit=0))
@@ -149,4 +150,4 @@ def main(path: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure the shapes that are asked for."""
     for shape in options.only.split(","):
         units, resources = map(int, shape.split("/"))
-        yield measure(units, resources, path)
+        yield measure(units, resources, path, history=options.history)

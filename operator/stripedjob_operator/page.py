@@ -119,10 +119,17 @@ class ApiViewer:
     user: User = User()
     token: str = field(default="", repr=False)
 
+    async def name(self) -> str:
+        """See Viewer."""
+        return (await self._user()).name
+
     async def rights(self, namespace: str) -> Rights | None:
         """See Viewer."""
-        user = await self.access.user(self.token) if self.token else self.user
+        user = await self._user()
         if not user.name or not await self.access.may(user, "get", namespace):
             return None
         allowed = self.access.allowed
         return Rights(allowed.actions and await self.access.may(user, "update", namespace), allowed.payloads)
+
+    async def _user(self) -> User:
+        return await self.access.user(self.token) if self.token else self.user

@@ -24,7 +24,7 @@ PORT = 8095
 @click.option("--schema", envvar="STRIPEDJOB_SCHEMA", default="striped", show_default=True, help="The pool's.")
 @click.option("--host", default="0.0.0.0", show_default=True, help="Where it listens.")  # noqa: S104 - in a pod
 @click.option("--port", type=int, envvar="STRIPEDJOB_PORT", default=PORT, show_default=True)
-@click.option("--allow-actions", is_flag=True, help="Who may update StripedJobs may retry, release and purge units.")
+@click.option("--allow-actions", is_flag=True, help="Who may update StripedJobs may act on jobs and units.")
 @click.option("--show-payloads", is_flag=True, help="Who may get StripedJobs sees what is in units.")
 @click.option("--trust-proxy", is_flag=True, help="X-Forwarded-User and -Groups say who somebody is.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Answer under this name, too.")

@@ -30,11 +30,23 @@ VIEWS = {
     "found": "/find?q=busy",
     "not found": "/find?q=nobody",
     "asked": "/jobs/{job}/do/purge?state=dead",
+    "asked why": "/jobs/{job}/do/cancel?resource=busy",
+    "what happened": "/jobs/{job}/history?resource=seen",
+    "unit that is gone": "/jobs/{job}/units/{gone}",
     "not there": "/jobs/999",
 }
 NARROW = {"width": 360, "height": 640}
 TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 PATIENCE_MS = 30_000
+
+
+def with_history(pool: Queue) -> int:
+    """Have the job keep a history, and a unit in it that is gone."""
+    pool.db.execute("update striped.job set history_seconds = 3600")
+    unit = pool.put("seen")
+    pool.db.execute("select striped.cancel(%s, null, null, %s, '', 0, 'ann', 'no', 9)", [pool.job_id, [unit]])
+    pool.db.execute("select striped.purge(%s, 'dead', 'seen', null, 9, 'bob')", [pool.job_id])
+    return unit
 
 
 @pytest.fixture
@@ -43,6 +55,7 @@ def paths(pool: Queue) -> dict[str, str]:
         "job": str(pool.job_id),
         "worker": str(pool.one("select id from striped.worker")),
         "dead": str(pool.one("select id from striped.unit where resource = 'dead-1'")),
+        "gone": str(with_history(pool)),
     }
     return {name: path.format(**known) for name, path in VIEWS.items()}
 
@@ -104,6 +117,33 @@ def test_each_action_is_asked_for_and_told(  # noqa: PLR0917
     page.get_by_role("link", name="Back").click()
     expect(page.locator("h1")).to_be_visible()
     assert tab.wrong == []
+
+
+@pytest.mark.parametrize(
+    ("view", "button", "told"),
+    [
+        ("resource", "Pause this resource", "It is paused."),
+        ("resource", "Cancel its units", "1 unit of leased resources"),
+        ("resource that waits", "Retry now", "1 waiting resource go on now."),
+        ("job", "Pause this job", "It is paused."),
+        ("job", "Cancel all units", "are cancelled"),
+    ],
+)
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without"])
+def test_each_act_is_asked_for_and_told(  # noqa: PLR0917
+    browser: Browser, base: str, paths: dict[str, str], view: str, button: str, told: str, *, script: bool
+) -> None:
+    with Tab(browser, base, java_script_enabled=script) as tab:
+        page = tab.open(paths[view])
+        page.get_by_role("link", name=button).click()
+        why = page.get_by_label("Why")
+        if why.count():
+            why.fill("because")
+        page.locator("button.do").click()
+        expect(page.get_by_text(told)).to_be_visible()
+        page.get_by_role("link", name="Back").click()
+        expect(page.locator("h1")).to_be_visible()
+        assert tab.wrong == []
 
 
 def test_units_of_one_reason_are_retried(tab: Tab, paths: dict[str, str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -178,6 +180,26 @@ def the_page_is_for_those_who_may_see_the_job(day: Day) -> None:
         assert "listings" not in shown("/", tokens["nobody"])[1]
         assert shown(path, tokens["nobody"])[0] == HTTPStatus.NOT_FOUND
         assert shown("/", None)[0] == HTTPStatus.UNAUTHORIZED
+    the_page_comes_to_the_viewers_machine(day)
+
+
+def the_page_comes_to_the_viewers_machine(day: Day) -> None:
+    command = [sys.executable, "-P", "-c", "from stripedjob.kubectl import main; main()", "ui", "--port=0"]
+    env = os.environ | {
+        "PATH": f"{Path(day.kubectl.path).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(day.kubectl.kubeconfig),
+    }
+    options = ["--token-of=viewer", f"--namespace={day.kubectl.namespace}"]
+    with subprocess.Popen([*command, *options], env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.match(r"the page is at (http://127\.0\.0\.1:\d+/);", process.stdout.readline())
+            assert found
+            with urllib.request.urlopen(found[1], timeout=30) as answer:  # noqa: S310 - our own proxy
+                assert "listings" in answer.read().decode()
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
 
 
 def left(day: Day) -> int:

@@ -207,3 +207,61 @@ def _explained_without_lock(job: Job) -> str:
     done = stripedjob("explain", job.file, "a", *where)
     assert time.monotonic() - began < 30
     return done.stdout
+
+
+def keep_history(job: Job) -> None:
+    job.sql("update striped.job set history_seconds = 3600")
+    job.do("enqueue", "--from", "-", stdin="\n".join(json.dumps({"resource": EVIL}) for _ in range(3)))
+
+
+def test_what_happened_is_told_the_newest_first_and_in_pages(job: Job) -> None:
+    keep_history(job)
+    job.do("pause", "--resource", EVIL, "--who", "ann", "--why", "closed\nshop")
+    job.do("resume", "--resource", EVIL, "--who", "bob")
+    found = json.loads(job.do("history", "--resource", EVIL, "--json"))
+    assert [one["event"] for one in found["events"]] == ["resumed", "paused"] + ["enqueued"] * 3
+    assert (found["next"], found["kept_seconds"]) == (None, 3600)
+    first = json.loads(job.do("history", "--resource", EVIL, "--json", "--limit", "2"))
+    rest = json.loads(job.do("history", "--resource", EVIL, "--json", "--before", str(first["next"])))
+    assert first["events"] + rest["events"] == found["events"]
+    unit = found["events"][-1]["unit"]
+    lines = job.do("history", "--unit", str(unit)).splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        "no longer paused, by bob",
+        r"paused by ann: closed\nshop",
+        "put in",
+    ]
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("state", ["held", "dead"])
+def test_who_made_ready_again_or_removed_is_told(job: Job, state: str) -> None:
+    keep_history(job)
+    job.sql(
+        "update striped.unit set state = %s, reason = 'no', finished_at = case when %s then now() end"
+        " where state = 'ready'",
+        [state, state == "dead"],
+    )
+    first, *_ = listed(job, "--state", state)["units"]
+    job.do("retry" if state == "dead" else "release", "--id", str(first["id"]), "--who", "ann")
+    job.do("purge", f"--{state}", "--yes", "--who", "bob")
+    found = json.loads(job.do("history", "--resource", "a", "--json"))["events"]
+    assert {(one["event"], one["who"]) for one in found} == {
+        ("retried" if state == "dead" else "released", "ann"),
+        ("purged", "bob"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ([], 2, "Say of what: --resource or --unit."),
+        (["--resource", "a", "--unit", "1"], 2, "Say of what"),
+        (["--unit", "0"], 2, "0 is not in the range"),
+        (["--unit", str(2**63)], 2, "is not in the range"),
+        (["--resource", "a"], 1, "keeps no history: set retention.historySeconds in"),
+    ],
+)
+def test_a_history_that_is_not_there_says_so(job: Job, options: list[str], code: int, words: str) -> None:
+    found, said = refused(job, "history", *options)
+    assert (found, words in said) == (code, True), said

@@ -14,7 +14,9 @@ from stripedjob.pool.types import JobSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-JOB = JobSettings("default", "sync", schedule_limit=4, on_failure="Block", completed_seconds=3600)
+JOB = JobSettings(
+    "default", "sync", schedule_limit=4, on_failure="Block", completed_seconds=3600, history_seconds=86400
+)
 THROTTLED = JobSettings(
     "default", "slow", delegated=True, outstanding_max=3, starts_max=9, period_seconds=1, area_label="x"
 )
@@ -48,6 +50,9 @@ insert into striped.dedup (job_id, dedup_id, unit_id, expires_at)
 insert into striped.worker (id, job_id, name, expires_at, working, wants, lacks)
     values (1, 1, 'w', now() + interval '1 h', true, 0, 0), (2, 2, 'w', now() + interval '1 h', true, 9, 9),
     (3, 3, 'w', now() + interval '1 h', true, 0, 0);
+insert into striped.history (slot, at, job_id, event, resource, unit)
+    select n %% 9, now() + (n - 300000) * interval '0.1 s', 1, 'leased', 'r' || n %% 10, case when n %% 3 > 0 then n end
+    from generate_series(1, 300000) n;
 insert into striped.delegator values (2, 7, 'd', now() + interval '1 h');
 """
 STATISTICS = """
@@ -94,6 +99,10 @@ CALLS: dict[str, str] = {
     "page_choose": "select striped.page_choose(1, 'held', md5('no'), null, 'h5', 0, 2000)",
     "page_choose of one": "select striped.page_choose(1, 'dead', null, 'r3', 'r3', 0, 2000)",
     "page_find": "select striped.page_find(null, 'r3', 500000), striped.page_find(1, 'nobody', null)",
+    "resource_history": "select striped.resource_history(1, 'r3', 150000, 1000)",
+    "unit_history": "select striped.unit_history(1, 7, null, 1000), striped.unit_history(1, 299999, null, 1000)",
+    "page_unit that is gone": "select striped.page_unit(1, 299998)",
+    "page_find of a beginning": "select striped.page_find(null, 'r', null), striped.page_find(1, 's', 299998)",
     "outlook": "select striped.outlook(1, 5), striped.outlook(2, 5), striped.outlook(3, 5)",
     "cancellations": "select * from striped.cancellations(1)",
     "list": LISTED.format("null, null, null", "'', 0"),
@@ -125,7 +134,8 @@ CALLS: dict[str, str] = {
     "pause_resource": "select striped.pause_resource(1, 's9', 'ann', ''), striped.pause_resource(2, 's9', 'ann', '')",
     "resume_resource": "select striped.resume_resource(1, 's9'), striped.resume_resource(2, 's9')",
     "fire": "select striped.fire(1, 'cron', now(), null)",
-    "apply_job": """select striped.apply_job('default', 'sync', 1, 4, 0, 30, 5, 'Skip', 3600, 604800)""",
+    "apply_job": """select striped.apply_job('default', 'sync', 1, 4, 0, 30, 5, 'Skip', 3600, 604800,
+        p_history_seconds => 86400)""",
     "refit": "select striped.upkeep(1)",
     "leave": "select striped.leave(1)",
     "reap": "update striped.worker set expires_at = '-infinity'; select striped.upkeep(2)",
@@ -140,7 +150,8 @@ def pool(postgres_url: str) -> Iterator[OwnerPool]:
         pool.migrate()
         assert [pool.apply(job) for job in (JOB, THROTTLED, HELD)] == [1, 2, 3]
         pool.conn.execute("analyze")  # of empty tables; and these statistics stay
-        for table in ("unit", "stripe", "wake", "dedup", "area"):
+        history = tuple(f"history_{place}" for place in range(9))
+        for table in ("unit", "stripe", "wake", "dedup", "area", *history):
             pool.conn.execute(f"alter table striped.{table} set (autovacuum_enabled = off)".encode())
         pool.conn.execute("set session_replication_role = replica")
         with pool.conn.transaction():

@@ -23,6 +23,7 @@ select proname, prorettype = 'trigger'::regtype, array(select format_type(t, nul
     prosecdef, proconfig from pg_proc where pronamespace = 'striped'::regnamespace"""
 TRIED = {
     "r": ("select from {}", "insert into {} default values", "delete from {}", "truncate {}", "lock table {}"),
+    "p": ("select from {}", "insert into {} default values", "delete from {}", "truncate {}", "lock table {}"),
     "v": ("select from {}",),
     "S": ("select nextval('{}')", "select setval('{}', 1)", "select last_value from {}"),
 }

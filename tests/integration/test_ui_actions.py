@@ -10,7 +10,7 @@ from tests.support.pages import HOSTILE, Page, filled, page_of, token_of
 from tests.support.runs import await_
 
 from stripedjob.pool.client import page as reads
-from stripedjob.ui import actions
+from stripedjob.ui import acting, actions
 from stripedjob.ui.app import Served
 from stripedjob.ui.security import Rights
 
@@ -117,7 +117,7 @@ def test_what_was_done_before_a_failure_is_told_and_stays(
 def test_an_action_that_takes_long_shows_how_far_it_is(
     pool: Queue, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(acting, "WAIT_SECONDS", 0.1)
     pool.db.execute("begin; select from striped.unit where state = 'dead' for update")
     path = f"/jobs/{pool.job_id}/do/purge?state=dead"
     answer = page.ask(path, form={"token": token_of(page.ask(path))})

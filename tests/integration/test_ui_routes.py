@@ -39,11 +39,22 @@ VIEWS = {
     "found": "/find?q=busy",
     "found in a job": "/find?q={dead}&job={job}",
     "not found": "/find?q=nobody",
+    "found by its beginning": "/find?q=dea",
+    "what happened": "/jobs/{job}/history?resource=dead-1",
+    "what happened to a unit": "/jobs/{job}/history?unit={dead}&before=7",
 }
 ACTIONS = {
     "retry": "/jobs/{job}/do/retry?state=dead&resource=dead-1",
     "purge": "/jobs/{job}/do/purge?state=held",
     "release": "/jobs/{job}/do/release?state=held",
+    "cancel": "/jobs/{job}/do/cancel?resource=busy",
+    "cancel of a unit": "/jobs/{job}/do/cancel?unit={dead}",
+    "cancel of a job": "/jobs/{job}/do/cancel",
+    "hurry": "/jobs/{job}/do/hurry?resource=late",
+    "pause": "/jobs/{job}/do/pause?resource=busy",
+    "pause of a job": "/jobs/{job}/do/pause",
+    "resume": "/jobs/{job}/do/resume?resource=busy",
+    "resume of a job": "/jobs/{job}/do/resume",
 }
 NOT_THERE = {
     "/nothing": 404,
@@ -61,6 +72,12 @@ NOT_THERE = {
     "/jobs/{job}/resource?name=%00": 400,
     "/jobs/{job}/resource?name=" + "x" * 513: 400,
     "/find": 400,
+    "/jobs/999/history?resource=x": 404,
+    "/jobs/{job}/history": 400,
+    "/jobs/{job}/history?unit=x": 400,
+    "/jobs/{job}/history?unit=9999999999999999999999": 400,
+    "/jobs/{job}/history?unit=1&before=-1": 400,
+    "/jobs/{job}/history?resource=a&before=²": 400,
     "/find?q=x&job=²": 400,
     "/static/../app.py": 404,
     "/static/..%2Fapp.py": 404,
@@ -70,7 +87,8 @@ NOT_THERE = {
 KNOWN_TAGS = """html head meta title link script body a header nav form label input button p main footer h1 h2 h3 div
     table thead tbody tr th td span dl dt dd ul li bdi time code pre br"""
 SCRIPT = f"/static/page.js?{static('page.js')[1]}"
-WITH_ACTIONS = {"resource", "unit", "dead", "dead further on", "held"}
+RESOURCES = {"resource", "resource that is busy", "resource that waits", "resource that nobody knows"}
+WITH_ACTIONS = RESOURCES | {"job", "unit", "dead", "dead further on", "held"}
 WITH_PAYLOADS = {"resource", "resource that is busy", "resource that waits", "unit"}
 
 
@@ -138,12 +156,8 @@ def test_each_view_with_each_right(pages: dict[str, Page], names: dict[str, str]
     answer = pages[rights].ask(filled_in(VIEWS[view], names))
     assert answer.status == 200
     check_headers(answer)
-    assert ("/do/" in answer.text) is (
-        rights == "actions" and view in {"resource", "unit", "dead", "dead further on", "held"}
-    )
-    assert (IN_PAYLOADS in answer.text) is (
-        rights == "payloads" and view in {"resource", "resource that is busy", "resource that waits", "unit"}
-    )
+    assert ("/do/" in answer.text) is (rights == "actions" and view in WITH_ACTIONS)
+    assert (IN_PAYLOADS in answer.text) is (rights == "payloads" and view in WITH_PAYLOADS)
 
 
 def test_a_job_shows_how_long_its_units_took_lately(pages: dict[str, Page], pool: Queue) -> None:

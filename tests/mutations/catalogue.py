@@ -6,6 +6,7 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.paged import PAGED
 from tests.mutations.permitted import PERMITTED
 from tests.mutations.timed import TIMED
+from tests.mutations.told import TOLD
 
 DELEGATOR_CALLS = "pool/api/v1/delegator.sql"
 ENQUEUER_CALLS = "pool/api/v1/enqueuer.sql"
@@ -201,8 +202,8 @@ MET = (
     Mutation(
         "a worker that comes back keeps what it does not know of",
         WORKER_CALLS,
-        "where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order",
-        "where false and fence <> all(p_fences) order",
+        "    perform @extschema@.give_back(w, p_fences);\n",
+        "",
         f"{GUARDS}::test_a_worker_that_comes_back_loses_what_it_does_not_know_of",
     ),
     Mutation(
@@ -266,8 +267,8 @@ DEAD = (
     Mutation(
         "a worker that leaves keeps its leases",
         WORKER_CALLS,
-        "where worker_id = p_worker and state = 'leased' order by resource\n            for update));\n    perform",
-        "where false order by resource for update));\n    perform",
+        "    perform @extschema@.give_back(w, '{}');\n",
+        "",
         f"{LEASES}::test_leaving_gives_everything_back_and_counts_no_crash",
     ),
     Mutation(
@@ -480,4 +481,5 @@ MUTATIONS = (
     *ACTED,
     *BROKEN,
     *TIMED,
+    *TOLD,
 )

@@ -14,14 +14,14 @@ PAGED = (
     ),
     Mutation(
         "any token is good",
-        "ui/actions.py",
-        "or not acting.tokens.is_good(request.path_qs, str(token)):",
+        "ui/acting.py",
+        "or not acting.tokens.is_good(request.path_qs, token):",
         "or False:",
         f"{PAGE}_routes.py::test_what_a_forged_request_asks_for_is_not_done",
     ),
     Mutation(
         "actions are for all",
-        "ui/actions.py",
+        "ui/acting.py",
         "if not rights.actions:",
         "if False:",
         f"{PAGE}_routes.py::test_each_action_with_each_right",

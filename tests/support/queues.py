@@ -108,7 +108,8 @@ def queue(url: str, job: JobSettings = FIFO) -> Iterator[Queue]:
     """Make the job, the only one, in a database that other tests may have used."""
     with psycopg.connect(url, autocommit=True) as db, asyncio.Runner() as runner:
         if not migrate(db):
-            db.execute("truncate striped.unit, striped.stripe, striped.wake, striped.dedup, striped.job cascade")
+            tables = ("unit", "stripe", "wake", "dedup", "history", "job")
+            db.execute(f"truncate {', '.join(f'striped.{name}' for name in tables)} cascade".encode())
         context = WorkerPool.open(url)
         pool = runner.run(context.__aenter__())
         try:

@@ -137,7 +137,7 @@ def test_of_a_list_everybody_sees_their_own() -> None:
         assert other.key != seen.key
         found = {"jobs": jobs[2:], "unit": {"job": 3, "namespace": "bank", "id": 7}}
         assert (await seen_by(ann, FindView(None, "x"), found)).data == {"jobs": [], "unit": None}
-        deed = Deed(1, "shop", "Purge", "removed", "/")
+        deed = Deed(1, "shop", "Purge", lambda units, _: f"{units} removed", "/")
         for view, data in (
             (JobView(1), {"status": {"namespace": "shop"}}),
             (UnitView(1, 7, payloads=True), {"namespace": "shop"}),

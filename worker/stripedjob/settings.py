@@ -37,6 +37,7 @@ def job_settings(job: "StripedJob") -> JobSettings:
         breaker_failures=job.spec.retry.circuit_breaker.failures,
         backoff_seconds=job.spec.retry.backoff_seconds,
         backoff_seconds_max=job.spec.retry.backoff_seconds_max,
+        history_seconds=job.spec.retention.history_seconds,
     )
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "status": "stripedjob.cli.show:status",
     "explain": "stripedjob.cli.show:explain",
     "list": "stripedjob.cli.listing:list_units",
+    "history": "stripedjob.cli.history:history",
     "cancel": "stripedjob.cli.acts:cancel",
     "pause": "stripedjob.cli.acts:pause",
     "resume": "stripedjob.cli.acts:resume",

@@ -1,13 +1,12 @@
 """Commands that act on what waits and runs: cancel, pause and resume."""
 
-import getpass
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.asking import confirm
+from stripedjob.cli.asking import confirm, says_who, says_why
 from stripedjob.cli.exits import Failure
 from stripedjob.cli.target import Place, target_options
 from stripedjob.cli.units_admin import chooses_units
@@ -16,30 +15,6 @@ from stripedjob.text import counted, printable
 if TYPE_CHECKING:
     from stripedjob.pool.client.person import Cancelled
 
-WORDS_MAX = 1_000  # characters of who and why
-
-
-def _words(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
-    """Check who or why as the database will take it."""
-    text = _user() if given is None else given
-    if "\0" in text or len(text) > WORDS_MAX:
-        raise click.BadParameter(f"a text of at most {WORDS_MAX} characters, without NUL")
-    return text
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in many containers
-        return "somebody"
-
-
-def says_why(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say who does it and why."""
-    command = click.option("--why", default="", callback=_words, metavar="TEXT", help="Kept, and shown.")(command)
-    return click.option("--who", callback=_words, metavar="NAME", help="Kept, and shown.  [default: you]")(command)
-
-
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
@@ -47,6 +22,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.
 @target_options
 @chooses_units
 @click.option("--all", "all_of_them", is_flag=True, help="All units of the job.")
+@says_who
 @says_why
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
@@ -113,6 +89,7 @@ def _paused_thing(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @target_options
 @_paused_thing
+@says_who
 @says_why
 @as_json
 def pause(place: Place, resource: str | None, who: str, why: str, **form: bool) -> None:
@@ -131,15 +108,16 @@ def pause(place: Place, resource: str | None, who: str, why: str, **form: bool) 
 @click.command()
 @target_options
 @_paused_thing
+@says_who
 @as_json
-def resume(place: Place, resource: str | None, **form: bool) -> None:
+def resume(place: Place, resource: str | None, who: str, **form: bool) -> None:
     """End a pause of the job, or of a resource: it goes on at once. An open circuit breaker of the job is closed.
 
     Example: stripedjob resume job.yaml --resource listing-7
     """
     _check_resource(resource)
     with place.open() as site, site.pool() as pool:
-        changed = pool.resume(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource)
+        changed = pool.resume(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource, who)
     _tell(resource, "goes on" if changed else "was not paused", changed=changed, **form)
 
 

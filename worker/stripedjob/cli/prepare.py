@@ -30,6 +30,7 @@ SETTINGS = {
     "period_seconds": "throttle.periodSeconds",
     "area_label": "throttle.areaLabel",
     "deduplicate_content": "contentBasedDeduplication",
+    "history_seconds": "retention.historySeconds",
 }
 
 

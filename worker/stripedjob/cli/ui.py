@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stripedjob.cli.asking import user
 from stripedjob.cli.exits import INTERRUPTED, Failure
 from stripedjob.cli.say import say
 from stripedjob.cli.target import DATA, POSTGRES, REDIS, Place
@@ -28,7 +29,7 @@ SCHEMA = "striped"
 @REDIS
 @DATA
 @click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one.")
-@click.option("--allow-actions", is_flag=True, help="Retry, release and purge units that are set aside.")
+@click.option("--allow-actions", is_flag=True, help="Retry, release, purge, cancel, pause and resume.")
 @click.option("--show-payloads", is_flag=True, help="Show what is in units.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Answer under this name, too.")
 def ui(
@@ -79,7 +80,7 @@ def _served(
     if file is None:
         if postgres is None:
             raise click.UsageError("Say where the pool is: FILE, or --postgres.")
-        yield Served(postgres, SCHEMA, rights, names)
+        yield Served(postgres, SCHEMA, rights, names, who=user())
         return
     place = Place(file, postgres, redis, data)
     job = place.load()
@@ -87,7 +88,7 @@ def _served(
     with place.open(job, lock=has_lock) as site, site.pool() as pool:
         pool.statuses([])  # says at once where there is no pool, or one of another version
         lock = lock_settings(job, site.lock_url) if site.lock_url else None
-        yield Served(site.postgres_url, job.spec.pool.sql_schema, rights, names, lock)
+        yield Served(site.postgres_url, job.spec.pool.sql_schema, rights, names, lock, who=user())
 
 
 async def _serve(served: "Served", port: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from stripedjob.cli.asking import confirm
+from stripedjob.cli.asking import confirm, says_who
 from stripedjob.cli.target import Place, target_options
 from stripedjob.text import counted
 
@@ -21,9 +21,10 @@ def chooses_units(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @target_options
 @chooses_units
+@says_who
 @click.option("--now", is_flag=True, help="What waits for another try goes on at once, instead of what is dead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def retry(place: Place, resource: str | None, ids: tuple[int, ...], *, now: bool, as_json: bool) -> None:
+def retry(place: Place, resource: str | None, ids: tuple[int, ...], who: str, *, now: bool, as_json: bool) -> None:
     """Make dead units ready again, with all their attempts. With --now, do not wait for the backoff of retries.
 
     --now is for units that were tried, and for resources that wait for a retry or a lock. A unit that is delayed since
@@ -34,11 +35,11 @@ def retry(place: Place, resource: str | None, ids: tuple[int, ...], *, now: bool
              stripedjob retry job.yaml --now
     """  # noqa: D301 - click's mark for text that is not to be wrapped
     if not now:
-        _revive(place, "dead", resource, ids, as_json=as_json)
+        _revive(place, "dead", resource, ids, who, as_json=as_json)
         return
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
-        units, resources = pool.retry_now(job_id, resource, ids)
+        units, resources = pool.retry_now(job_id, resource, ids, who)
     if as_json:
         click.echo(json.dumps({"units": units, "resources": resources}))
     else:
@@ -48,13 +49,14 @@ def retry(place: Place, resource: str | None, ids: tuple[int, ...], *, now: bool
 @click.command()
 @target_options
 @chooses_units
+@says_who
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def release(place: Place, resource: str | None, ids: tuple[int, ...], *, as_json: bool) -> None:
+def release(place: Place, resource: str | None, ids: tuple[int, ...], who: str, *, as_json: bool) -> None:
     """Make held units ready again.
 
     Example: stripedjob release job.yaml --id 4711
     """
-    _revive(place, "held", resource, ids, as_json=as_json)
+    _revive(place, "held", resource, ids, who, as_json=as_json)
 
 
 @click.command()
@@ -62,8 +64,9 @@ def release(place: Place, resource: str | None, ids: tuple[int, ...], *, as_json
 @chooses_units
 @click.option("--held", "state", flag_value="held", help="Held units.")
 @click.option("--dead", "state", flag_value="dead", help="Dead units.")
+@says_who
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge(place: Place, resource: str | None, ids: tuple[int, ...], state: Any, *, yes: bool) -> None:
+def purge(place: Place, resource: str | None, ids: tuple[int, ...], state: Any, who: str, *, yes: bool) -> None:
     """Remove held or dead units for good.
 
     Example: stripedjob purge job.yaml --dead --yes
@@ -73,7 +76,7 @@ def purge(place: Place, resource: str | None, ids: tuple[int, ...], state: Any, 
     confirm(f"Remove {state} units for good?", yes=yes)
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
-        click.echo(f"{counted(pool.purge(job_id, state, resource, ids), f'{state} unit')} removed")
+        click.echo(f"{counted(pool.purge(job_id, state, resource, ids, who), f'{state} unit')} removed")
 
 
 @click.command("flush-locks")
@@ -95,11 +98,11 @@ def flush_locks(place: Place) -> None:
 
 
 def _revive(
-    place: Place, state: Literal["held", "dead"], resource: str | None, ids: tuple[int, ...], *, as_json: bool
+    place: Place, state: Literal["held", "dead"], resource: str | None, ids: tuple[int, ...], who: str, *, as_json: bool
 ) -> None:
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)
-        units = pool.revive(job_id, state, resource, ids)
+        units = pool.revive(job_id, state, resource, ids, who)
     if as_json:
         click.echo(json.dumps({"units": units}))
     else:

@@ -1,5 +1,6 @@
 """One command in one pod: made, shown, and removed again."""
 
+import getpass
 import json
 import secrets
 import subprocess
@@ -11,10 +12,11 @@ from typing import IO, Any
 
 from stripedjob.kubectl.call import Kubectl, KubectlError
 
-LOOKING = ("status", "explain", "list", "doctor")
+LOOKING = ("status", "explain", "list", "history", "doctor")
 ACTING = ("enqueue", "cancel", "retry", "release", "purge", "pause", "resume", "flush-locks")
 COMMANDS = (*LOOKING, *ACTING)
 ASKING = {"purge": "Remove these units for good?", "cancel": "Give these units up?"}
+SAYING_WHO = ("cancel", "retry", "release", "purge", "pause", "resume")
 CONTAINER = "worker"
 SPEC = "STRIPEDJOB_SPEC"
 OF_WORKERS = ("lifecycle", "startupProbe", "livenessProbe", "readinessProbe", "ports")
@@ -76,6 +78,8 @@ def pod(job: Any, deployment: Any, command: list[str], source: IO[bytes] | None)
 
 def _input(command: str, args: list[str], stack: ExitStack) -> tuple[list[str], IO[bytes] | None]:
     """Have a file of this machine read here, and given to the pod as its input."""
+    if command in SAYING_WHO and not any(word.partition("=")[0] == "--who" for word in args):
+        args = [*args, "--who", getpass.getuser()]  # else it would be the pod's
     if command in ASKING and "--yes" not in args:
         if not sys.stdin.isatty():
             raise KubectlError(f"{command} asks before it does anything: say --yes where nobody can answer")

@@ -133,6 +133,7 @@ class JobSettings:
     most resources out at a time, most starts in a period of so many seconds, the payload's key that names the area.
     `deduplicate_content`: units without a deduplication id get one made of their resource and payload.
     `breaker_failures`: after so many tries that failed alike, nothing is claimed for the backoff; 0: never.
+    `history_seconds`: for how long what happened is kept; 0: nothing is.
     """
 
     namespace: str
@@ -154,6 +155,7 @@ class JobSettings:
     breaker_failures: int = 0
     backoff_seconds: float = 5.0
     backoff_seconds_max: float = 600.0
+    history_seconds: int = 0
 
     def as_values(self) -> list[Any]:
         """Give the arguments of apply_job() in SQL, which are the fields in their order."""

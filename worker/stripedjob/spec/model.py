@@ -143,12 +143,14 @@ class Throttle(Part):
 
 
 class Retention(Part):
-    """How long finished units are kept."""
+    """How long finished units are kept, and what happened to units."""
 
     completed_seconds: Annotated[Seconds, Field(ge=0)] = 0
     """Completed units; 0: removed at once."""
     dead_seconds: Annotated[Seconds, Field(ge=0)] = 604_800
     """Dead units."""
+    history_seconds: Annotated[Seconds, Field(ge=0)] = 0
+    """What happened to each unit, for `stripedjob history`; 0: nothing is written down."""
 
 
 class Scaling(Part):

@@ -22,6 +22,10 @@ class Viewer(Protocol):
         """Give what they may do with the jobs of a namespace; None: not even see them. Raises AccessError."""
         ...
 
+    async def name(self) -> str:
+        """Give what they are called, for what they do. Raises AccessError."""
+        ...
+
 
 class Access(Protocol):
     """Knows viewers."""
@@ -33,9 +37,10 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Everybody:
-    """All who can connect, with the same rights."""
+    """All who can connect, with the same rights and one name."""
 
     allowed: Rights
+    called: str = "somebody at the page"
 
     async def viewer(self, _headers: Mapping[str, str]) -> Viewer | None:
         """See Access."""
@@ -44,6 +49,10 @@ class Everybody:
     async def rights(self, _namespace: str) -> Rights | None:
         """See Viewer."""
         return self.allowed
+
+    async def name(self) -> str:
+        """See Viewer."""
+        return self.called
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,12 @@ async def seen_by(viewer: Viewer, view: View, data: Any) -> Seen:
     if not isinstance(view, JobsView | FindView):
         rights = await viewer.rights(namespace_of(view, data))
         return Seen(None, Rights()) if rights is None else Seen(data, rights)
-    parts = [*data["jobs"], *([data["unit"]] if data.get("unit") else [])]
+    parts = [*data["jobs"], *data.get("begin", []), *([data["unit"]] if data.get("unit") else [])]
     found = {name: await viewer.rights(name) for name in sorted({part["namespace"] for part in parts})}
     granted = {name: rights for name, rights in found.items() if rights is not None}
     left: dict[str, Any] = {"jobs": [job for job in data["jobs"] if job["namespace"] in granted]}
+    if "begin" in data:
+        left["begin"] = [one for one in data["begin"] if one["namespace"] in granted]
     if data.get("unit") and data["unit"]["namespace"] not in granted:
         left["unit"] = None
     rights = Rights(any(one.actions for one in granted.values()), any(one.payloads for one in granted.values()))

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Middleware
 
 from stripedjob.locks import LockSettings, open_lock
 from stripedjob.pool.errors import PoolError
-from stripedjob.ui import actions, routes
+from stripedjob.ui import acting, actions, acts, routes
 from stripedjob.ui.access import Access, AccessError, Everybody
 from stripedjob.ui.deeds import Deeds
 from stripedjob.ui.live import Live
@@ -25,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Served:
     """Which pool is shown, and what may be done at most. `access`: who may do how much of it; None: everybody all.
 
-    `lock`: where the locks of one of its jobs are, if that is known.
+    `lock`: where the locks of one of its jobs are, if that is known. `who`: what everybody is called, who acts.
     """
 
     postgres_url: str = field(repr=False)
@@ -34,6 +34,7 @@ class Served:
     hosts: frozenset[str] = OWN_HOSTS
     lock: LockSettings | None = None
     access: Access | None = None
+    who: str = "somebody at the page"
 
 
 def make_app(served: Served) -> web.Application:
@@ -41,13 +42,13 @@ def make_app(served: Served) -> web.Application:
     renderer, deeds = Renderer(), Deeds()
     app = web.Application(middlewares=[_guarded(served.hosts), _worded], client_max_size=BODY_BYTES_MAX)
     app[routes.RENDERER] = renderer
-    app[routes.ACCESS] = served.access or Everybody(served.rights)
+    app[routes.ACCESS] = served.access or Everybody(served.rights, served.who)
     app[routes.PAYLOADS] = served.rights.payloads
     app[routes.STREAMS] = []
-    app[actions.ACTING] = actions.Acting(served.postgres_url, served.schema, Tokens(), deeds)
+    app[acting.ACTING] = acting.Acting(served.postgres_url, served.schema, Tokens(), deeds)
     app.cleanup_ctx.append(_reading(served, deeds))
     app.on_response_prepare.append(add_headers)
-    app.add_routes([*routes.routes(), *actions.routes()])
+    app.add_routes([*routes.routes(), *acts.routes(), *actions.routes()])
     return app
 
 

@@ -12,16 +12,27 @@ DEEDS_MAX = 100
 
 @dataclass(slots=True)
 class Deed:
-    """One action: what it does, what it did so far, and why it failed, where it has. `back`: where it was asked for."""
+    """One action: what it does, what it did so far, and why it failed, where it has. `back`: where it was asked for.
+
+    `told`: puts what was done into words, by `units` and what was done `beside` them. `counts`: they are so many, and
+    not one thing that was done or not.
+    """
 
     job: int
     namespace: str
     title: str
-    done_words: str
+    told: Callable[[int, int], str]
     back: str
+    counts: bool = True
     units: int = 0
+    beside: int = 0
     running: bool = True
     error: str = ""
+
+    @property
+    def words(self) -> str:
+        """Say what was done so far."""
+        return self.told(self.units, self.beside)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from stripedjob.explaining import breaker_words, seconds_until, standing, why_not_yet, why_waiting
+from stripedjob.telling import told
 from stripedjob.text import counted, printable, rated
 from stripedjob.times import said
 from stripedjob.ui.access import Seen
@@ -115,6 +116,8 @@ def lines(text: str | None) -> list[str]:
 
 def phase(status: dict[str, Any]) -> str:
     """Say how a job stands, in one word."""
+    if status["paused_by"] is not None:
+        return "Paused"
     if status["schedule_limit"] == 0:
         return "Stopped"
     if status["leased_resources"]:
@@ -122,6 +125,13 @@ def phase(status: dict[str, Any]) -> str:
     if status["pending"] and not status["workers"]:
         return "Stalled"
     return "Waiting" if status["pending"] or status["delayed"] else "Idle"
+
+
+def paused_by(status: dict[str, Any]) -> dict[str, Any] | None:
+    """Say who has paused a job, why and when; None where nobody has."""
+    if status["paused_by"] is None:
+        return None
+    return {"who": status["paused_by"], "why": status["paused_why"], "at": status["paused_at"]}
 
 
 def why_ready(data: dict[str, Any]) -> str:
@@ -134,6 +144,7 @@ def why_ready(data: dict[str, Any]) -> str:
         "workers": status["workers"],
         "delegated": data["delegated"],
         "delegator": data["delegator"],
+        "job_paused": paused_by(status),
     }
     if status["schedule_limit"] == 0 or not status["workers"] or (data["delegated"] and not data["delegator"]):
         words = why_not_yet(facts, suspended=False)
@@ -178,12 +189,15 @@ def _environment() -> jinja2.Environment:
         "named": named,
         "rated": rated,
         "said": said,
+        "span": span,
     }
     env.globals |= {
         "broken": broken,
         "counted": counted,
         "phase": phase,
+        "paused_by": paused_by,
         "standing": standing,
+        "told": told,
         "why_waiting": why_waiting,
         "why_ready": why_ready,
         "url": url,

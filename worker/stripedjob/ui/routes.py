@@ -17,6 +17,7 @@ from stripedjob.ui.views import (
     AsideView,
     DeedView,
     FindView,
+    HistoryView,
     JobsView,
     JobView,
     ResourceView,
@@ -54,6 +55,7 @@ def routes() -> list[web.RouteDef]:
         web.get(JOB + "/resource", _viewing(_resource)),
         web.get(JOB + r"/workers/{worker:\d{1,16}}", _viewing(_worker)),
         web.get(JOB + r"/units/{unit:\d{1,18}}", _viewing(_unit)),
+        web.get(JOB + "/history", _viewing(_history)),
         web.get(JOB + "/{state:held|dead}", _viewing(_aside)),
         web.get(JOB + "/done/{deed}", _viewing(lambda it: DeedView(job_of(it), it.match_info["deed"]))),
         web.get("/static/{name}", _static),
@@ -175,6 +177,14 @@ def _worker(request: web.Request) -> View:
 
 def _unit(request: web.Request) -> View:
     return UnitView(job_of(request), int(request.match_info["unit"]), request.app[PAYLOADS])
+
+
+def _history(request: web.Request) -> View:
+    unit, before = request.query.get("unit"), request.query.get("before", str(ID_MAX))
+    for number in (unit or "1", before):
+        if not (number.isascii() and number.isdigit() and int(number) <= ID_MAX):
+            raise WrongRequestError("There is no such page of what happened.")
+    return HistoryView(job_of(request), name_in(request.query, "resource") if unit is None else int(unit), int(before))
 
 
 def _aside(request: web.Request) -> View:

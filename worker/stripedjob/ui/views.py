@@ -104,6 +104,25 @@ class UnitView:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryView:
+    """What happened to a resource, or to a unit by its id, before an event."""
+
+    template: ClassVar[str] = "history.html"
+    missing: ClassVar[str] = JobView.missing
+    job: int
+    of: str | int
+    before: int
+
+    def title(self, _data: Any) -> str:
+        """Name it, by what was read where that was."""
+        return f"What happened to {self.of if isinstance(self.of, str) else f'unit {self.of}'}"
+
+    def read(self, pool: ViewerPool) -> Any:
+        """Read it."""
+        return page.history(pool, self.job, self.of, self.before)
+
+
+@dataclass(frozen=True, slots=True)
 class AsideView:
     """Units set aside, after this place: all of a state, or those of one reason."""
 
@@ -155,5 +174,5 @@ class DeedView:
         return "Action"
 
 
-PoolView = JobsView | JobView | WorkerView | ResourceView | UnitView | AsideView | FindView
+PoolView = JobsView | JobView | WorkerView | ResourceView | UnitView | HistoryView | AsideView | FindView
 View = PoolView | DeedView

@@ -70,6 +70,11 @@ def unit(pool: ViewerPool, job_id: int, unit_id: int, *, payloads: bool) -> Any:
     return found
 
 
+def history(pool: ViewerPool, job_id: int, of: str | int, before: int) -> Any:
+    """Give a page of what happened to a resource, or to a unit by its id."""
+    return pool.history(job_id, of, before, events=UNITS_MAX)
+
+
 def aside(pool: ViewerPool, job_id: int, state: State, digest: str | None, after: Place) -> Any:
     """Give a page of the units that are set aside, and why most of them are."""
     return _ask(pool, "page_aside", [job_id, state, digest, *after, UNITS_MAX])

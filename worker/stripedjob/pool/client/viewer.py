@@ -199,6 +199,14 @@ class ViewerPool:
         values = [which.state, which.resource, which.reason, which.before, *after, min(looked, LOOKED_UNITS)]
         return self._row("list_units", [job_id, *values])[0]
 
+    def history(self, job_id: int, of: str | int, before: int | None, *, events: int) -> Any:
+        """Give a page of what happened to a resource, or to a unit by its id, the newest first, before this event.
+
+        What is in it: told_page() in SQL.
+        """
+        routine = "resource_history" if isinstance(of, str) else "unit_history"
+        return self._row(routine, [job_id, of, before, events])[0]
+
     def payloads(self, job_id: int, ids: Sequence[int]) -> dict[int, str]:
         """Give the payloads of those of these units that are there: at most PAYLOADS_MAX. Raises PoolRefusedError."""
         query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "payloads"))

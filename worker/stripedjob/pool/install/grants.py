@@ -17,13 +17,16 @@ from stripedjob.pool.install.scripts import for_schema, published
 
 LIKE = {"table": ("table", "stripe"), "view": ("table", "stripe"), "sequence": ("sequence", "fence")}
 SEARCH_PATH = "pg_catalog, pg_temp"  # temporary objects last: never instead of Postgres' own
-# A sequence of a column belongs to its table; of types, those that others could use in tables of their own.
+# A sequence of a column and a partition belong to a table; of types, those that others could use in tables of their
+# own.
 QUERY = b"""
 with granted as (
     select case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end kind, c.relname::text name,
-        c.oid, coalesce(d.refobjid, c.oid) whole, c.oid::regclass::text identity, c.relowner owner, c.relacl acl
+        c.oid, coalesce(d.refobjid, i.inhparent, c.oid) whole, c.oid::regclass::text identity,
+        c.relowner owner, c.relacl acl
     from pg_class c left join pg_depend d on c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid
         and d.refclassid = 'pg_class'::regclass and d.deptype in ('i', 'a')
+    left join pg_inherits i on c.relispartition and i.inhrelid = c.oid
     where c.relnamespace = (select oid from pg_namespace where nspname = %(schema)s)
         and c.relkind in ('r', 'p', 'v', 'S')
     union all
@@ -45,9 +48,10 @@ from granted g left join lateral aclexplode(g.acl) a on true group by 1, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """One relation, function or type; `whole`: the oid of the table that a column's sequence belongs to, else its own.
+    """One relation, function or type.
 
-    `grants` are without the owner's, each as the rest of a GRANT: `SELECT to reader`.
+    `whole`: the oid of the table that a column's sequence or a partition belongs to, else its own. `grants` are without
+    the owner's, each as the rest of a GRANT: `SELECT to reader`.
     """
 
     kind: str

@@ -15,13 +15,14 @@ from psycopg.rows import tuple_row
 from stripedjob.pool.names import in_query
 
 TABLE = "striped_object"
-# Rows of a table, arrays, and sequences of identity columns come and go with their table.
+# Rows of a table, arrays, sequences of its columns and partitions come and go with their table.
 LISTED = """
 with here as (select oid from pg_namespace where nspname = %(schema)s), found as (
     select 'pg_class'::regclass::oid classid, c.oid, c.xmin, null digest
     from pg_class c join here on c.relnamespace = here.oid
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and not exists (
-        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('i', 'a'))
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
+            and d.deptype in ('i', 'a'))
     union all select 'pg_type'::regclass::oid, t.oid, t.xmin, null from pg_type t join here on t.typnamespace = here.oid
     where t.typtype in ('e', 'd', 'r') or t.typtype = 'c' and exists (
         select from pg_class c where c.oid = t.typrelid and c.relkind = 'c')

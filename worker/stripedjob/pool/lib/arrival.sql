@@ -1,6 +1,7 @@
 -- How units come in: inside the caller's own transaction.
 
--- Every inserted unit wakes its resource, whichever way it was inserted: COPY, INSERT or enqueue().
+-- Every inserted unit wakes its resource, and begins its history, whichever way it was inserted: COPY, INSERT or
+-- enqueue().
 create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
     insert into @extschema@.wake (job_id, resource, units, importance, delayed, calls)
@@ -11,6 +12,13 @@ begin
         select job_id, importance, case when state = 'ready' then resource else '' end woken -- a resource has a name
         from inserted where state in ('ready', 'delayed')
     ) i group by i.job_id, i.woken;
+    if exists (select from @extschema@.job where history_seconds > 0) then
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, state)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), i.job_id, 'enqueued',
+            i.resource, i.id, i.state
+        from inserted i join @extschema@.job j on j.id = i.job_id and j.history_seconds > 0
+        order by i.id;
+    end if;
     return null;
 end
 $$;

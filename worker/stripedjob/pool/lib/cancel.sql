@@ -16,10 +16,11 @@ end
 $$;
 
 -- Ends units that nobody works on: all of these that are delayed or held, and those that are ready and of p_unleased,
--- which are locked. Without a reason, each for that of its mark. Returns how many. A resource that waited for one of
--- them goes on. The numbers count them as if they had been ready and died.
-create or replace function @extschema@.end_waiting(j @extschema@.job, p_ids bigint[], p_unleased text[], p_reason text)
-returns int language plpgsql as $$
+-- which are locked. Without a reason, each for that of its mark; p_who and p_why are for the history. Returns how many.
+-- A resource that waited for one of them goes on. The numbers count them as if they had been ready and died.
+create or replace function @extschema@.end_waiting(
+    j @extschema@.job, p_ids bigint[], p_unleased text[], p_reason text, p_who text, p_why text
+) returns int language plpgsql as $$
 declare
     resources text[];
     firsts bigint[]; -- of each of these, the first that was ready
@@ -36,7 +37,12 @@ begin
     ), ended as (
         update @extschema@.unit u set state = 'dead', reason = coalesce(p_reason, u.cancelled), cancelled = null,
             trace = null, finished_at = @extschema@.clock()
-        from old where u.id = old.id returning u.id, old.state, u.resource, old.due_at
+        from old where u.id = old.id returning u.id, old.state, u.resource, old.due_at, u.reason
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, state, reason)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), j.id, 'cancelled', resource,
+            id, p_who, 'dead', case when p_reason is null then reason else p_why end
+        from ended where j.history_seconds > 0
     ), grouped as (
         select resource, min(id) filter (where state = 'ready') first, min(due_at) filter (where state = 'delayed') due,
             count(*) filter (where state = 'ready') ready, count(*) all_of_them,
@@ -122,6 +128,6 @@ begin
         select u.id from unnest(unleased) r(resource) cross join lateral (
             select id from @extschema@.unit where job_id = p_job and resource = r.resource and cancelled is not null
             order by id limit 2000) u
-        limit 2000), unleased, null);
+        limit 2000), unleased, null, null, null);
 end
 $$;

@@ -32,6 +32,27 @@ create or replace function @extschema@.given_back(p_paused boolean) returns @ext
     select case when p_paused then 'waiting' else 'ready' end::@extschema@.stripe_state
 $$;
 
+-- Gives back what a worker holds, but for these leases: no crash is counted.
+create or replace function @extschema@.give_back(w @extschema@.worker, p_kept bigint[]) returns void
+    language plpgsql as $$
+declare
+    names text[];
+    fences bigint[];
+begin
+    with back as (
+        update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
+            next_at = case when s.paused then 'infinity'::timestamptz end
+        where s.job_id = w.job_id and s.resource = any(array(
+            select resource from @extschema@.stripe
+            where worker_id = w.id and state = 'leased' and fence <> all(p_kept) order by resource for update))
+        returning s.resource, s.fence
+    )
+    select array_agg(b.resource), array_agg(b.fence) into names, fences from back b;
+    perform @extschema@.note_resources(j, 'returned', names, fences, w.name, null) from @extschema@.job j
+        where j.id = w.job_id;
+end
+$$;
+
 -- Of these fences, those under which the worker holds no lease.
 create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[]
     language sql stable as $$

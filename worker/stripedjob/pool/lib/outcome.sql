@@ -50,7 +50,13 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
             f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text),
             @extschema@.unit old
         where u.id = f.id and old.id = f.id and u.job_id = j.id and u.resource = any(p_resources) and u.state = 'ready'
-        returning u.state, u.crashes > old.crashes as crashed
+        returning u.id, u.resource, u.attempts, u.reason, u.state, u.crashes > old.crashes as crashed
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, attempt, fence, who, state, reason)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), j.id, 'failed', d.resource,
+            d.id, d.attempts, (select fence from @extschema@.stripe where job_id = j.id and resource = d.resource),
+            (select name from @extschema@.worker where id = p_worker), d.state, d.reason
+        from failed d where j.history_seconds > 0
     ), counts as (
         select count(*) filter (where state in ('ready', 'delayed') and not crashed) retried,
             count(*) filter (where state = 'delayed') delayed,

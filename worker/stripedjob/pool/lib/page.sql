@@ -129,3 +129,53 @@ begin
     return units;
 end
 $$;
+
+-- What happened last to a resource or a unit; null where the job keeps no history.
+create or replace function @extschema@.page_history(j @extschema@.job, p_resource text, p_unit bigint) returns json
+    language sql stable as $$
+    select case when j.history_seconds = 0 then null when p_unit is not null
+        then @extschema@.unit_history(j.id, p_unit, null, 20)
+        else @extschema@.resource_history(j.id, p_resource, null, 20) end
+$$;
+
+-- The job and the resource of a unit that is gone, by its history.
+create or replace function @extschema@.page_gone(p_unit bigint) returns table (job_id int, resource text)
+    language sql stable as $$
+    select h.job_id, h.resource from @extschema@.history h
+    join @extschema@.job j on j.id = h.job_id
+        and h.at > @extschema@.clock() - make_interval(secs => j.history_seconds)
+    where h.unit = p_unit limit 1
+$$;
+
+-- Up to p_bound resources with something to do or set aside whose name begins so, but for the name itself; they are
+-- looked for in the order of names, by skipping through an index of each kind. Where that order is not the bytes', some
+-- that belong there stand elsewhere: 20 others in a row are looked past, 200 in all.
+create or replace function @extschema@.page_names(p_job int, p_begin text, p_bound int) returns setof text
+    language plpgsql stable as $$
+declare
+    name text := p_begin;
+    found_names int := 0;
+    others int := 0;
+begin
+    for look in 1 .. 200 loop
+        select min(n.first) into name from (values
+            ((select resource from @extschema@.stripe where job_id = p_job and resource > name
+                order by resource limit 1)),
+            ((select resource from @extschema@.unit where job_id = p_job and state = 'ready' and resource > name
+                order by resource limit 1)),
+            ((select resource from @extschema@.unit where job_id = p_job and state = 'delayed' and resource > name
+                order by resource limit 1)),
+            ((select resource from @extschema@.unit where job_id = p_job and state = 'held' and resource > name
+                order by resource limit 1)),
+            ((select resource from @extschema@.unit where job_id = p_job and state = 'dead' and resource > name
+                order by resource limit 1))) n(first);
+        others := case when starts_with(name, p_begin) then 0 else others + 1 end;
+        exit when name is null or others > 20;
+        if others = 0 then
+            return next name;
+            found_names := found_names + 1;
+            exit when found_names = p_bound;
+        end if;
+    end loop;
+end
+$$;

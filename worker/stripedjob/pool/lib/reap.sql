@@ -21,6 +21,10 @@ begin
     end if;
     update @extschema@.worker w set crashed = w.crashed + 1, held = w.held + (blamed.state = 'held')::int
         where w.id = p_worker;
+    insert into @extschema@.history (slot, at, job_id, event, resource, unit, attempt, who, state, reason)
+    select (select slot from @extschema@.history_ring), @extschema@.clock(), j.id, 'crashed', p_resource, blamed.id,
+        blamed.crashes, (select name from @extschema@.worker where id = p_worker), blamed.state, blamed.reason
+    where j.history_seconds > 0;
     if blamed.state = 'held' and j.on_failure = 'Block' then
         update @extschema@.stripe set state = 'waiting', next_at = 'infinity'
             where job_id = j.id and resource = p_resource;
@@ -53,7 +57,7 @@ declare
     lease record;
 begin
     for w in
-        select id, backend_name, role,
+        select id, name, backend_name, role,
             (select count(*) from @extschema@.stripe s where s.worker_id = o.id and s.state = 'leased') leases
         from @extschema@.worker o where job_id = p_job and expires_at < @extschema@.clock()
         order by id limit 16 for update skip locked
@@ -69,8 +73,12 @@ begin
             where s.job_id = p_job and s.resource = any(array(
                 select resource from @extschema@.stripe where worker_id = w.id and state = 'leased'
                     for update skip locked))
-            returning s.resource, s.crashes > 1 as alone
+            returning s.resource, s.fence, s.crashes > 1 as alone
         loop
+            if j.history_seconds > 0 then
+                perform @extschema@.note_resources(
+                    j, 'lost', array[lease.resource], array[lease.fence], w.name, null);
+            end if;
             if w.leases = 1 then
                 perform @extschema@.blame_head(j, w.id, lease.resource, lease.alone);
             end if;

@@ -11,7 +11,8 @@ create or replace function @extschema@.apply_job(
     p_crash_threshold int, p_on_failure @extschema@.on_failure, p_completed_seconds int, p_dead_seconds int,
     p_delegated boolean default false, p_outstanding_max int default null, p_starts_max int default null,
     p_period_seconds int default null, p_area_label text default null, p_deduplicate_content boolean default false,
-    p_breaker_failures int default 0, p_backoff_seconds float8 default 5, p_backoff_seconds_max float8 default 600
+    p_breaker_failures int default 0, p_backoff_seconds float8 default 5, p_backoff_seconds_max float8 default 600,
+    p_history_seconds int default 0
 ) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -25,11 +26,11 @@ begin
     insert into @extschema@.job as j (namespace, job_type, generation, schedule_limit, importance, lease_seconds,
         crash_threshold, on_failure, completed_seconds, dead_seconds,
         delegated, outstanding_max, starts_max, period_seconds, area_label, deduplicate_content,
-        breaker_failures, backoff_seconds, backoff_seconds_max)
+        breaker_failures, backoff_seconds, backoff_seconds_max, history_seconds)
     values (p_namespace, p_job_type, p_generation, p_schedule_limit, p_importance, p_lease_seconds,
         p_crash_threshold, p_on_failure, p_completed_seconds, p_dead_seconds,
         p_delegated, p_outstanding_max, p_starts_max, p_period_seconds, p_area_label, p_deduplicate_content,
-        p_breaker_failures, p_backoff_seconds, p_backoff_seconds_max)
+        p_breaker_failures, p_backoff_seconds, p_backoff_seconds_max, p_history_seconds)
     on conflict (namespace, job_type) do update set generation = excluded.generation,
         schedule_limit = case when j.paused_at is null then excluded.schedule_limit else 0 end,
         limit_unpaused = case when j.paused_at is not null then excluded.schedule_limit end,
@@ -40,7 +41,8 @@ begin
         delegated = excluded.delegated, outstanding_max = excluded.outstanding_max, starts_max = excluded.starts_max,
         period_seconds = excluded.period_seconds, area_label = excluded.area_label,
         deduplicate_content = excluded.deduplicate_content, breaker_failures = excluded.breaker_failures,
-        backoff_seconds = excluded.backoff_seconds, backoff_seconds_max = excluded.backoff_seconds_max
+        backoff_seconds = excluded.backoff_seconds, backoff_seconds_max = excluded.backoff_seconds_max,
+        history_seconds = excluded.history_seconds
         where j.generation <= excluded.generation;
     select * into after from @extschema@.job where namespace = p_namespace and job_type = p_job_type;
     if before.id is null then
@@ -64,13 +66,15 @@ begin
 end
 $$;
 
--- Removes a job's units, leases and wakes, and the pauses of its resources, at most p_bound of each. Returns how many
--- units, or null when nothing was left. Its workers go on with nothing: what they hold is refused as stale.
+-- Removes a job's units, leases and wakes, the pauses of its resources and its history, at most p_bound of each.
+-- Returns how many units, or null when nothing was left. Its workers go on with nothing: what they hold is refused as
+-- stale.
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
     stripes bigint;
     completed_units bigint;
+    events bigint;
     wakes @extschema@.wake;
     gone_units record;
 begin
@@ -105,9 +109,10 @@ begin
         delayed_out = delayed_out + gone_units.delayed, held_out = held_out + gone_units.held,
         dead_out = dead_out + gone_units.dead
     where job_id = p_job;
+    events := @extschema@.clear_history(p_job, p_bound);
     n := gone_units.all_of_them;
     update @extschema@.job set done = done + completed_units where id = p_job and completed_units > 0;
-    return case when n > 0 or stripes > 0 or exists (select from @extschema@.wake where job_id = p_job)
+    return case when n > 0 or stripes > 0 or events > 0 or exists (select from @extschema@.wake where job_id = p_job)
         or exists (select from @extschema@.dedup where job_id = p_job) then n end;
 end
 $$;

@@ -95,7 +95,8 @@ create or replace function @extschema@.page_resource(p_job int, p_resource text)
         'ready', @extschema@.page_units(j.id, p_resource, 'ready', 20),
         'delayed', @extschema@.page_units(j.id, p_resource, 'delayed', 20),
         'held', @extschema@.page_units(j.id, p_resource, 'held', 20),
-        'dead', @extschema@.page_units(j.id, p_resource, 'dead', 20))
+        'dead', @extschema@.page_units(j.id, p_resource, 'dead', 20),
+        'history', @extschema@.page_history(j, p_resource, null))
     from @extschema@.job j left join lateral (
         select ready, importance, case when state = 'ready' then rank + importance * interval '1 minute' end as since
         from @extschema@.stripe where job_id = j.id and resource = p_resource
@@ -103,7 +104,7 @@ create or replace function @extschema@.page_resource(p_job int, p_resource text)
     where j.id = p_job
 $$;
 
--- One unit of a job. Null where there is none.
+-- One unit of a job; without a state where it is gone and has a history. Null where there is none.
 create or replace function @extschema@.page_unit(p_job int, p_unit bigint) returns json language sql stable as $$
     select @extschema@.check_job(p_job, 'page');
     select json_build_object('now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type,
@@ -111,12 +112,17 @@ create or replace function @extschema@.page_unit(p_job int, p_unit bigint) retur
             'importance', u.importance,
         'enqueued_at', u.enqueued_at, 'due_at', u.due_at, 'finished_at', u.finished_at, 'reason', u.reason, 'trace',
             u.trace,
-        'payload_bytes', octet_length(u.payload))
+        'payload_bytes', octet_length(u.payload), 'history', @extschema@.page_history(j, null, p_unit))
     from @extschema@.unit u join @extschema@.job j on j.id = u.job_id where u.id = p_unit and u.job_id = p_job
+    union all select json_build_object('now', @extschema@.clock(), 'namespace', j.namespace, 'job_type', j.job_type,
+        'id', p_unit, 'resource', g.resource, 'state', null, 'history', @extschema@.page_history(j, null, p_unit))
+    from @extschema@.page_gone(p_unit) g join @extschema@.job j on j.id = g.job_id
+    where g.job_id = p_job and not exists (select from @extschema@.unit where id = p_unit)
 $$;
 
--- Where a name is a resource that has something to do or set aside, in the first 1,000 jobs by name or in one; and the
--- unit of this id.
+-- Where a name is a resource that has something to do or set aside, in the first 1,000 jobs by name or in one; the unit
+-- of this id, also where it is gone and has a history; and in the first 100 jobs or in one, resources whose name begins
+-- so.
 create or replace function @extschema@.page_find(p_job int, p_resource text,
     p_unit bigint) returns json language sql stable as $$
     with jobs as materialized (
@@ -127,7 +133,14 @@ create or replace function @extschema@.page_find(p_job int, p_resource text,
     )
     select json_build_object(
         'unit', (select json_build_object('job', j.id, 'namespace', j.namespace, 'id', u.id)
-            from @extschema@.unit u join jobs j on j.id = u.job_id where u.id = p_unit),
+            from (select job_id, id from @extschema@.unit where id = p_unit
+                union all select job_id, p_unit from @extschema@.page_gone(p_unit)) u
+            join jobs j on j.id = u.job_id limit 1),
+        'begin', coalesce((select json_agg(json_build_object('id', j.id, 'namespace', j.namespace,
+                'job_type', j.job_type, 'resource', n.resource) order by j.namespace, j.job_type, n.resource)
+            from (select * from jobs order by namespace, job_type limit 100) j
+            cross join lateral @extschema@.page_names(
+                j.id, p_resource, case when p_job is null then 5 else 50 end) n(resource)), '[]'),
         'jobs', coalesce((select json_agg(row_to_json(j) order by j.namespace, j.job_type) from jobs j
             where exists (select from @extschema@.stripe where job_id = j.id and resource = p_resource)
                 or exists (select from @extschema@.unit where job_id = j.id and resource = p_resource

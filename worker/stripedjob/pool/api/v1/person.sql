@@ -1,22 +1,30 @@
--- What people change: units that are set aside or wait, and what is worked on at all.
+-- What people change: units that are set aside or wait, and what is worked on at all. p_who: for the history, and where
+-- it is null, the role that calls.
 
 -- Makes held or dead units ready again, with their attempts and crashes at 0: of the job, of one resource, or given
 -- ids; at most p_bound of them. Returns how many. A resource that was waiting for one of them goes on when its wake is
 -- folded.
 create or replace function @extschema@.revive(p_job int, p_state @extschema@.unit_state, p_resource text,
-    p_ids bigint[], p_bound int) returns int
-language plpgsql as $$
+    p_ids bigint[], p_bound int, p_who text default null) returns int language plpgsql as $$
 declare
+    j @extschema@.job;
     n int;
     chosen bigint[];
 begin
     perform @extschema@.check_job(p_job, 'person');
+    select * into j from @extschema@.job where id = p_job;
     chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with revived as (
         update @extschema@.unit set state = 'ready', attempts = 0, crashes = 0, finished_at = null, reason = null,
             trace = null, due_at = @extschema@.clock()
         where state is not distinct from p_state and id = any(chosen)
-        returning resource, importance
+        returning id, resource, importance
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, state)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), p_job,
+            case p_state when 'dead' then 'retried' else 'released' end::@extschema@.history_event, resource, id,
+            coalesce(p_who, @extschema@.caller()), 'ready'
+        from revived where j.history_seconds > 0
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, resource, count(*), max(importance), row_number() over () = 1 from revived group by resource
@@ -31,16 +39,23 @@ $$;
 -- Removes held or dead units for good, at most p_bound of them. Returns how many. A resource that was waiting for one
 -- of them is woken.
 create or replace function @extschema@.purge(p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[],
-    p_bound int) returns int
-language plpgsql as $$
+    p_bound int, p_who text default null) returns int language plpgsql as $$
 declare
+    j @extschema@.job;
     n int;
     chosen bigint[];
 begin
     perform @extschema@.check_job(p_job, 'person');
+    select * into j from @extschema@.job where id = p_job;
     chosen := @extschema@.set_aside(p_job, p_state, p_resource, p_ids, p_bound);
     with gone as (
-        delete from @extschema@.unit where state is not distinct from p_state and id = any(chosen) returning resource
+        delete from @extschema@.unit where state is not distinct from p_state and id = any(chosen)
+        returning id, resource, reason
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, reason)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), p_job, 'purged', resource,
+            id, coalesce(p_who, @extschema@.caller()), reason
+        from gone where j.history_seconds > 0
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, g.resource, 0, 0, row_number() over () = 1 from (select distinct resource from gone) g
@@ -87,10 +102,18 @@ begin
         end if;
     end loop;
     unleased := @extschema@.lock_unleased(p_job, array(select distinct r from unnest(resources) r order by r));
-    update @extschema@.unit u set cancelled = words where u.state is not distinct from 'ready' and u.id = any(array(
-        select c.id from unnest(ids, resources) c(id, resource) where c.resource <> all(unleased)));
-    get diagnostics asked = row_count;
-    ended := @extschema@.end_waiting(j, ids, unleased, words);
+    with marked as (
+        update @extschema@.unit u set cancelled = words where u.state is not distinct from 'ready' and u.id = any(array(
+            select c.id from unnest(ids, resources) c(id, resource) where c.resource <> all(unleased)))
+        returning u.id, u.resource
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, reason)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), p_job, 'cancelled',
+            m.resource, m.id, p_who, nullif(p_why, '')
+        from marked m where j.history_seconds > 0
+    )
+    select count(*) into asked from marked;
+    ended := @extschema@.end_waiting(j, ids, unleased, words, p_who, nullif(p_why, ''));
     perform @extschema@.notify_ready(p_job);
 end
 $$;
@@ -100,14 +123,16 @@ $$;
 -- Returns how many, and the place after the last that was looked at; null: there was none.
 create or replace function @extschema@.retry_now(
     p_job int, p_resource text, p_ids bigint[], p_after_resource text, p_after_id bigint, p_bound int,
-    out units int, out next_resource text, out next_id bigint
+    out units int, out next_resource text, out next_id bigint, p_who text default null
 ) language plpgsql as $$
 declare
+    j @extschema@.job;
     looked @extschema@.unit;
     ids bigint[] := '{}';
 begin
     perform @extschema@.check_job(p_job, 'person');
     perform @extschema@.await_turns(p_job, '{upkeep}');
+    select * into j from @extschema@.job where id = p_job;
     for looked in
         select * from @extschema@.units_given(p_job, p_resource, p_ids, p_bound) where p_ids is not null
         union all select * from @extschema@.units_after(
@@ -126,7 +151,12 @@ begin
     ), due as (
         update @extschema@.unit set state = 'ready', due_at = @extschema@.clock()
         where id = any(array(select id from chosen))
-        returning resource, importance
+        returning id, resource, importance
+    ), noted as (
+        insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, state)
+        select (select slot from @extschema@.history_ring), (select @extschema@.clock()), p_job, 'hurried',
+            due.resource, due.id, coalesce(p_who, @extschema@.caller()), 'ready'
+        from due where j.history_seconds > 0
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, resource, count(*), max(importance), row_number() over () = 1 from due group by resource
@@ -140,11 +170,13 @@ $$;
 -- Has resources go on at once that wait for another try of their first unit, or for a lock: of given units, or those
 -- after a resource by name, one or all; at most p_bound. Returns how many, and the last; null: there was none.
 create or replace function @extschema@.retry_resources_now(p_job int, p_resource text, p_ids bigint[],
-    p_after_resource text, p_bound int, out resources int, out next_resource text) language plpgsql as $$
+    p_after_resource text, p_bound int, out resources int, out next_resource text, p_who text default null)
+    language plpgsql as $$
 declare
     j @extschema@.job;
     names text[];
     free text[];
+    due text[];
 begin
     perform @extschema@.check_job(p_job, 'person');
     perform @extschema@.await_turns(p_job, '{upkeep}');
@@ -161,9 +193,11 @@ begin
             order by s.resource limit p_bound);
     end if;
     free := array(select resource from @extschema@.lock_free(p_job, names));
-    resources := @extschema@.go_on(j, array(select r.resource from unnest(free) r(resource) cross join lateral (
+    due := array(select r.resource from unnest(free) r(resource) cross join lateral (
         select next_at from @extschema@.stripe where job_id = p_job and resource = r.resource limit 1) s
-        where s.next_at < 'infinity'));
+        where s.next_at < 'infinity');
+    resources := @extschema@.go_on(j, due);
+    perform @extschema@.note_resources(j, 'hurried', due, null, coalesce(p_who, @extschema@.caller()), null);
     next_resource := names[cardinality(names)];
     perform @extschema@.notify_ready(p_job);
 end
@@ -204,6 +238,8 @@ $$;
 -- upkeep, whose turn it has, could not end a session that hangs.
 create or replace function @extschema@.pause_resource(p_job int, p_resource text, p_who text, p_why text)
 returns boolean language plpgsql as $$
+declare
+    is_new boolean;
 begin
     perform @extschema@.check_job(p_job, 'person');
     set local lock_timeout to '10s';
@@ -216,16 +252,20 @@ begin
         next_at = case when s.state <> 'leased' then 'infinity'::timestamptz end;
     insert into @extschema@.pause (job_id, resource, at, who, why)
     values (p_job, p_resource, @extschema@.clock(), p_who, p_why) on conflict do nothing;
-    return found;
+    is_new := found;
+    perform @extschema@.note_resources(j, 'paused', array[p_resource], null, p_who, p_why) from @extschema@.job j
+        where j.id = p_job and is_new;
+    return is_new;
 end
 $$;
 
 -- Ends the pause of a resource: it goes on at once, unless where order is strict it has a held unit. False: it was not
 -- paused.
-create or replace function @extschema@.resume_resource(p_job int, p_resource text) returns boolean
-    language plpgsql as $$
+create or replace function @extschema@.resume_resource(p_job int, p_resource text, p_who text default null)
+    returns boolean language plpgsql as $$
 declare
     j @extschema@.job;
+    was_paused boolean;
 begin
     perform @extschema@.check_job(p_job, 'person');
     set local lock_timeout to '10s';
@@ -241,6 +281,11 @@ begin
         perform @extschema@.notify_ready(p_job);
     end if;
     delete from @extschema@.pause where job_id = p_job and resource = p_resource;
-    return found;
+    was_paused := found;
+    if was_paused then
+        perform @extschema@.note_resources(
+            j, 'resumed', array[p_resource], null, coalesce(p_who, @extschema@.caller()), null);
+    end if;
+    return was_paused;
 end
 $$;

@@ -42,6 +42,7 @@ begin
     if not more then
         perform @extschema@.correct_flow(p_job);
     end if;
+    perform @extschema@.turn_history();
     return more;
 end
 $$;

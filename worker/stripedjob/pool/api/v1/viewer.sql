@@ -144,7 +144,8 @@ begin
             'dead_seconds', dead_seconds, 'delegated', delegated, 'outstanding_max', outstanding_max,
             'starts_max', starts_max, 'period_seconds', period_seconds, 'area_label', area_label,
             'deduplicate_content', deduplicate_content, 'breaker_failures', breaker_failures,
-            'backoff_seconds', backoff_seconds, 'backoff_seconds_max', backoff_seconds_max)
+            'backoff_seconds', backoff_seconds, 'backoff_seconds_max', backoff_seconds_max,
+            'history_seconds', history_seconds)
         from @extschema@.job where namespace = p_namespace and job_type = p_job_type);
 end
 $$;
@@ -231,6 +232,26 @@ create or replace function @extschema@.unit_states(p_job int, p_ids bigint[])
     returns table (id bigint, state text, reason text) language sql stable as $$
     select @extschema@.check_job(p_job, 'viewer');
     select u.id, u.state::text, u.reason from @extschema@.unit u where u.id = any(p_ids) and u.job_id = p_job
+$$;
+
+-- What happened to a resource and its units, where the job keeps a history: a page of at most p_bound events, 1,000 at
+-- most, before this id, null: the newest; as told_page() gives it.
+create or replace function @extschema@.resource_history(p_job int, p_resource text, p_before bigint, p_bound int)
+    returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select @extschema@.told_page(p_job, array(
+        select h from @extschema@.history h
+        where job_id = p_job and resource = p_resource and id < coalesce(p_before, 9223372036854775807)
+        order by id desc limit least(p_bound, 1000)), least(p_bound, 1000))
+$$;
+
+-- What happened to a unit, also where it is done and gone, and meanwhile to its resource as a whole; as above.
+create or replace function @extschema@.unit_history(p_job int, p_unit bigint, p_before bigint, p_bound int)
+    returns json language sql stable as $$
+    select @extschema@.check_job(p_job, 'viewer');
+    select @extschema@.told_page(p_job, array(
+        select e from @extschema@.unit_events(p_job, p_unit, coalesce(p_before, 9223372036854775807),
+            least(p_bound, 1000)) e), least(p_bound, 1000))
 $$;
 
 -- Who holds the lock of a resource, as [token, ms that are left]; null where nobody does.

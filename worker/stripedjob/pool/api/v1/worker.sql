@@ -26,11 +26,7 @@ begin
     end if;
     update @extschema@.worker set session = p_session, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
         where id = p_worker;
-    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
-        next_at = case when s.paused then 'infinity'::timestamptz end
-    where s.job_id = w.job_id and s.resource = any(array(
-        select resource from @extschema@.stripe
-        where worker_id = p_worker and state = 'leased' and fence <> all(p_fences) order by resource for update));
+    perform @extschema@.give_back(w, p_fences);
     return @extschema@.lost_fences(p_worker, p_fences);
 end
 $$;
@@ -97,6 +93,9 @@ begin
             update @extschema@.job set probe_resource = leased.resources[1], probe_fence = leased.fences[1]
             where id = j.id;
         end if;
+        if j.history_seconds > 0 then
+            perform @extschema@.note_leases(w, leased);
+        end if;
         return next leased;
     elsif not @extschema@.waits_for_delegator(p_worker) then
         perform @extschema@.release_slot(p_worker);
@@ -132,6 +131,7 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
+    valid_alone text[]; -- the same, or null where these are all
     kept text[];  -- of these, the ones whose stripe stays
     idle tid[];   -- where the stripes of the others are
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
@@ -161,8 +161,12 @@ begin
         ) s
     ) l;
     if valid is not null then
-        n := @extschema@.finish_units(j, case when cardinality(valid) < cardinality(p_resources) then valid end,
-            p_done);
+        valid_alone := case when cardinality(valid) < cardinality(p_resources) then valid end;
+        if j.history_seconds > 0 then
+            n := @extschema@.finish_and_note(j, p_worker, p_resources, p_fences, valid_alone, p_done);
+        else
+            n := @extschema@.finish_units(j, valid_alone, p_done);
+        end if;
         is_done := n + coalesce(completed, 0) > 0;
         if j.breaker_failures > 0 and (is_done and j.alike > 0 or not is_done and p_failed is not null) then
             select * into p_failed, p_wait from @extschema@.heed_breaker(p_job, valid, is_done, p_resources, p_fences,
@@ -213,6 +217,10 @@ begin
         return false;
     end if;
     select * into j from @extschema@.job where id = p_job;
+    if j.history_seconds > 0 then
+        return @extschema@.finish_and_note(j, p_worker, array[p_resource], array[p_fence], array[p_resource], p_done)
+            = cardinality(p_done);
+    end if;
     return @extschema@.finish_units(j, array[p_resource], p_done) = cardinality(p_done);
 end
 $$;
@@ -227,11 +235,7 @@ begin
         return;
     end if;
     perform @extschema@.check_job(w.job_id, 'worker');
-    update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
-        next_at = case when s.paused then 'infinity'::timestamptz end
-    where s.job_id = w.job_id and s.resource = any(array(
-        select resource from @extschema@.stripe where worker_id = p_worker and state = 'leased' order by resource
-            for update));
+    perform @extschema@.give_back(w, '{}');
     perform @extschema@.unassign(p_worker);
     perform @extschema@.archive_worker_counts(p_worker);
     perform @extschema@.notify_ready(w.job_id);

@@ -1,0 +1,44 @@
+"""Mutations of the history: what is told, and for how long."""
+
+from tests.mutations.mutation import Mutation
+
+HISTORY, KEPT = "tests/integration/test_history.py", "tests/integration/test_history_kept.py"
+LIB = "pool/lib/history.sql"
+
+TOLD = (
+    Mutation(
+        "what is kept is emptied",
+        LIB,
+        "if ends[place + 1] <= this_moment - longest then",
+        "if true then",
+        f"{KEPT}::test_what_is_kept_is_there_and_what_is_not_goes",
+    ),
+    Mutation(
+        "the history waits for who reads it",
+        LIB,
+        " in access exclusive mode nowait",
+        " in access exclusive mode",
+        f"{KEPT}::test_whoever_reads_or_writes_for_long_keeps_nobody_waiting",
+    ),
+    Mutation(
+        "a job shows what another keeps for longer",
+        LIB,
+        "where f.at > @extschema@.clock() - make_interval(secs => (",
+        "where true or f.at > @extschema@.clock() - make_interval(secs => (",
+        f"{KEPT}::test_the_job_that_keeps_it_longest_says_how_long_and_each_shows_its_own",
+    ),
+    Mutation(
+        "a late settlement is told as done",
+        "pool/api/v1/worker.sql",
+        "finish_and_note(j, p_worker, p_resources, p_fences, valid_alone, p_done)",
+        "finish_and_note(j, p_worker, p_resources, p_fences, null, p_done)",
+        f"{HISTORY}::test_one_late_settlement_among_others_is_not_told",
+    ),
+    Mutation(
+        "units are told under each other's fence",
+        LIB,
+        "generate_series(l.upto - l.n + 1, l.upto) i",
+        "generate_series(1, l.n) i",
+        f"{HISTORY}::test_many_units_of_many_resources_are_leased_and_done_as_they_were",
+    ),
+)
