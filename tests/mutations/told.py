@@ -29,9 +29,9 @@ TOLD = (
     ),
     Mutation(
         "a late settlement is told as done",
-        "pool/api/v1/worker.sql",
-        "finish_and_note(j, p_worker, p_resources, p_fences, valid_alone, p_done)",
-        "finish_and_note(j, p_worker, p_resources, p_fences, null, p_done)",
+        LIB,
+        "finish_and_note(j, p_worker, p_leased, p_fences, p_resources, p_done)",
+        "finish_and_note(j, p_worker, p_leased, p_fences, null, p_done)",
         f"{HISTORY}::test_one_late_settlement_among_others_is_not_told",
     ),
     Mutation(

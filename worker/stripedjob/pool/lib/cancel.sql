@@ -131,3 +131,15 @@ begin
         limit 2000), unleased, null, null, null);
 end
 $$;
+
+-- The marked units of a worker's leases, at most 1,000, and why they are.
+create or replace function @extschema@.marked(p_job int, p_worker bigint) returns table (unit bigint, reason text)
+    language sql stable as $$
+    select u.id, u.cancelled from @extschema@.cancelled_resources(p_job) r(resource)
+    join @extschema@.stripe s on s.job_id = p_job and s.resource = r.resource and s.worker_id = p_worker
+        and s.state = 'leased'
+    cross join lateral (select id, cancelled from @extschema@.unit o
+        where o.job_id = p_job and o.resource = r.resource and o.cancelled is not null
+        order by o.id limit 1000) u
+    limit 1000
+$$;

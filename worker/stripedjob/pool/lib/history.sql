@@ -38,6 +38,18 @@ create or replace function @extschema@.finish_and_note(
     select count(*)::int from noted
 $$;
 
+-- Records units as done, and where the job keeps a history what happened: see finish_units().
+create or replace function @extschema@.record_done(
+    j @extschema@.job, p_worker bigint, p_leased text[], p_fences bigint[], p_resources text[], p_done bigint[]
+) returns int language plpgsql as $$
+begin
+    if j.history_seconds > 0 then
+        return @extschema@.finish_and_note(j, p_worker, p_leased, p_fences, p_resources, p_done);
+    end if;
+    return @extschema@.finish_units(j, p_resources, p_done);
+end
+$$;
+
 -- What happened to resources as a whole, under these fences, or none.
 create or replace function @extschema@.note_resources(
     j @extschema@.job, p_event @extschema@.history_event, p_resources text[], p_fences bigint[], p_who text,

@@ -4,8 +4,8 @@
 -- Nothing here waits for a lock, and what was leased by the dead comes first: a process that was stopped in the middle
 -- of a transaction keeps neither its own resource nor anybody else's from being worked on.
 --
--- Its commit waits for no disk and no stand-by: what a crash takes back is done again, and whatever is decided on top of
--- it, a claim above all, is durable together with it, since the log is written in order.
+-- Its commit waits for no disk and no stand-by: what a crash takes back is done again, and whatever is decided on top
+-- of it, a claim above all, is durable together with it, since the log is written in order.
 create or replace function @extschema@.keep(p_job int) returns void language plpgsql as $$
 begin
     perform set_config('synchronous_commit', 'off', true);

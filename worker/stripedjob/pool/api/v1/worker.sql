@@ -131,7 +131,6 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
-    valid_alone text[]; -- the same, or null where these are all
     kept text[];  -- of these, the ones whose stripe stays
     idle tid[];   -- where the stripes of the others are
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
@@ -161,12 +160,8 @@ begin
         ) s
     ) l;
     if valid is not null then
-        valid_alone := case when cardinality(valid) < cardinality(p_resources) then valid end;
-        if j.history_seconds > 0 then
-            n := @extschema@.finish_and_note(j, p_worker, p_resources, p_fences, valid_alone, p_done);
-        else
-            n := @extschema@.finish_units(j, valid_alone, p_done);
-        end if;
+        n := @extschema@.record_done(j, p_worker, p_resources, p_fences,
+            case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
         is_done := n + coalesce(completed, 0) > 0;
         if j.breaker_failures > 0 and (is_done and j.alike > 0 or not is_done and p_failed is not null) then
             select * into p_failed, p_wait from @extschema@.heed_breaker(p_job, valid, is_done, p_resources, p_fences,
@@ -217,11 +212,8 @@ begin
         return false;
     end if;
     select * into j from @extschema@.job where id = p_job;
-    if j.history_seconds > 0 then
-        return @extschema@.finish_and_note(j, p_worker, array[p_resource], array[p_fence], array[p_resource], p_done)
-            = cardinality(p_done);
-    end if;
-    return @extschema@.finish_units(j, array[p_resource], p_done) = cardinality(p_done);
+    return @extschema@.record_done(j, p_worker, array[p_resource], array[p_fence], array[p_resource], p_done)
+        = cardinality(p_done);
 end
 $$;
 
@@ -281,12 +273,10 @@ end
 $$;
 
 -- What a worker does now and then that is busy with what it has: others may be idle, and missed a call.
-create or replace function @extschema@.keep_up(p_job int) returns void language plpgsql as $$
-begin
-    perform @extschema@.check_job(p_job, 'worker');
-    perform @extschema@.keep(p_job);
-    perform @extschema@.notify_ready(p_job);
-end
+create or replace function @extschema@.keep_up(p_job int) returns void language sql as $$
+    select @extschema@.check_job(p_job, 'worker');
+    select @extschema@.keep(p_job);
+    select @extschema@.notify_ready(p_job);
 $$;
 
 -- A worker says now and then how many units waited and ran how long since it said so last: see add_times().
@@ -304,14 +294,7 @@ declare
     job constant int := (select job_id from @extschema@.worker where id = p_worker);
 begin
     perform @extschema@.check_job(job, 'worker');
-    if exists (select from @extschema@.unit where job_id = job and cancelled is not null) then
-        return query select u.id, u.cancelled from @extschema@.cancelled_resources(job) r(resource)
-            join @extschema@.stripe s on s.job_id = job and s.resource = r.resource and s.worker_id = p_worker
-                and s.state = 'leased'
-            cross join lateral (select id, cancelled from @extschema@.unit o
-                where o.job_id = job and o.resource = r.resource and o.cancelled is not null
-                order by o.id limit 1000) u
-            limit 1000;
-    end if;
+    return query select * from @extschema@.marked(job, p_worker)
+        where exists (select from @extschema@.unit where job_id = job and cancelled is not null);
 end
 $$;
