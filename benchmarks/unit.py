@@ -36,7 +36,7 @@ where a.application_name = 'stripedjob' and a.pid <> pg_backend_pid()"""
 CALLS = """
 select coalesce(json_object_agg(funcname, calls), '{}') from pg_stat_user_functions
 where schemaname = 'striped'
-    and funcname in ('claim_v2', 'settle', 'upkeep', 'keep_up', 'poll', 'renew', 'clean', 'note_times')"""
+    and funcname in ('claim', 'settle', 'upkeep', 'keep_up', 'poll', 'renew', 'clean', 'note_times')"""
 WAL = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 
 

@@ -33,7 +33,6 @@ EXAMPLES = {
     "cancel": "select striped.cancel({job}, 'ready', null, null, '', 0, 'ann', '', 1)",
     "cancellations": "select * from striped.cancellations({worker})",
     "claim": "select striped.claim({worker}, 0, 1, 1, 1)",
-    "claim_v2": "select striped.claim_v2({worker}, 0, 1, 1, 1)",
     "clean": "select striped.clean({job})",
     "clear": "select striped.clear({job}, 1)",
     "complete": "select striped.complete({job}, {worker}, 'r', 1, '{{1}}')",

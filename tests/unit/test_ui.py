@@ -63,6 +63,7 @@ def test_urls_carry_any_name() -> None:
 @pytest.mark.parametrize(
     ("numbers", "word"),
     [
+        ({"paused_by": "ann", "schedule_limit": 0, "leased_resources": 1}, "Paused"),
         ({"schedule_limit": 0, "leased_resources": 1}, "Stopped"),
         ({"leased_resources": 1}, "Working"),
         ({"pending": 1}, "Stalled"),
@@ -71,9 +72,9 @@ def test_urls_carry_any_name() -> None:
         ({}, "Idle"),
     ],
 )
-def test_a_job_has_a_phase(numbers: dict[str, int], word: str) -> None:
-    status = {"schedule_limit": 4, "leased_resources": 0, "pending": 0, "workers": 0, "delayed": 0} | numbers
-    assert phase(status) == word
+def test_a_job_has_a_phase(numbers: dict[str, Any], word: str) -> None:
+    counts = dict.fromkeys(("leased_resources", "pending", "workers", "delayed"), 0)
+    assert phase({"paused_by": None, "schedule_limit": 4} | counts | numbers) == word
 
 
 def test_whatever_words_a_page_has_are_escaped_and_printable() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 (WHEEL,) = (ROOT / "tests/upgrade").glob("stripedjob-*.whl")
 MIGRATION = """alter table @extschema@.worker add column note text;
 alter table @extschema@.unit add column note text;
-drop function if exists @extschema@.claim_v2(bigint, int, int, int, bigint, int);
+drop function @extschema@.claim(bigint, int, int, int, bigint, int);
 """
 GUARD = "    if @extschema@.may_work(w) then\n"
 # In the next one a claim says who makes it, and all routines are other by a comment.
@@ -33,8 +33,8 @@ CHANGES = {
     ),
     "pool/client/worker.py": (
         (
-            '"claim_v2(%s, %s, %s, %s, %s, %s)", values)',
-            '"claim_v2(%s, %s, %s, %s, %s, %s, %s)", [*values, "next"])',
+            '"claim(%s, %s, %s, %s, %s, %s)", values)',
+            '"claim(%s, %s, %s, %s, %s, %s, %s)", [*values, "next"])',
         ),
     ),
 }

@@ -86,7 +86,7 @@ class WorkerPool(PoolSession):
         await self._forget_calls()
         session = self._sessions.get(worker_id, 0)
         values = [worker_id, session, resources_max, units_max, bytes_max, unshared]
-        rows = await self._rows("claim_v2(%s, %s, %s, %s, %s, %s)", values)
+        rows = await self._rows("claim(%s, %s, %s, %s, %s, %s)", values)
         return _leases(worker_id, rows[0], now) if rows else []
 
     async def settle(self, job_id: int, batch: Batch) -> list[str]:
@@ -161,7 +161,7 @@ def _concerns(call: str, worker_id: int) -> bool:
 
 
 def _leases(worker_id: int, row: Sequence[Any], now: float) -> list[Lease]:
-    """Cut the flat arrays of claim_v2() into leases."""
+    """Cut the flat arrays of claim() into leases."""
     resources, fences, suspect, counts, more, *columns, oldest, newest = row
     columns = [column or () for column in columns]  # null, where no lease has a unit
     leases, end = [], 0

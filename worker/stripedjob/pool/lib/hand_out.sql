@@ -10,9 +10,9 @@
 -- resources were locked, and units that another worker has just finished would be handed out again.
 -- Invariant: barriers and units are read by one statement, so from one snapshot: it has no unit without what was
 -- committed before it.
-create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.handed, p_units int,
+create or replace function @extschema@.hand_out(j @extschema@.job, leased @extschema@.claimed, p_units int,
     p_bytes bigint)
-returns @extschema@.handed language plpgsql as $$
+returns @extschema@.claimed language plpgsql as $$
 declare
     seconds constant float8 := date_part('epoch', @extschema@.clock());
     no_barrier constant bigint := 9223372036854775807;

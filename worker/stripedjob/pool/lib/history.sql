@@ -2,7 +2,7 @@
 -- happen, each under `history_seconds > 0`. So it is committed with what happened, or not at all.
 
 -- The units that a claim hands out: of `leased` as hand_out() gives it.
-create or replace function @extschema@.note_leases(w @extschema@.worker, leased @extschema@.handed) returns void
+create or replace function @extschema@.note_leases(w @extschema@.worker, leased @extschema@.claimed) returns void
     language sql as $$
     insert into @extschema@.history (slot, at, job_id, event, resource, unit, attempt, fence, who)
     select (select slot from @extschema@.history_ring), (select @extschema@.clock()), w.job_id, 'leased', l.resource,

@@ -21,7 +21,9 @@ create type @extschema@.claimed as (
     ids bigint[],
     attempts int[],
     crashes int[],
-    payloads text[]
+    payloads text[],
+    oldest bigint[],
+    newest bigint[]
 );
 
 -- Fences come from one sequence, so that they grow for every resource even when its row has come and gone in between.

@@ -1,22 +1,5 @@
 -- How long units wait and run.
 
--- What a claim answers: what `claimed` has, and of each lease for how many microseconds the units of it have waited
--- that could be claimed first and last.
-create type @extschema@.handed as (
-    resources text[],
-    fences bigint[],
-    suspect boolean,
-    counts int[],
-    more boolean[],
-    ids bigint[],
-    attempts int[],
-    crashes int[],
-    payloads text[],
-    oldest bigint[],
-    newest bigint[]
-);
-drop function if exists @extschema@.hand_out(@extschema@.job, @extschema@.claimed, int, bigint);
-
 -- How many units of a job waited and ran how long, as its workers have said in each minute, of which the last hour is
 -- kept; and, where `minute` is -infinity, since the job was made. The buckets are those of stripedjob/times.py.
 create table @extschema@.times (

@@ -50,15 +50,15 @@ $$;
 -- as finished), whether it has more of them, and for how many microseconds the oldest and the newest of them could have
 -- been claimed; and of all units, in order, what a handler and its retries need. No row: nothing was leased. While the
 -- job's breaker is half open, one unit of one resource is leased, which probes.
-create or replace function @extschema@.claim_v2(
+create or replace function @extschema@.claim(
     p_worker bigint, p_session int, p_resources int, p_units int, p_bytes bigint, p_unshared int default 0
-) returns setof @extschema@.handed language plpgsql as $$
+) returns setof @extschema@.claimed language plpgsql as $$
 declare
     w @extschema@.worker := @extschema@.lock_worker(p_worker, p_session);
     j @extschema@.job;
     admitted int; -- null: the breaker is closed
     picked tid[];
-    leased @extschema@.handed;
+    leased @extschema@.claimed;
 begin
     if @extschema@.may_work(w) then
         select * into j from @extschema@.job where id = w.job_id;
@@ -101,13 +101,6 @@ begin
         perform @extschema@.release_slot(p_worker);
     end if;
 end
-$$;
-
--- The same without times, as workers of 0.1 call it.
-create or replace function @extschema@.claim(p_worker bigint, p_session int, p_resources int, p_units int,
-    p_bytes bigint, p_unshared int default 0) returns setof @extschema@.claimed language sql as $$
-    select resources, fences, suspect, counts, more, ids, attempts, crashes, payloads
-    from @extschema@.claim_v2(p_worker, p_session, p_resources, p_units, p_bytes, p_unshared)
 $$;
 
 -- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under
