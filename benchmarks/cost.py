@@ -22,7 +22,7 @@ WINDOW_SECONDS = 20.0
 
 
 def one_value(pool: OwnerPool, query: str) -> int:
-    """Give the number that a query returns."""
+    """Return the number that a query returns."""
     row = pool.conn.execute(query.encode()).fetchone()
     assert row is not None
     return int(row[0])
@@ -43,7 +43,7 @@ def bytes_each(pool: OwnerPool) -> dict[str, Any]:
 
 
 def pss_mb(pid: int) -> float:
-    """Give the proportional share of memory of a process and its children, in MB."""
+    """Return the proportional share of memory of a process and its children, in MB."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     own = next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

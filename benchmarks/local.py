@@ -88,7 +88,7 @@ def take_raw(url: str, job_id: int, ready: "Barrier", ends: "SimpleQueue[float]"
 
 
 def raw(pool: OwnerPool, url: str, units: int, resources: int) -> float:
-    """Give the units a second of a plain dequeue of the same rows: two clients, batches of 1,000."""
+    """Return the units a second of a plain dequeue of the same rows: two clients, batches of 1,000."""
     job_id = pool.apply(replace(job_settings(job("raw")), schedule_limit=0))
     fill(pool, job_id, units, resources)
     pool.conn.execute("analyze striped.unit")

@@ -37,7 +37,7 @@ class Result:
 
 
 def peak_mb(process: psutil.Process) -> int:
-    """Give the peak of a process's resident size so far."""
+    """Return the peak of a process's resident size so far."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found

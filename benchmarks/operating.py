@@ -60,17 +60,17 @@ class Api:
         list(self.pool.map(lambda name: patch(*GROUP, self.namespace, "stripedjobs", name, {"spec": spec}), names))
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Give all StripedJobs, as they were a moment ago."""
+        """Return all StripedJobs, as they were a moment ago."""
         listed = self.objects.list_namespaced_custom_object(*GROUP, self.namespace, "stripedjobs", resource_version="0")
         return list(listed["items"])
 
     def deployments(self) -> list[dict[str, Any]]:
-        """Give all Deployments, as they were a moment ago; as plain data, since the client's own takes seconds."""
+        """Return all Deployments, as they were a moment ago; as plain data, since the client's own takes seconds."""
         listed = self.apps.list_namespaced_deployment
         return list(json.loads(listed(self.namespace, resource_version="0", _preload_content=False).data)["items"])
 
     def replicas(self, name: str) -> int | None:
-        """Give how many workers a StripedJob is to have; None before there is a Deployment."""
+        """Return how many workers a StripedJob is to have; None before there is a Deployment."""
         try:
             return int(self.apps.read_namespaced_deployment(f"{name}-worker", self.namespace).spec.replicas)
         except client.ApiException as error:
@@ -85,7 +85,7 @@ class Api:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Give the kubeconfig and kubectl of the cluster that is up, or of one that is brought up for this."""
+    """Yield the kubeconfig and kubectl of the cluster that is up, or of one that is brought up for this."""
     was_up = kit("status").returncode == 0
     if not was_up:
         started = kit("up", "--level", "control-plane")
@@ -121,7 +121,7 @@ def until(what: str, is_so: Callable[[], bool], poll_seconds: float) -> float:
 
 
 def row(what: str, value: float, bound: float, unit: str) -> Row:
-    """Give one result."""
+    """Return one result."""
     return {"what": what, "value": round(value, 3), "bound": bound, "unit": unit, "holds": value < bound}
 
 

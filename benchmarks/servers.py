@@ -43,7 +43,7 @@ def durable() -> Iterator[Servers]:
 
 
 def children(pid: int) -> list[int]:
-    """Give the processes that a process has started, by any of its threads, and that live."""
+    """Return the processes that a process has started, by any of its threads, and that live."""
     try:
         return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in _words(task / "children")]
     except FileNotFoundError:
@@ -51,24 +51,24 @@ def children(pid: int) -> list[int]:
 
 
 def own_seconds(pid: int) -> float:
-    """Give the CPU seconds of one process without its children, to a tick of 10 ms; 0 where it has gone."""
+    """Return the CPU seconds of one process without its children, to a tick of 10 ms; 0 where it has gone."""
     return sum(_times(pid)[:2])
 
 
 def tree_seconds(pid: int, *, without: int = 0) -> float:
-    """Give the CPU seconds of a process and all below it, with those that have ended; `without` one of them."""
+    """Return the CPU seconds of a process and all below it, with those that have ended; `without` one of them."""
     if pid == without:
         return 0.0
     return sum(_times(pid)) + sum(tree_seconds(child, without=without) for child in children(pid))
 
 
 def below_seconds(pid: int) -> float:
-    """Give the CPU seconds of all that a process has started, with those that have ended."""
+    """Return the CPU seconds of all that a process has started, with those that have ended."""
     return tree_seconds(pid) - own_seconds(pid)
 
 
 def _times(pid: int) -> list[float]:
-    """Give user and system time, and those of children that were waited for, in seconds."""
+    """Return user and system time, and those of children that were waited for, in seconds."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -103,7 +103,7 @@ class Scene:
         }
 
     def _calls(self) -> dict[str, int]:
-        """Give how often each routine was called, when all have handed in what they counted, and the lock server."""
+        """Return how often each routine was called, when all have handed in what they counted, and the lock server."""
         self.pool.apply(job_settings(self.one))  # all idle workers ask
         time.sleep(REST_SECONDS)
         self.pool.apply(job_settings(self.one))
@@ -132,7 +132,7 @@ class Scene:
 
 
 def report(units: int, resources: int, worked: int, spent: dict[str, float]) -> dict[str, Any]:
-    """Give a shape's row of what `worked` units took."""
+    """Return a shape's row of what `worked` units took."""
     cpu = {name: spent[name] * 1e6 / worked for name in ("postgres", "main", "executor", "valkey")}
     return {
         "units": units,

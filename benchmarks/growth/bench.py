@@ -2,8 +2,8 @@
 
 Run by `scripts/bench growth [--only NAME,…] [--minutes M] [--quick]`. Durable Postgres, workers that are processes, a
 handler that does nothing. `ratio` is units a second by the small case's, medians of the rounds; `us_ratio` the same of
-CPU microseconds a unit, which bears company better; `…_us` are microseconds of Postgres, the workers and Valkey. The
-session that looks does not count, what feeds does. Loading is not counted. What a case is, its function says.
+CPU microseconds a unit, which other load disturbs less; `…_us` are microseconds of Postgres, the workers and Valkey.
+The session that looks does not count, what feeds does. Loading is not counted. What a case is, its function says.
 """
 
 import argparse

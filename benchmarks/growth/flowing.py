@@ -86,7 +86,7 @@ def due(site: Site) -> Iterator[Row]:
 
 
 def private_mb(there: Scene) -> float:
-    """Give the most memory that a process of Postgres has for itself, without what all share."""
+    """Return the most memory that a process of Postgres has for itself, without what all share."""
     return max(map(_private_mb, children(there.servers.postgres.pid)), default=0.0)
 
 

@@ -38,11 +38,11 @@ class Site:
     say: Say
 
     def size(self, full: int) -> int:
-        """Give a number of units or resources: a tenth where it is to be quick."""
+        """Return a number of units or resources: a tenth where it is to be quick."""
         return full // 10 if self.quick else full
 
     def seconds(self, full: float) -> float:
-        """Give a time: a third where it is to be quick."""
+        """Return a time: a third where it is to be quick."""
         return full / 3 if self.quick else full
 
 
@@ -57,7 +57,7 @@ class Scene:
     there: ProcessGroup
 
     def value(self, query: str, **values: Any) -> Any:
-        """Give the one value that a query returns; %(job)s is the job."""
+        """Return the one value that a query returns; %(job)s is the job."""
         row = self.pool.conn.execute(query.encode(), {"job": self.job_id} | values).fetchone()
         assert row is not None
         return row[0]
@@ -72,11 +72,11 @@ class Scene:
         self.pool.apply(job_settings(self.one))
 
     def done(self) -> int:
-        """Give how many units are done."""
+        """Return how many units are done."""
         return int(self.value(DONE))
 
     def reading(self) -> Row:
-        """Give what was done and spent until now."""
+        """Return what was done and spent until now."""
         mains = [member.process.pid for member in self.there.members]
         return {
             "units": self.done(),
@@ -88,7 +88,7 @@ class Scene:
         }
 
     def spent(self, before: Row) -> Row:
-        """Give what was done and spent since."""
+        """Return what was done and spent since."""
         after = self.reading()
         return {name: after[name] - before[name] for name in before}
 
@@ -140,12 +140,12 @@ def load(
 
 
 def rate(spent: Row) -> float:
-    """Give units a second."""
+    """Return units a second."""
     return float(spent["units"] / spent["seconds"])
 
 
 def micros(spent: Row) -> Row:
-    """Give CPU microseconds a unit, by kind of process and of all."""
+    """Return CPU microseconds a unit, by kind of process and of all."""
     units = max(1, spent["units"])
     each = {f"{name}_us": round(spent[name] * 1e6 / units, 1) for name in CPU}
     return each | {"all_us": round(sum(spent[name] for name in CPU) * 1e6 / units, 1)}
@@ -157,7 +157,7 @@ def summed(rounds: list[Row]) -> Row:
 
 
 def beside(what: str, small: list[Row], grown: list[Row]) -> Row:
-    """Give the row of rounds that were measured in turn: the grown case, the small one, and their ratios."""
+    """Return the row of rounds that were measured in turn: the grown case, the small one, and their ratios."""
     of_small, of_grown = micros(summed(small)), micros(summed(grown))
     return {
         "what": what,

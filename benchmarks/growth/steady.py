@@ -22,7 +22,7 @@ from pg_stat_user_tables where schemaname = 'striped' and relname in ('unit', 's
 
 
 def steady(site: Site) -> Iterator[Row]:
-    """Give a row for each minute, and one that compares the last third with the first.
+    """Yield a row for each minute, and one that compares the last third with the first.
 
     `age_p99_ms` is the 99th percentile, and `age_p50_ms` the median, of the time from the statement that put a unit in
     to its handler, of one unit in fifty.
@@ -56,7 +56,7 @@ def minutes(site: Site, there: Scene, load: float, log: Path) -> Iterator[Row]:
 
 
 def of_minute(there: Scene, minute: int, spent: Row, log: Path) -> Row:
-    """Give one minute's row."""
+    """Return one minute's row."""
     ages = sorted(map(float, log.read_text().split()))
     tables = there.value(TABLES)
     return {

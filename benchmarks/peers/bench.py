@@ -1,6 +1,6 @@
 """StripedJob beside its neighbours, on one durable Postgres and one Valkey, in turn in one run.
 
-Run by `scripts/bench peers [--only NAME,…] [--work NAME,…] [--rounds N]`. What each adapter does is told at its head,
+Run by `scripts/bench peers [--only NAME,…] [--work NAME,…] [--rounds N]`. What each adapter does is said at its head,
 what each work is in works.py. Every neighbour first has a recorded run, which is judged; its verdict stands in all its
 rows. Rates are medians of the rounds, with the lowest and the highest; CPU is in microseconds a unit.
 """
@@ -58,7 +58,7 @@ def names(known: dict[str, Any]) -> Any:
 
 
 def summary(rounds: list[Row]) -> Row:
-    """Give one row of the same row in each round: medians, and the range of the rate."""
+    """Return one row of the same row in each round: medians, and the range of the rate."""
     row = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     if RATE in row:
         row |= {"lowest": min(one[RATE] for one in rounds), "highest": max(one[RATE] for one in rounds)}

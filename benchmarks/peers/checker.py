@@ -57,6 +57,6 @@ def efficiency(records: Iterable[Record], seconds: float, slots: int) -> float:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Give the 50th, 90th and 99th percentile and the largest."""
+    """Return the 50th, 90th and 99th percentile and the largest."""
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "largest": max(values)}

@@ -18,7 +18,7 @@ class MissingError(Exception):
 
 
 def fetch(folder: Path) -> Path:
-    """Give the directory that holds what the adapter in `folder` has pinned, with the adapter's own files."""
+    """Return the directory that holds what the adapter in `folder` has pinned, with the adapter's own files."""
     pins = folder / ("package-lock.json" if (folder / "package.json").exists() else "requirements.txt")
     target = CACHE / f"{folder.name}-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
     if not target.exists():
@@ -36,7 +36,7 @@ def fetch(folder: Path) -> Path:
 
 
 def node(target: Path) -> Path:
-    """Give the Node.js that came with the packages."""
+    """Return the Node.js that came with the packages."""
     for found in target.glob("node_modules/node-*/bin/node"):
         return found
     raise MissingError(f"{target} has no Node.js for this machine")

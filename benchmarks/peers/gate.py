@@ -30,7 +30,7 @@ def act(payload: dict[str, Any]) -> None:
 
 
 def turns() -> Iterator[threading.Event]:
-    """Give an event for each `go`, which is set when the turn is to end; ends with the stdin."""
+    """Yield an event for each `go`, which is set when the turn is to end; ends with the stdin."""
     _say("ready")
     lines = iter(sys.stdin.readline, "")
     for line in lines:

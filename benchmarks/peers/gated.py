@@ -35,7 +35,7 @@ class Gated:
             )
 
     def say(self, line: str) -> None:
-        """Give it a command."""
+        """Send it a command."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()

@@ -95,18 +95,18 @@ class Peer(ABC):
 
     @abstractmethod
     def is_empty(self) -> bool:
-        """Say whether all is done, and known to be."""
+        """Return whether all is done, and known to be."""
 
     @abstractmethod
     def workers(self) -> list[int]:
-        """Give the process ids of the workers."""
+        """Return the process ids of the workers."""
 
     @abstractmethod
     def check(self) -> None:
         """Raise MissingError where a worker has ended by itself."""
 
     def cpu(self) -> dict[str, float]:
-        """Give the CPU seconds so far, by group of processes; without the session that asks whether all is done."""
+        """Return the CPU seconds so far, by group of processes; without the session that asks whether all is done."""
         return {
             "postgres": tree_seconds(self.cell.servers.postgres.pid, without=self.asking.info.backend_pid),
             "locks": tree_seconds(self.cell.servers.valkey.pid),
@@ -135,14 +135,14 @@ class GatedPeer(Peer):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Give the program of a worker, and its arguments but the last, which is the config."""
+        """Return the program of a worker, and its arguments but the last, which is the config."""
 
     def env(self) -> dict[str, str]:
-        """Give what the processes get beside the environment."""
+        """Return what the processes get beside the environment."""
         return {}
 
     def config(self) -> dict[str, Any]:
-        """Give what the processes are told."""
+        """Return what the processes are told."""
         cell = self.cell
         return {
             "postgres": self.url,
@@ -163,7 +163,7 @@ class GatedPeer(Peer):
         return one
 
     def fetched(self) -> Path:
-        """Give the directory of the packages; raises MissingError."""
+        """Return the directory of the packages; raises MissingError."""
         return fetch(self.folder)
 
     def go(self) -> None:
@@ -184,7 +184,7 @@ class GatedPeer(Peer):
         return bool(row and row[0])
 
     def workers(self) -> list[int]:
-        """Give the processes."""
+        """Return the processes."""
         return [one.process.pid for one in self.gated]
 
     def check(self) -> None:

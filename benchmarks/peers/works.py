@@ -41,14 +41,14 @@ class Site:
     folder: Path
 
     def records(self) -> Path:
-        """Give an empty file for records."""
+        """Return an empty file for records."""
         path = self.folder / f"records-{time.monotonic_ns()}"
         path.touch()
         return path
 
 
 def fitted(kind: Kind, units: int, resources: int) -> tuple[int, int]:
-    """Give a shape, or a smaller one like it for a neighbour that is slow."""
+    """Return a shape, or a smaller one like it for a neighbour that is slow."""
     most = min(units, kind.units_max or units)
     return most, max(1, resources * most // units)
 
@@ -79,7 +79,7 @@ def drain(peer: Peer, units: int, resources: int, seconds: float = 0.0) -> Row:
 
 
 def per_unit(before: dict[str, float], after: dict[str, float], units: int) -> dict[str, float]:
-    """Give the CPU of each group between two readings, in microseconds a unit."""
+    """Return the CPU of each group between two readings, in microseconds a unit."""
     return {f"{group}_us": (after[group] - before[group]) * 1e6 / units for group in before}
 
 

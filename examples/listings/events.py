@@ -11,7 +11,7 @@ BUSY_SHARE = 0.3  # of the events go to a few listings
 
 
 def events(count: int, listings: int, seed: int) -> list[dict[str, object]]:
-    """Give units as `stripedjob enqueue` reads them: {"resource": listing, "payload": event}."""
+    """Return units as `stripedjob enqueue` reads them: {"resource": listing, "payload": event}."""
     dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
     made: list[dict[str, object]] = []
     for number in range(count):

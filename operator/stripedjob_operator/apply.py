@@ -132,7 +132,7 @@ def _is_owned(found: Raw, state: JobState) -> bool:
 
 
 def _is_so(state: JobState, deployment: Raw, known: Raw | None) -> bool:
-    """Say whether the Deployment is as it was applied last, and that is as it is wanted."""
+    """Return whether the Deployment is as it was applied last, and that is as it is wanted."""
     if known is None:
         return False
     applied = (manifests.digest(deployment), known["metadata"]["generation"])

@@ -98,7 +98,7 @@ class Database:
         return self.problem or self._refused.get(key)
 
     def busy(self, key: Key) -> frozenset[str] | None:
-        """Give the workers that have a slot, by name; None: ask again when the StripedJob is told that they are known.
+        """Return the names of workers with a slot; None: ask again when the StripedJob is told that they are known.
 
         An answer is given once.
         """
@@ -256,5 +256,5 @@ class Databases(Shared[tuple[str, str], Database]):
         self._changed = changed
 
     def database(self, key: Key, url: str, schema: str) -> Database:
-        """Give the database of a StripedJob, which uses no other from now on; raises UrlError."""
+        """Return the database of a StripedJob, which uses no other from now on; raises UrlError."""
         return self.of(key, (url, schema), lambda: Database(url, schema, check_postgres(url), self._changed))

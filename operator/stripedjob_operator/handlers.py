@@ -58,7 +58,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 def settings() -> kopf.OperatorSettings:
-    """Give kopf's settings: it watches, and writes nothing."""
+    """Return kopf's settings: it watches, and writes nothing."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.persistence.diffbase_storage = _NoDiffs()

@@ -29,7 +29,7 @@ class JobState:
 
     @property
     def age(self) -> tuple[str, str]:
-        """Give what is less for the older of two."""
+        """Return what is less for the older of two."""
         return self.created, self.uid
 
 
@@ -52,7 +52,7 @@ class JobStates:
     _conflicts: dict[PoolName, set[Key]] = field(default_factory=dict)
 
     def of(self, key: Key, raw: Raw, job: StripedJob | None) -> JobState:
-        """Give the state of a StripedJob. `job`: what it says now, where that can be read."""
+        """Return the state of a StripedJob. `job`: what it says now, where that can be read."""
         metadata = raw["metadata"]
         job_state = self._known.get(key)
         if job_state is None or job_state.uid != metadata["uid"]:
@@ -70,7 +70,7 @@ class JobStates:
             self._join(job_state, None)
 
     def conflict(self, job_state: JobState) -> Problem | None:
-        """Say whether an older StripedJob has the same pool: the younger of two does not run."""
+        """Return whether an older StripedJob has the same pool: the younger of two does not run."""
         if job_state.pool is None:
             return None
         for other in (self._known[key] for key in self._conflicts[job_state.pool]):

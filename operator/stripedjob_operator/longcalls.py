@@ -80,7 +80,7 @@ class LongCalls:
         elif clock is None:
             self.clocks[key] = Clock(schedule, job_id)
             self._wish.set()
-        elif (clock.schedule, clock.job_id) != (schedule, job_id):  # its problem stays until it is seen to be mended
+        elif (clock.schedule, clock.job_id) != (schedule, job_id):  # its problem stays until it is seen to be solved
             self.clocks[key] = Clock(schedule, job_id, problem=clock.problem, scheduled_at=clock.scheduled_at)
             self._wish.set()
 
@@ -114,7 +114,7 @@ class LongCalls:
         return {key: one for key, one in self._clearings.items() if not one.is_done}
 
     def _due(self) -> list[Key]:
-        """Give the schedules that are due now, and the removals."""
+        """Return the schedules that are due now, and the removals."""
         now, today = time.monotonic(), dt.datetime.now(dt.UTC)
         for clock in self.clocks.values():
             if clock.at <= now and clock.fired == latest_due(clock.schedule, today):
@@ -151,7 +151,7 @@ class LongCalls:
                     self._tell(key, clock, problem)
 
     def _url_of(self, key: Key) -> str:
-        """Give what a job's next call goes to."""
+        """Return what a job's next call goes to."""
         return self.url if key in self._clearings else self.urls.get(key, self.url)
 
     async def _fire(self, pool: BoundedPool[OperatorPool], key: Key, clock: Clock) -> None:
@@ -202,5 +202,5 @@ class LongCalls:
 
 
 def _next_minute() -> float:
-    """Give when the next minute begins, the unit of cron, on the monotonic clock."""
+    """Return when the next minute begins, the unit of cron, on the monotonic clock."""
     return time.monotonic() + 60.0 - time.time() % 60.0 + 0.05

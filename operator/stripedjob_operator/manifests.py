@@ -42,22 +42,22 @@ class ManifestInputs:
 
 
 def child_name(job: StripedJob) -> str:
-    """Give the name of everything that is made for a StripedJob."""
+    """Return the name of everything that is made for a StripedJob."""
     return f"{job.metadata.name}-worker"
 
 
 def selector(job: StripedJob) -> dict[str, str]:
-    """Give the labels by which the workers' pods are found."""
+    """Return the labels by which the workers' pods are found."""
     return {NAME_LABEL: "stripedjob-worker", JOB_LABEL: job.metadata.name}
 
 
 def delegator_name(job: StripedJob) -> str:
-    """Give the name of the delegator's Deployment."""
+    """Return the name of the delegator's Deployment."""
     return f"{job.metadata.name}-delegator"
 
 
 def children(job: StripedJob, inputs: ManifestInputs) -> dict[str, Raw]:
-    """Give the objects besides the Deployment, by kind."""
+    """Return the objects besides the Deployment, by kind."""
     made: dict[str, Raw] = {
         "ServiceAccount": {"apiVersion": "v1", "automountServiceAccountToken": False},
         "PodDisruptionBudget": {
@@ -78,7 +78,7 @@ def children(job: StripedJob, inputs: ManifestInputs) -> dict[str, Raw]:
 
 
 def deployment(job: StripedJob, inputs: ManifestInputs, digests: Mapping[str, str]) -> Raw:
-    """Give the workers' Deployment; `digests` are those of the other children."""
+    """Return the workers' Deployment; `digests` are those of the other children."""
     metadata = _metadata(job, inputs)
     metadata["annotations"] = {CHILDREN_ANNOTATION: json.dumps(dict(digests), sort_keys=True)}
     return {
@@ -97,7 +97,7 @@ def deployment(job: StripedJob, inputs: ManifestInputs, digests: Mapping[str, st
 
 
 def delegator(job: StripedJob, inputs: ManifestInputs) -> Raw:
-    """Give the delegator's Deployment: the workers' pod with another command, once, while there are workers."""
+    """Return the delegator's Deployment: the workers' pod with another command, once, while there are workers."""
     made = deployment(job, inputs, {})
     labels = selector(job) | {NAME_LABEL: DELEGATOR}
     made["metadata"] |= {"name": delegator_name(job), "labels": labels | OWN}
@@ -116,7 +116,7 @@ def delegator(job: StripedJob, inputs: ManifestInputs) -> Raw:
 
 
 def digest(manifest: Raw) -> str:
-    """Give a short text that is another for another manifest."""
+    """Return a short text that is another for another manifest."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -161,7 +161,7 @@ def _metadata(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
 
 
 def _template(job: StripedJob, inputs: ManifestInputs) -> dict[str, Any]:
-    """Give the pod: ours, the user's laid on it, and on that again what is not the user's to change."""
+    """Return the pod: ours, the user's laid on it, and on that again what is not the user's to change."""
     own = _pod(job, inputs)
     users = job.spec.template.model_dump(by_alias=True, exclude_unset=True) if job.spec.template else {}
     env = own["spec"]["containers"][0]["env"]

@@ -58,7 +58,7 @@ class JobMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give all of them. Called in the thread of a scrape: what is walked through is copied first."""
+        """Yield all of them. Called in the thread of a scrape: what is walked through is copied first."""
         backlogs = {key: backlog for one in self._databases.things() for key, backlog in list(one.jobs.items())}
         yield _gauge("units", "Units by where they stand.", "state", UNITS, backlogs)
         yield _gauge("resources", "Resources by where they stand; counted up to 10,000.", "state", RESOURCES, backlogs)
@@ -95,7 +95,7 @@ def _breakers(backlogs: dict[Key, Backlog]) -> Metric:
 
 
 def _times(measures: dict[Key, Measures]) -> Iterator[Metric]:
-    """Give what is measured of jobs; the age is 0 where nothing waits for a worker."""
+    """Yield what is measured of jobs; the age is 0 where nothing waits for a worker."""
     age = GaugeMetricFamily(
         f"{JOB}_oldest_unit_age_seconds", "How long the oldest unit in line could have been claimed.", labels=LABELS
     )

@@ -122,7 +122,7 @@ class Observed:
             self.pods.pop(key, None)
 
     def watch_problem(self) -> str | None:
-        """Say whether the watch of StripedJobs has failed to tell of our own writes."""
+        """Return whether the watch of StripedJobs has failed to tell of our own writes."""
         since = min((at for _, at in self._echoes.values()), default=None)
         if since is None or time.monotonic() - since < ECHO_SECONDS_MAX:
             return None
@@ -130,18 +130,18 @@ class Observed:
 
 
 def key_of(raw: Raw) -> Key:
-    """Give the namespace and the name."""
+    """Return the namespace and the name."""
     return raw["metadata"]["namespace"], raw["metadata"]["name"]
 
 
 def owner_of(raw: Raw) -> Key | None:
-    """Give the StripedJob that an object was made for, by its label."""
+    """Return the StripedJob that an object was made for, by its label."""
     name = raw["metadata"].get("labels", {}).get(JOB_LABEL)
     return (raw["metadata"]["namespace"], name) if name else None
 
 
 def version_of(raw: Raw) -> int:
-    """Give the resourceVersion: of all objects of one kind, whatever was written later has a greater one."""
+    """Return the resourceVersion: of all objects of one kind, whatever was written later has a greater one."""
     return int(raw["metadata"]["resourceVersion"])
 
 
@@ -187,7 +187,7 @@ def _problem(status: Raw, conditions: dict[str, Raw]) -> Problem | None:
 
 
 def _last_words(log: str) -> str:
-    """Give what a worker said last: the event of its last JSON line, or the line."""
+    """Return what a worker said last: the event of its last JSON line, or the line."""
     lines = [line for line in log.splitlines() if line.strip()]
     if not lines:
         return ""

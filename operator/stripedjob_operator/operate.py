@@ -44,12 +44,12 @@ class OperatorHealth:
     beat: float = field(default_factory=time.monotonic)
 
     def is_live(self) -> bool:
-        """Say whether the loop turns and the watch goes on: else the kubelet restarts this container."""
+        """Return whether the loop turns and the watch goes on: else the kubelet restarts this container."""
         stalled = self.observed is not None and self.observed.watch_problem() is not None
         return time.monotonic() - self.beat < BEAT_SECONDS_MAX and not stalled
 
     def problem(self) -> str | None:
-        """Give nothing: an operator that waits for its turn is ready too."""
+        """Return nothing: an operator that waits for its turn is ready too."""
         return None
 
     async def beat_forever(self) -> None:

@@ -31,7 +31,7 @@ class Kept(Generic[T]):
     _answers: dict[Any, tuple[float, T]] = field(default_factory=dict)
 
     async def get(self, key: Any, ask: Callable[[], Awaitable[T]]) -> T:
-        """Give the answer that is known, or ask."""
+        """Return the answer that is known, or ask."""
         at, answer = self._answers.get(key, (float("-inf"), None))
         if answer is None or self.now() - at >= KEPT_SECONDS:
             answer = await ask()
@@ -83,7 +83,7 @@ class ApiAccess:
         return await self._users.get(hashlib.sha256(token.encode()).digest(), lambda: self._authenticate(token))
 
     async def may(self, user: User, verb: str, namespace: str) -> bool:
-        """Say whether somebody may do this with all StripedJobs of a namespace. Raises AccessError."""
+        """Return whether somebody may do this with all StripedJobs of a namespace. Raises AccessError."""
         return await self._judged.get((user, verb, namespace), lambda: self._authorize(user, verb, namespace))
 
     async def _authenticate(self, token: str) -> User:

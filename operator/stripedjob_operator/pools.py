@@ -21,7 +21,7 @@ class Pools:
     locks: LockPings
 
     async def find(self, key: Key, job: StripedJob) -> tuple[Database | None, Problem | None]:
-        """Give the pool's database, or why it cannot be known; raises ApiError, ApiUnreachableError."""
+        """Return the pool's database, or why it cannot be known; raises ApiError, ApiUnreachableError."""
         assert job.spec.pool.secret_ref is not None  # noqa: S101 - a rule of the CRD
         try:
             url = own_url = await self.secrets.value(job, job.spec.pool.secret_ref)

@@ -54,7 +54,7 @@ class Secrets:
         self._entries: dict[Key, _Entry] = {}
 
     async def value(self, job: StripedJob, ref: SecretRef) -> str:
-        """Give the value of one key; raises SecretError, ApiError, ApiUnreachableError."""
+        """Return the value of one key; raises SecretError, ApiError, ApiUnreachableError."""
         name = (job.metadata.namespace, ref.name)
         entry = self._entries.setdefault(name, _Entry())
         entry.users.add((job.metadata.namespace, job.metadata.name))
@@ -76,7 +76,7 @@ class Secrets:
         raise SecretError(Problem("SecretKeyNotFound", message))
 
     def known(self, job: StripedJob) -> list[str]:
-        """Give the values that a StripedJob refers to, as far as they can be read."""
+        """Return the values that a StripedJob refers to, as far as they can be read."""
         found = []
         for ref in (job.spec.pool.secret_ref, job.spec.pool.operator_secret_ref, job.spec.lock.secret_ref):
             entry = self._entries.get((job.metadata.namespace, ref.name)) if ref else None
@@ -86,7 +86,7 @@ class Secrets:
         return found
 
     def version(self, namespace: str, names: Iterable[str]) -> str:
-        """Give a short text that is another one when one of these Secrets has changed."""
+        """Return a short text that is another one when one of these Secrets has changed."""
         versions = [(name, self._entries[namespace, name].version) for name in sorted(set(names))]
         return hashlib.sha256(repr(versions).encode()).hexdigest()[:16]
 
@@ -134,7 +134,7 @@ def _decoded(value: str) -> str:
 
 
 def digest(name: Key, data: dict[str, str]) -> str:
-    """Give what changes with the data alone: another label or owner of a Secret must not replace workers.
+    """Return what changes with the data alone: another label or owner of a Secret must not replace workers.
 
     Deployments are read by many who may not read Secrets: it is slow to guess by, and too short to confirm a guess.
     """

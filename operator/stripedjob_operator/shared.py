@@ -56,7 +56,7 @@ class Shared(Generic[P, S]):
             await asyncio.wait(self._ending, timeout=END_SECONDS_MAX)
 
     def of(self, key: Key, place: P, make: Callable[[], S]) -> S:
-        """Give the thing of a StripedJob, which uses no other of these from now on. Raises what `make` raises."""
+        """Return the thing of a StripedJob, which uses no other of these from now on. Raises what `make` raises."""
         if self._place_of.get(key) != place:
             self.leave(key)
             if place not in self._things:
@@ -67,7 +67,7 @@ class Shared(Generic[P, S]):
         return self._things[place]
 
     def things(self) -> list[S]:
-        """Give all that there are now."""
+        """Return all that there are now."""
         return list(self._things.values())
 
     def leave(self, key: Key) -> None:

@@ -59,7 +59,7 @@ class Condition:
 
 
 def status(view: View, old: Raw, now: str) -> Raw:
-    """Give the status; a condition that stays as it is keeps its lastTransitionTime. `now`: RFC 3339."""
+    """Return the status; a condition that stays as it is keeps its lastTransitionTime. `now`: RFC 3339."""
     before = {one["type"]: one for one in old.get("conditions", [])}
     written = [_written(one, before.get(one.type), view.generation, now) for one in conditions(view)]
     made: Raw = {"observedGeneration": view.generation, "conditions": _known(written, before, view)}
@@ -107,14 +107,14 @@ def _known(found: list[Raw], before: dict[str, Raw], view: View) -> list[Raw]:
 
 
 def patch(new: Raw, old: Raw) -> Raw | None:
-    """Give the merge patch that makes `new` of `old`; None where nothing has changed."""
+    """Return the merge patch that makes `new` of `old`; None where nothing has changed."""
     if new == old:
         return None
     return new | {name: None for name in old if name not in new}
 
 
 def conditions(view: View) -> list[Condition]:
-    """Give all conditions, in the order in which a person reads them."""
+    """Return all conditions, in the order in which a person reads them."""
     if view.job is None or view.invalid:
         problem = view.invalid or Problem("Unknown", "")
         return [Condition("Ready", False, *_words(problem)), Condition("Stalled", True, *_words(problem))]
@@ -135,7 +135,7 @@ def conditions(view: View) -> list[Condition]:
 
 
 def events(new: Raw, old: Raw) -> list[tuple[str, str, str]]:
-    """Give the Events (kind, reason, message) that a change of status is worth."""
+    """Return the Events (kind, reason, message) that a change of status is worth."""
     found: list[tuple[str, str, str]] = []
     before = {one["type"]: one for one in old.get("conditions", [])}
     after = {one["type"]: one for one in new.get("conditions", [])}

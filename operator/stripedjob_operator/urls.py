@@ -43,7 +43,7 @@ class UrlError(Exception):
 
 
 def check_postgres(url: str) -> str:
-    """Give the servers that the URL names, as HOST:PORT; raises UrlError."""
+    """Return the servers that the URL names, as HOST:PORT; raises UrlError."""
     try:
         found = parts(url)
     except PoolRefusedError as error:
@@ -55,7 +55,7 @@ def check_postgres(url: str) -> str:
 
 
 def check_redis(url: str) -> str:
-    """Give the servers that the URL names, as HOST:PORT; raises UrlError."""
+    """Return the servers that the URL names, as HOST:PORT; raises UrlError."""
     try:
         split = urlsplit(url)
         names = {name for name, _ in parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))}

@@ -110,7 +110,7 @@ def origin(error: Exception) -> str:
 
 
 def _code(error: Exception) -> str:
-    """Give the SQLSTATE of what the error came from; empty where the server gave none."""
+    """Return the SQLSTATE of what the error came from; empty where the server gave none."""
     return next((str(code) for link in _chain(error) if (code := getattr(link, "sqlstate", None))), "")
 
 
@@ -119,7 +119,7 @@ def _text(error: Exception) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Give the error and all that it came from, the nearest first."""
+    """Return the error and all that it came from, the nearest first."""
     links = [error]
     for link in links:  # which grows
         links += [one for one in (link.__cause__, link.__context__) if one is not None and one not in links]

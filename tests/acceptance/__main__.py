@@ -26,7 +26,7 @@ def read(report: Path) -> list[tuple[str, str]]:
 
 
 def as_json(one: Judgement) -> dict[str, object]:
-    """Give a row as plain data."""
+    """Return a row as plain data."""
     return {
         "number": one.row.number,
         "feature": one.row.feature,
@@ -38,7 +38,7 @@ def as_json(one: Judgement) -> dict[str, object]:
 
 
 def as_line(one: Judgement) -> str:
-    """Give a row for people."""
+    """Return a row for people."""
     cases = sum(map(len, one.outcomes.values()))
     counts = f"{len(one.deciders)} tests, {cases} cases" if one.deciders else "no test"
     return f"{one.row.number}  {one.verdict:7}  {'+'.join(one.tiers):19}  {counts:18}  {one.row.feature}"

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def numbers(item: pytest.Item) -> list[str]:
-    """Give the rows that a test decides."""
+    """Return the rows that a test decides."""
     return sorted({number for mark in item.iter_markers(MARKER) for number in mark.args})
 
 

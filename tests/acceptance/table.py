@@ -113,7 +113,7 @@ def judge(all_rows: Sequence[Row], tests: Sequence[Decider], outcomes: Sequence[
 
 
 def as_markdown() -> str:
-    """Give the text of docs/acceptance.md."""
+    """Return the text of docs/acceptance.md."""
     head = (
         "# Acceptance table\n\n"
         "What must be seen of each feature, and the tests that decide it. `scripts/acceptance` runs them and prints\n"

@@ -77,7 +77,7 @@ VALUES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def restricted(cluster: RunningCluster) -> Iterator[Program]:
-    """Give kubectl in a namespace that takes restricted pods alone."""
+    """Yield kubectl in a namespace that takes restricted pods alone."""
     with new_namespace(cluster) as name:
         cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         yield replace(cluster.kubectl, namespace=name)

@@ -178,7 +178,7 @@ def test_a_build_that_was_killed_heals(tmp_path: Path) -> None:
 
 @pytest.fixture
 def unprivileged_kit() -> Iterator[Callable[..., str]]:
-    """Give the command as a user without privileges runs it, with the built programs in a cache of its own.
+    """Yield the command as a user without privileges runs it, with the built programs in a cache of its own.
 
     The cache is not in pytest's folder, which is closed to other users.
     """

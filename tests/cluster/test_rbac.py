@@ -40,7 +40,7 @@ class Installed:
     operator: Operator
 
     def granted(self) -> set[Right]:
-        """Give all that its Roles and ClusterRoles say."""
+        """Return all that its Roles and ClusterRoles say."""
         rights: set[Right] = set()
         for kind, binding in (("role", "rolebindings"), ("clusterrole", "clusterrolebindings")):
             for one in self.kubectl.json("get", binding)["items"]:
@@ -51,7 +51,7 @@ class Installed:
         return rights
 
     def asked(self) -> tuple[set[Right], set[Right]]:
-        """Give what it asked for, and what of it was refused."""
+        """Return what it asked for, and what of it was refused."""
         user = f"system:serviceaccount:{self.kubectl.namespace}:{ACCOUNT}"
         used, refused = set(), set()
         for line in AUDIT.read_text().splitlines():
@@ -110,7 +110,7 @@ def installed(  # noqa: PLR0917 - fixtures
 
 
 def made(jobs: Jobs) -> list[str]:
-    """Give the kinds of what there is for the job."""
+    """Return the kinds of what there is for the job."""
     names = jobs.kubectl("get", "networkpolicies,pdb,serviceaccounts,deployments", "-o", "name").split()
     return [name.split("/")[0].split(".")[0] for name in names if name.endswith("/job-worker")]
 

@@ -32,7 +32,7 @@ of_provider = click.option(
     envvar="STRIPEDJOB_CLUSTER_PROVIDER",
     help="Default: $STRIPEDJOB_CLUSTER_PROVIDER, else what can run.",
 )
-of_level = click.option("--level", type=click.Choice(LEVELS), help="Default: the highest that can be had.")
+of_level = click.option("--level", type=click.Choice(LEVELS), help="Default: the highest possible.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +40,7 @@ def main() -> None:
     """A Kubernetes cluster for the tests, on this machine, with Docker and kind or without.
 
     \b
-    scripts/cluster up                         with a node, where that can be had
+    scripts/cluster up                         with a node, where that is possible
     scripts/cluster up --level control-plane   an API server, scheduler and controllers alone; needs no root
     scripts/cluster images                     build the images, and load them into a cluster that is up
     export KUBECONFIG=$(scripts/cluster kubeconfig)
@@ -62,7 +62,7 @@ def alone() -> Iterator[None]:
 
 
 def there() -> tuple[Cluster, Provider] | None:
-    """Give the cluster that is up, with its provider."""
+    """Return the cluster that is up, with its provider."""
     cluster = Cluster.recorded()
     if cluster is None:
         return None

@@ -1,6 +1,6 @@
 """pytest's fixtures: a cluster for the session, a namespace for a test, and what talks to them.
 
-A cluster that is up is used and left up; else one is brought up and taken down again. Where none can be had, the
+A cluster that is up is used and left up; else one is brought up and taken down again. Where none is possible, the
 test is skipped with the reason, and fails where CI=true.
 """
 
@@ -67,7 +67,7 @@ class Program:
 
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[int]:
-        """Give a port of this machine's loopback that leads to `target`'s."""
+        """Yield a port of this machine's loopback that leads to `target`'s."""
         with subprocess.Popen(
             self.command("port-forward", target, f":{port}"),
             stdout=subprocess.PIPE,
@@ -111,7 +111,7 @@ class RunningCluster:
         return done.stdout
 
     def nodes(self) -> list[str]:
-        """Give the names of the nodes, those that take pods last."""
+        """Return the names of the nodes, those that take pods last."""
         found = self.kubectl.json("get", "nodes")["items"]
         return [one["metadata"]["name"] for one in sorted(found, key=lambda one: "taints" not in one["spec"])]
 
@@ -170,7 +170,7 @@ def cluster() -> Iterator[RunningCluster]:
 
 @pytest.fixture(scope="session")
 def node(cluster: RunningCluster) -> RunningCluster:
-    """Give a cluster that has a node."""
+    """Return a cluster that has a node."""
     if cluster.level != "node":
         unavailable(f"{cluster.provider} gives an API server alone here; a node needs root on Debian, or kind")
     return cluster
@@ -178,7 +178,7 @@ def node(cluster: RunningCluster) -> RunningCluster:
 
 @pytest.fixture(scope="session")
 def images(node: RunningCluster) -> list[str]:
-    """Give the names of the images, which the node has."""
+    """Return the names of the images, which the node has."""
     assert node.level == "node"
     made = kit("images")
     assert made.returncode == 0, f"the images do not build\n{made.stderr}"
@@ -205,13 +205,13 @@ def namespace(cluster: RunningCluster) -> Iterator[str]:
 
 @pytest.fixture
 def kubectl(cluster: RunningCluster, namespace: str) -> Program:
-    """Give kubectl in the test's namespace."""
+    """Return kubectl in the test's namespace."""
     return Program(cluster.kubectl.path, cluster.kubectl.kubeconfig, namespace)
 
 
 @pytest.fixture
 def helm(cluster: RunningCluster, namespace: str) -> Program:
-    """Give helm in the test's namespace."""
+    """Return helm in the test's namespace."""
     return Program(cluster.helm.path, cluster.helm.kubeconfig, namespace)
 
 

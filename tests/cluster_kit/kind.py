@@ -60,7 +60,7 @@ class Kind:
         return self._cluster in run(["kind", "get", "clusters"]).split()
 
     def _is_ready(self, cluster: Cluster) -> bool:
-        """Say whether its nodes are Ready: a creation that was killed leaves one whose nodes never are."""
+        """Return whether its nodes are Ready: a creation that was killed leaves one whose nodes never are."""
         wait = ("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={READY_TIMEOUT}")
         try:
             run([cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *wait], seconds=UP_SECONDS_MAX)

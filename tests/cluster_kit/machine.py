@@ -88,7 +88,7 @@ def prepare() -> None:
 
 
 def contained() -> list[int]:
-    """Give the processes in the node's cgroups: everything that runs in pods."""
+    """Return the processes in the node's cgroups: everything that runs in pods."""
     pids: set[int] = set()
     for cgroup in cgroups():
         for file in cgroup.rglob("cgroup.procs"):
@@ -136,13 +136,13 @@ def tables() -> list[str]:
 
 
 def _ports() -> list[str]:
-    """Give the links that are on the bridge: one for each pod."""
+    """Return the links that are on the bridge: one for each pod."""
     folder = Path("/sys/class/net", BRIDGE, "brif")
     return sorted(port.name for port in folder.iterdir()) if folder.exists() else []
 
 
 def cgroups() -> list[Path]:
-    """Give the node's cgroup in each hierarchy: many in version 1, one in version 2."""
+    """Return the node's cgroup in each hierarchy: many in version 1, one in version 2."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS / CGROUP]
     real = {hierarchy.resolve() for hierarchy in CGROUPS.iterdir() if hierarchy.is_dir()}

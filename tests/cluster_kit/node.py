@@ -84,7 +84,7 @@ def load(archive: Path) -> None:
 
 
 def loaded() -> list[str]:
-    """Give the names of the images that pods can have."""
+    """Return the names of the images that pods can have."""
     return run(_ctr("images", "list", "-q")).split()
 
 

@@ -35,7 +35,7 @@ def start(part: str, argv: Sequence[str | Path], env: Mapping[str, str] | None =
 
 
 def running() -> dict[str, list[psutil.Process]]:
-    """Give the processes of this machine's cluster by part; those that a part started count as that part."""
+    """Return the processes of this machine's cluster by part; those that a part started count as that part."""
     found: dict[str, list[psutil.Process]] = {}
     for process in psutil.process_iter():
         try:

@@ -31,7 +31,7 @@ class Cluster:
 
     @staticmethod
     def recorded() -> Cluster | None:
-        """Give the one that was noted as up."""
+        """Return the one that was noted as up."""
         try:
             found = json.loads(RECORD.read_text())
         except FileNotFoundError:
@@ -55,14 +55,14 @@ class Provider(Protocol):
         """Leave nothing of it but caches."""
 
     def parts(self) -> dict[str, str]:
-        """Give each part that is there, and how it is."""
+        """Return each part that is there, and how it is."""
 
     def images(self, *, load: bool) -> list[str]:
         """Make the images; `load` them into the cluster that is up. Returns their names."""
 
 
 def choose(providers: list[Provider], name: str | None, level: Level | None) -> tuple[Provider, Level]:
-    """Take the first provider that can have the level, or the highest level that can be had."""
+    """Take the first provider that can have the level, or the highest level there is."""
     wanted = [provider for provider in providers if name in {None, provider.name}]
     reasons = []
     for one in (level,) if level else reversed(LEVELS):
@@ -71,4 +71,4 @@ def choose(providers: list[Provider], name: str | None, level: Level | None) -> 
             if reason is None:
                 return provider, one
             reasons.append(f"{provider.name} at level {one}: {reason}")
-    raise UnavailableError("no cluster can be had here\n  " + "\n  ".join(reasons))
+    raise UnavailableError("no cluster is possible here\n  " + "\n  ".join(reasons))

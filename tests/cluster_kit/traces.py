@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def traces(level: Level = "node") -> dict[str, list[str]]:
-    """Give what there is now; processes are looked for by the kit's own mark.
+    """Return what there is now; processes are looked for by the kit's own mark.
 
     A control plane has processes and a folder of its own, and may be beside a node that is somebody else's.
     """

@@ -77,14 +77,14 @@ def site(cluster: RunningCluster, crd: None, images: list[str]) -> Iterator[Site
 
 @pytest.fixture
 def clock(site: Site) -> Clock:
-    """Give the job with a schedule, which runs since before the first test."""
+    """Return the job with a schedule, which runs since before the first test."""
     assert site.clock is not None
     return site.clock
 
 
 @pytest.fixture
 def job(site: Site, request: pytest.FixtureRequest) -> Iterator[PodJob]:
-    """Give a job that is named after the test, to be applied by it."""
+    """Yield a job that is named after the test, to be applied by it."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].strip("-")
     made = site.job(name)
     yield made

@@ -101,7 +101,7 @@ class Day:
         return job
 
     def pods(self) -> dict[str, int]:
-        """Give the workers' pods by uid, with how often each has been restarted."""
+        """Return the workers' pods by uid, with how often each has been restarted."""
         found = self.kubectl.json("get", "pods", "-l", "striped.dev/job=listings")["items"]
         return {
             pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", []))

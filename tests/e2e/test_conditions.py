@@ -34,7 +34,7 @@ def secret(site: Site, name: str, **values: str) -> None:
 
 
 def broken_jobs(site: Site) -> dict[str, PodJob]:
-    """Give a job for each thing that can be wrong; each would have one worker."""
+    """Return a job for each thing that can be wrong; each would have one worker."""
     password = site.databases.postgres.split(":")[2].split("@")[0]
     secret(site, "wrong", postgres=site.databases.postgres.replace(password, "guessed"), redis="redis://redis:1")
     from_secret = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "token"}}}]
@@ -111,7 +111,7 @@ def test_what_the_cluster_alone_can_see(site: Site, broken: dict[str, PodJob], m
     measured("all seen after", SEEN_SECONDS - (end - time.monotonic()))
     assert {reason for reason, _ in EXPECTED.values()} <= {reason for reason, _ in job.jobs.events()}
 
-    mend(site, broken)
+    repair(site, broken)
     end = time.monotonic() + HEALED_SECONDS
     for job in broken.values():
         job.wait("Ready", end - time.monotonic())
@@ -120,7 +120,7 @@ def test_what_the_cluster_alone_can_see(site: Site, broken: dict[str, PodJob], m
     measured("all healed after", HEALED_SECONDS - (end - time.monotonic()))
 
 
-def mend(site: Site, broken: dict[str, PodJob]) -> None:
+def repair(site: Site, broken: dict[str, PodJob]) -> None:
     """Take away what was wrong, each where it was; the operator is told of nothing."""
     secret(site, "wrong", postgres=site.databases.postgres, redis=site.databases.redis)
     secret(site, "later", postgres=site.databases.postgres)

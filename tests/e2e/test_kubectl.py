@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 120
 
 
 def plugin(site: Site, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a call of `kubectl striped`, found by kubectl itself as a plugin on the PATH."""
+    """Return a call of `kubectl striped`, found by kubectl itself as a plugin on the PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "kubectl").symlink_to(site.kubectl.path)

@@ -22,7 +22,7 @@ class Bag:
         self._left = [kind for kind in self._left if kind not in kinds]
 
     def next(self, is_possible: Callable[[str], bool]) -> str | None:
-        """Give the next one that is possible now; it is to come until it is taken out."""
+        """Return the next one that is possible now; it is to come until it is taken out."""
         if not self._left:
             self._left = self._dice.sample(self._kinds, len(self._kinds))
         return next(filter(is_possible, self._left), None)

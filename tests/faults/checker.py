@@ -20,12 +20,12 @@ NEVER = float("inf")
 
 
 def check(history: History) -> list[Violation]:
-    """Give every violation of every rule."""
+    """Return every violation of every rule."""
     return [found for rule in RULES for found in rule(history)]
 
 
 def recovered(effects: Sequence[Effect], healed_at: float, *, settled: int, until: int) -> int:
-    """Give the seconds from the last fault to full speed, `until` where it never came.
+    """Return the seconds from the last fault to full speed, `until` where it never came.
 
     Full speed: in one second, half as many effects as in the median second from `settled` to `until`.
     """
@@ -203,7 +203,7 @@ RULES = (
 
 
 def _spans(changes: list[Change]) -> dict[tuple[str, int], tuple[float, float]]:
-    """Give for each lease when it was granted and when it ended; NEVER: not yet."""
+    """Return for each lease when it was granted and when it ended; NEVER: not yet."""
     spans: dict[tuple[str, int], tuple[float, float]] = {}
     for one in changes:
         if one.after == "leased" and (one.before != "leased" or one.fence_before != one.fence_after):

@@ -82,13 +82,13 @@ class Host:
         self._started_at, self.killed, self._kills, self._replaced = time.monotonic(), False, 0, []
 
     def mains(self) -> list[int]:
-        """Give the main processes of its workers and delegators."""
+        """Return the main processes of its workers and delegators."""
         if self.pid is None:
             return []
         return [self.pid] if self.role == "worker" else children(self.pid)
 
     def executors(self) -> list[int]:
-        """Give the processes in which its handlers run."""
+        """Return the processes in which its handlers run."""
         return [child for main in self.mains() for child in children(main)]
 
     def kill(self, pid: int) -> None:
@@ -178,7 +178,7 @@ class Host:
 
 
 def mount_volume(folder: Path) -> str | None:
-    """Make the host's log volume; says why it is a plain folder where it cannot be had."""
+    """Make the host's log volume; says why it is a plain folder where that is not possible."""
     (folder / "log").mkdir(parents=True)
     if os.geteuid() != 0:
         return "only root can mount a small volume"

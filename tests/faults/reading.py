@@ -34,7 +34,7 @@ select striped.explain(job_id, resource) from (
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the monotonic clock stood at a moment of the wall clock, which the database's times are told by."""
+    """Where the monotonic clock stood at a moment of the wall clock, by which the database's times are read."""
 
     wall: float
     monotonic: float
@@ -53,31 +53,31 @@ class Reader:
         self._conn, self._job_id, self._clock = conn, job_id, clock
 
     def changes(self) -> list[Change]:
-        """Give what became of the job's stripes, in order."""
+        """Return what became of the job's stripes, in order."""
         return [Change(*row) for row in self._rows(CHANGES)]
 
     def effects(self) -> list[Effect]:
-        """Give the effects by the time of their commit, and in their order where they committed together."""
+        """Return the effects by the time of their commit, and in their order where they committed together."""
         return [Effect(*row) for row in self._rows(EFFECTS)]
 
     def scheduled(self) -> list[Enqueued]:
-        """Give the units that a schedule put in; nobody was told when they were committed."""
+        """Return the units that a schedule put in; nobody was told when they were committed."""
         return [
             Enqueued(unit, resource, began, ended, Outcome.OK) for unit, resource, began, ended in self._rows(SCHEDULED)
         ]
 
     def recorded(self) -> list[Recorded]:
-        """Give the units that are done."""
+        """Return the units that are done."""
         return [Recorded(*row) for row in self._rows(RECORDED)]
 
     def left(self) -> dict[str, int]:
-        """Give what the pool holds and has counted, by name."""
+        """Return what the pool holds and has counted, by name."""
         cursor = self._conn.execute(LEFT.encode(), {"job": self._job_id})
         names = [column.name for column in cursor.description or ()]
         return dict(zip(names, map(int, cursor.fetchone() or ()), strict=True))
 
     def stuck(self) -> list[str]:
-        """Give what explain() says of some resources that are still there."""
+        """Return what explain() says of some resources that are still there."""
         return [str(row[0]) for row in self._rows(STUCK)]
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:

@@ -343,7 +343,7 @@ def test_where_order_is_strict_a_resumed_resource_still_waits_for_a_person(
 
 
 def listed(people: OwnerPool, job_id: int, which: Filter, looked: int) -> list[tuple[str, str, int]]:
-    """Give (state, resource, id) of all that matches, in pages of so many looked at."""
+    """Return (state, resource, id) of all that matches, in pages of so many looked at."""
     found, after = [], Place()
     for _ in range(100):
         page = people.list_units(job_id, which, after, looked=looked)

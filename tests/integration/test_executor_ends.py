@@ -264,7 +264,7 @@ def test_commands_end_with_their_executor_whenever_that_is_killed() -> None:
 
 
 def commands(mark: str) -> list[int]:
-    """Give the processes that run `sleep` for exactly so long."""
+    """Return the processes that run `sleep` for exactly so long."""
     found = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, text=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 

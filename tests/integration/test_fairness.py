@@ -79,7 +79,7 @@ class Site:
             leases = await self.pool.claim(self.worker, 1, 1)
             if leases:
                 return leases[0]
-        raise AssertionError(f"nothing was to be had in {TURNS_MAX} turns")
+        raise AssertionError(f"there was nothing in {TURNS_MAX} turns")
 
 
 @pytest.fixture(params=JOBS)

@@ -36,7 +36,7 @@ def history(pool: Queue, of: str | int, *, events: int = 100, before: int | None
 
 
 def told(pool: Queue, of: str | int) -> list[tuple[Any, ...]]:
-    """Give what happened, the oldest first, without ids and times."""
+    """Return what happened, the oldest first, without ids and times."""
     keys = ("event", "unit", "attempt", "who", "state", "reason")
     found = history(pool, of)["events"]
     assert sorted(found, key=lambda one: -one["id"]) == found

@@ -34,7 +34,7 @@ def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
 
 
 def heard(ear: psycopg.Connection) -> list[str]:
-    """Give the calls that have come: whatever was committed before is delivered with the answer to a query."""
+    """Return the calls that have come: whatever was committed before is delivered with the answer to a query."""
     ear.execute("select 1")
     return [call.payload for call in ear.notifies(timeout=0)]
 

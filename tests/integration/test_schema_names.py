@@ -112,7 +112,7 @@ def complete(database: Database, lease: Lease) -> None:
 
 
 def routine(name: str) -> str:
-    """Give the text of a function after its name."""
+    """Return the text of a function after its name."""
     _, _, after = routines().partition(f"create or replace function @extschema@.{name}")
     return after.partition("\n$$;")[0] + "\n$$"
 

@@ -166,7 +166,7 @@ def test_a_handler_that_ends_the_transaction_costs_the_others_nothing(
 
 
 def look(unit: Unit, conn: psycopg.Connection) -> Any:
-    """Give all that a handler may find in its session, and change it."""
+    """Return all that a handler may find in its session, and change it."""
     settings = """select current_user, session_user, current_setting('search_path'), current_setting('work_mem'),
         current_setting('statement_timeout'), nullif(current_setting('app.user', true), ''),
         current_setting('transaction_read_only')"""

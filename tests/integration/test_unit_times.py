@@ -30,7 +30,7 @@ def counted(counts: list[int]) -> dict[int, int]:
 
 
 def total(site: Site) -> tuple[dict[int, int], dict[int, int]]:
-    """Give the counts of waits and runs since the job was made, by bucket."""
+    """Return the counts of waits and runs since the job was made, by bucket."""
     ((waits, runs),) = site.sql("select waits, runs from striped.times where minute = '-infinity'")
     return counted(waits), counted(runs)
 

@@ -44,7 +44,7 @@ class Leased:
 
 
 def value(conn: psycopg.Connection, query: str, *values: Any) -> Any:
-    """Give the first column of the first row."""
+    """Return the first column of the first row."""
     row = conn.execute(query.encode(), values).fetchone()
     assert row is not None
     return row[0]

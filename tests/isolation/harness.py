@@ -115,7 +115,7 @@ class Stage:
         return self._sessions[name]
 
     def play(self, spec: Spec[W], order: Order) -> Trace:
-        """Run one order and judge it; raises InfeasibleError where it cannot be had."""
+        """Run one order and judge it; raises InfeasibleError where it is not possible."""
         world, trace = spec.world(self.observer), Trace()
         left = {name: iter(steps) for name, steps in spec.sessions.items()}
         try:
@@ -228,7 +228,7 @@ class Stage:
 
 
 def _all_held(waits: Mapping[int, Sequence[int]]) -> bool:
-    """Say whether everybody waits for somebody who is at rest, at the end; those who wait in a circle are not."""
+    """Return whether everybody waits for somebody who is at rest, at the end; those who wait in a circle are not."""
     held = {pid for pid, others in waits.items() if set(others) - set(waits)}
     while more := {pid for pid, others in waits.items() if held.intersection(others)} - held:
         held |= more

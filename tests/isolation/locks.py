@@ -66,7 +66,7 @@ class Use:
     waits: Mapping[Row, Wait]
 
     def tables(self) -> list[str]:
-        """Give the tables in the order in which they are locked; of those passed over as far as it is seen."""
+        """Return the tables in the order in which they are locked; of those passed over as far as it is seen."""
         first: dict[str, set[str]] = {}
         for row, wait in self.waits.items():
             held = {other.table for other in wait.held}
@@ -84,7 +84,7 @@ class Use:
 
 
 def rows_of(conn: psycopg.Connection, job_id: int, mode: str | None = None) -> set[Row]:
-    """Give the job's rows, or those of them that can be locked in this mode now."""
+    """Return the job's rows, or those of them that can be locked in this mode now."""
     found = set()
     for table, name in NAMES.items():
         query = sql.SQL("select {} from {} where {} = %s").format(
@@ -96,7 +96,7 @@ def rows_of(conn: psycopg.Connection, job_id: int, mode: str | None = None) -> s
 
 
 def locked(conn: psycopg.Connection, job_id: int) -> dict[Row, str]:
-    """Give the rows that somebody has locked, and how."""
+    """Return the rows that somebody has locked, and how."""
     everything, modes = rows_of(conn, job_id), dict[Row, str]()
     for mode, kept_from in MODES.items():
         for row in everything - rows_of(conn, job_id, kept_from):
@@ -161,7 +161,7 @@ class Edge:
 
 
 def edges(uses: Mapping[str, Use]) -> list[Edge]:
-    """Give what each routine holds wherever it waits."""
+    """Return what each routine holds wherever it waits."""
     found = []
     for routine, use in uses.items():
         for row, wait in use.waits.items():
@@ -172,7 +172,7 @@ def edges(uses: Mapping[str, Use]) -> list[Edge]:
 
 
 def circle(found: list[Edge]) -> list[Edge]:
-    """Give sessions that wait for one another in a circle, if there can be any.
+    """Return sessions that wait for one another in a circle, if there can be any.
 
     No two of them are under one turn, since only one session has it. Circles of more than two turns are not looked for.
     """
@@ -192,7 +192,7 @@ def circle(found: list[Edge]) -> list[Edge]:
 
 
 def _reach(edge: Edge, onward: Mapping[tuple[Row, str], list[Edge]]) -> dict[tuple[Row, str], list[Edge]]:
-    """Give what those may hold whom a session waits for, directly or not, each with those in between."""
+    """Return what those may hold whom a session waits for, directly or not, each with those in between."""
     known = {node: [edge] for node in edge.wanted}
     ahead = list(known)
     while ahead:

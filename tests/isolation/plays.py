@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) -> Iterator[Order]:
-    """Give every interleaving of so many steps of each session, but for those that begin with an infeasible one."""
+    """Yield every interleaving of so many steps of each session, but for those that begin with an infeasible one."""
     if not any(steps.values()):
         yield taken
     for name, left in steps.items():
@@ -25,7 +25,7 @@ def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) 
 
 
 def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[Order, Trace]:
-    """Play every order of the spec that can be had, or one alone."""
+    """Play every order of the spec that is possible, or one alone."""
     infeasible: set[Order] = set()
     played: dict[Order, Trace] = {}
     counts = {name: len(steps) for name, steps in spec.sessions.items()}
@@ -36,7 +36,7 @@ def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None) -> dict[O
             if only:
                 raise
             infeasible.add(error.prefix)
-    assert played, "no order of the spec can be had"
+    assert played, "no order of the spec is possible"
     return played
 
 

@@ -39,7 +39,7 @@ class Session:
         self._running = self._thread.submit(action, self.conn)
 
     def take(self) -> object:
-        """Give what the step returned, or raise what it raised; the session is free again."""
+        """Return what the step returned, or raise what it raised; the session is free again."""
         assert self._running is not None
         answer, self._running = self._running, None
         return answer.result()

@@ -65,7 +65,7 @@ class Snapshot:
         self._conn.execute(self._restore)
 
     def state(self) -> str:
-        """Give what decisions rest on: no moments, but whether they are past; no ids that were drawn since."""
+        """Return what decisions rest on: no moments, but whether they are past; no ids that were drawn since."""
         row = self._conn.execute(self._state).fetchone()
         assert row is not None
         return str(row[0])

@@ -54,7 +54,7 @@ def test_the_page_says_what_is_seen(uses: dict[str, Use], request: pytest.Fixtur
 
 
 def rows(uses: dict[str, Use]) -> Iterator[str]:
-    """Give the page's table; a routine that does the same in both jobs has one row."""
+    """Yield the page's table; a routine that does the same in both jobs has one row."""
     yield "| routine | locks, in this order |"
     yield "|---|---|"
     shown: dict[tuple[str, str], list[str]] = {}

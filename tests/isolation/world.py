@@ -36,7 +36,7 @@ numbers = itertools.count(1)
 
 @dataclass
 class World:
-    """A job, and what its workers know: which leases each was told of and has not ended."""
+    """A job, and what its workers know: which leases each was given and has not ended."""
 
     conn: psycopg.Connection
     job: JobSettings

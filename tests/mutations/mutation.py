@@ -32,7 +32,7 @@ class Mutation:
     test: str
 
     def mutated(self, package: Path) -> str:
-        """Give the text of the file with the mutation; raises NoSuchTextError."""
+        """Return the text of the file with the mutation; raises NoSuchTextError."""
         text = (package / "stripedjob" / self.file).read_text()
         if text.count(self.old) != 1:
             raise NoSuchTextError(f"{self.name}: {self.file} has {text.count(self.old)} times: {self.old}")

@@ -33,7 +33,7 @@ The API server keeps them too, as CEL rules of the StripedJob resource.
 
 
 def page() -> str:
-    """Give the page's text."""
+    """Return the page's text."""
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     rows = list(_rows("spec", schema["properties"]["spec"]))
     rules = sorted(_rules(schema))

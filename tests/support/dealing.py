@@ -32,7 +32,7 @@ TOGETHER: Mapping[str, str] = {
 
 
 def scope(node_id: str) -> str:
-    """Give what a test shares with others; its own name, if nothing."""
+    """Return what a test shares with others; its own name, if nothing."""
     return next((shared for beginning, shared in TOGETHER.items() if node_id.startswith(beginning)), node_id)
 
 

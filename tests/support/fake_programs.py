@@ -38,7 +38,7 @@ class StandIns:
         return self.folder / "broken"
 
     def asked(self) -> list[str]:
-        """Give the command lines since the last call."""
+        """Return the command lines since the last call."""
         file = self.folder / "asked"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)

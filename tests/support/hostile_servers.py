@@ -17,7 +17,7 @@ Talk = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
-    """Give one message of Postgres' protocol."""
+    """Return one message of Postgres' protocol."""
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
@@ -83,7 +83,7 @@ async def say_a_byte_a_second(reader: StreamReader, writer: StreamWriter) -> Non
 
 
 def banner(text: bytes) -> Talk:
-    """Give what says something, whatever it is told, and ends."""
+    """Return what says something, whatever it is told, and ends."""
 
     async def say(_: StreamReader, writer: StreamWriter) -> None:
         writer.write(text)

@@ -92,7 +92,7 @@ def schema() -> Schema:
 
 
 def rules(one: Schema | None = None) -> Iterator[str]:
-    """Give the messages of all rules in CEL."""
+    """Yield the messages of all rules in CEL."""
     one = schema() if one is None else one
     yield from (rule["message"] for rule in one.get("x-kubernetes-validations", []))
     for part in one.get("properties", {}).values():
@@ -118,7 +118,7 @@ def with_spec(over: Schema) -> Schema:
 
 
 def with_value(path: Path, value: Any) -> Schema:
-    """Give a job that has this value there, and all that the value's neighbours need."""
+    """Return a job that has this value there, and all that the value's neighbours need."""
     job = base()
     spec: Any = job
     for part in path[:-1]:
@@ -187,7 +187,7 @@ def bad() -> Iterator[Example]:
 
 
 def good() -> Iterator[Example]:
-    """Give jobs at every bound and with every enumerated value: what a bound forbids, but for one."""
+    """Yield jobs at every bound and with every enumerated value: what a bound forbids, but for one."""
     wide = {"scheduleLimit": 10_000, "retry": {"backoffSecondsMax": 31_536_000}}
     grace = ("spec", "template", "spec", "terminationGracePeriodSeconds")
     for path, one in _walk(("spec",), schema()["properties"]["spec"]):

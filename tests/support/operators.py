@@ -77,7 +77,7 @@ class Operator:
             return str(response.read().decode())
 
     def records(self) -> list[dict[str, Any]]:
-        """Give what it has logged."""
+        """Return what it has logged."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
@@ -175,7 +175,7 @@ def jobs(
     fresh_database: str,
     fresh_valkey: str,
 ) -> Jobs:
-    """Give what makes StripedJobs in the test's namespace, whose engines run on this machine."""
+    """Return what makes StripedJobs in the test's namespace, whose engines run on this machine."""
     made = Jobs(kubectl)
     made.secret_of(postgres=fresh_database, redis=fresh_valkey)
     return made

@@ -49,7 +49,7 @@ HANDLERS: dict[str, Any] = {
 
 
 def template(**worker: Any) -> dict[str, Any]:
-    """Give spec.template with the tests' handlers, and more for the worker's container."""
+    """Return spec.template with the tests' handlers, and more for the worker's container."""
     container = HANDLERS["containers"][0] | worker
     return {"spec": HANDLERS | {"containers": [container]}}
 
@@ -65,7 +65,7 @@ class Forward:
     _here: int = 0
 
     def here(self) -> int:
-        """Give the port; raises OSError where there is no pod now."""
+        """Return the port; raises OSError where there is no pod now."""
         if self._process is not None and self._process.poll() is None:
             return self._here
         self.close()  # what has ended
@@ -121,7 +121,7 @@ class Site:
                 time.sleep(0.5)
 
     def url(self) -> str:
-        """Give the pool's URL as this machine can use it now; raises OSError where there is no pod now."""
+        """Return the pool's URL as this machine can use it now; raises OSError where there is no pod now."""
         return self.databases.postgres.replace("@postgres:5432", f"@127.0.0.1:{self._forward.here()}")
 
     def sql(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -152,7 +152,7 @@ class Site:
         return {"secretRef": {"name": self.databases.secret, "key": "redis"}, "leaseSeconds": LEASE_SECONDS}
 
     def operators(self) -> list[str]:
-        """Give the operator's pods, the leader first."""
+        """Return the operator's pods, the leader first."""
         pods = self.kubectl("get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name").split()
         leader = self.kubectl("get", "lease", "op-operator", "-o", "jsonpath={.spec.holderIdentity}")
         return sorted(pods, key=lambda pod: pod != f"pod/{leader}")
@@ -201,7 +201,7 @@ class PodJob:
         return int(self.site.one("select count(*) from effect where resource like %s", [f"{self.name}/{prefix}%"]))
 
     def numbers(self) -> dict[str, int]:
-        """Give the job's row of the pool's view."""
+        """Return the job's row of the pool's view."""
         query = "select row_to_json(s) from striped.job_status s where namespace = %s and job_type = %s"
         return dict(self.site.one(query, [self.site.kubectl.namespace, self.name]))
 
@@ -210,7 +210,7 @@ class PodJob:
         return [pod for pod in found if ending or "deletionTimestamp" not in pod["metadata"]]
 
     def ready(self) -> list[str]:
-        """Give the names of the pods that are ready."""
+        """Return the names of the pods that are ready."""
         return [
             pod["metadata"]["name"]
             for pod in self.pods()

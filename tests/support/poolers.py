@@ -35,12 +35,12 @@ SETTINGS: Mapping[str, object] = {
 
 
 def program() -> str | None:
-    """Give the path of PgBouncer, None where there is none."""
+    """Return the path of PgBouncer, None where there is none."""
     return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
 def pgbouncer_in(home: Path, server_url: str) -> PgBouncer:
-    """Give one in a new folder; skips the test where PgBouncer is not installed, which it is in CI."""
+    """Return one in a new folder; skips the test where PgBouncer is not installed, which it is in CI."""
     if program() is None:
         assert not os.environ.get("CI"), "pgbouncer is not installed"
         pytest.skip("pgbouncer is not installed")
@@ -71,7 +71,7 @@ class PgBouncer(Server):
         return self.home / "pgbouncer.pid"
 
     def before(self, url: str) -> str:
-        """Give the URL of a server's database as it is reached through this."""
+        """Return the URL of a server's database as it is reached through this."""
         query = urlencode({"host": str(self.sockets), "port": PORT})
         return urlunsplit(urlsplit(url)._replace(netloc=f"{USER}@", query=query))
 
@@ -96,7 +96,7 @@ class PgBouncer(Server):
         return [str(program()), "--quiet", str(self.home / "pgbouncer.ini")]
 
     def is_ready(self) -> bool:
-        """Say whether it takes clients."""
+        """Return whether it takes clients."""
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(self.sockets / f".s.PGSQL.{PORT}")) == 0
 

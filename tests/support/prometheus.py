@@ -13,7 +13,7 @@ CACHE = Path.home() / ".cache" / "stripedjob" / "prometheus"
 
 
 def program(name: str) -> Path:
-    """Give the path of `prometheus` or `promtool`; skips the test where neither is available, but never in CI."""
+    """Return the path of `prometheus` or `promtool`; skips the test where neither is available, but never in CI."""
     if found := shutil.which(name):
         return Path(found)
     here = CACHE / "usr" / "bin" / name

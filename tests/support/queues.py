@@ -67,7 +67,7 @@ class Queue:
         self.end(worker, lease, then=then, done=(), failed=(failed,), wait_seconds=wait)
 
     def work_off(self, worker: int) -> list[int]:
-        """Work on everything that can be had, and give the ids in the order of the work."""
+        """Work on everything there is, and give the ids in the order of the work."""
         ids: list[int] = []
         while self._has_ready():
             for lease in self.take(worker):
@@ -76,7 +76,7 @@ class Queue:
         return ids
 
     def _has_ready(self) -> bool:
-        """Say whether a claim may find something, or learn that it has to wait."""
+        """Return whether a claim may find something, or learn that it has to wait."""
         self.runner.run(self.pool.upkeep(self.job_id))
         return bool(self.one("select exists (select from striped.stripe where state = 'ready')"))
 

@@ -70,7 +70,7 @@ class Kept(Cluster):
 
 
 def merged(old: Raw, patch: Raw) -> Raw:
-    """Give what a merge patch makes of an object."""
+    """Return what a merge patch makes of an object."""
     made = dict(old)
     for name, value in patch.items():
         if value is None:

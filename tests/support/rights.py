@@ -43,7 +43,7 @@ def new_role(conn: psycopg.Connection, *roles: str, **how: Any) -> Iterator[str]
 
 
 def as_role(url: str, role: str) -> str:
-    """Give the URL with which this role logs in."""
+    """Return the URL with which this role logs in."""
     parts = urlsplit(url)
     _, _, where = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{quote(role)}:{PASSWORD}@{where}"))

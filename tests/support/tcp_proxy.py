@@ -103,7 +103,7 @@ class Wire:
                 line.cut()
 
     def watches(self) -> list[_Line]:
-        """Give the connections that carry a watch and can be heard."""
+        """Return the connections that carry a watch and can be heard."""
         return self._call(lambda: [line for line in self.lines if line.is_watch and not line.is_silent])
 
     def silence(self) -> int:

@@ -62,12 +62,12 @@ class Terminal:
         os.write(self._ours, keys)
 
     def shown(self) -> list[str]:
-        """Give the lines on the screen now, without those that are empty."""
+        """Return the lines on the screen now, without those that are empty."""
         with self._lock:
             return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def everything(self) -> list[str]:
-        """Give those that have scrolled away before, too."""
+        """Return those that have scrolled away before, too."""
         with self._lock:
             width = self.screen.columns
             gone = ["".join(line[x].data for x in range(width)).rstrip() for line in self.screen.history.top]

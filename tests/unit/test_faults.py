@@ -17,7 +17,7 @@ from stripedjob.unit import RETRY_SECONDS_MAX, Dead, Hold, Retry, delay_seconds
 
 
 def of(function: Any, *arguments: Any) -> Fault:
-    """Give the fault of what a handler raises, as the executor calls it, once it has crossed to the main process."""
+    """Return the fault of what a handler raises, as the executor calls it, once it has crossed to the main process."""
     try:
         Finishing(function)(*arguments)
     except BaseException as error:  # noqa: BLE001

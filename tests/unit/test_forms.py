@@ -33,7 +33,7 @@ def cronsim_takes(text: str) -> bool:
 
 
 def runs_backwards_or_never(text: str) -> bool:
-    """Say whether only the order of a range, or a day that no month has, is wrong."""
+    """Return whether only the order of a range, or a day that no month has, is wrong."""
     open_ranges = re.sub(r"[^ ,/]+-([^ ,/]+)", r"\1", text)
     return cronsim_takes(open_ranges) or cronsim_takes(re.sub(r"^(\S+ +\S+ +)\S+", r"\g<1>1", open_ranges))
 

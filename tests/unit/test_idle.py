@@ -22,7 +22,7 @@ def test_who_is_called_asks_again_soon(*, called: bool, then: float) -> None:
 
 
 def slept(idle_seconds: float, *, called: bool) -> list[float]:
-    """Give how long it sleeps twice, the second time after it was called, or not."""
+    """Return how long it sleeps twice, the second time after it was called, or not."""
     now = 100.0
     idle = Idle(lambda: now)
     now += idle_seconds

@@ -43,7 +43,7 @@ def worker(**spec: Any) -> dict[str, Any]:
 
 
 def templated(**container: Any) -> dict[str, Any]:
-    """Give the worker's container where the user's template says this of it."""
+    """Return the worker's container where the user's template says this of it."""
     return worker(template={"spec": {"containers": [{"name": "worker", **container}]}})
 
 

@@ -111,7 +111,7 @@ def _why_waiting(facts: dict[str, Any]) -> str:
 
 
 def may_be_locked(facts: dict[str, Any]) -> bool:
-    """Say whether a resource may wait for its lock: what explains it then is in the lock backend."""
+    """Return whether a resource may wait for its lock: what explains it then is in the lock backend."""
     if facts["state"] != "waiting" or facts["waits_for_person"]:
         return False
     head, barrier = facts["head"], facts["barrier"]
@@ -160,7 +160,7 @@ def breaker_words(failures: int, kind: str, until: str, seconds: float, probe: s
 
 
 def _clock(text: str, seconds: float) -> str:
-    """Give a time of the day, with the day where that is not soon; what Python cannot reckon with, as it is."""
+    """Return a time of the day, with the day where that is not soon; what Python cannot reckon with, as it is."""
     try:
         moment = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except (ValueError, OverflowError):
@@ -209,7 +209,7 @@ def _set_aside(facts: dict[str, Any]) -> list[str]:
 
 
 def _when(facts: dict[str, Any], name: str) -> str:
-    """Give a time and how far it is from the database's now; what Python cannot reckon with, as it is."""
+    """Return a time and how far it is from the database's now; what Python cannot reckon with, as it is."""
     text = facts[name]
     if text == "infinity":
         return "never"
@@ -227,7 +227,7 @@ def _seconds(facts: dict[str, Any], name: str, otherwise: float) -> float:
 
 
 def seconds_until(text: str, now: str) -> float | None:
-    """Give how far one of the database's times is from its now; None for what Python cannot reckon with."""
+    """Return how far one of the database's times is from its now; None for what Python cannot reckon with."""
     try:
         moment, this = (dt.datetime.fromisoformat(one).astimezone(dt.UTC) for one in (text, now))
     except (ValueError, OverflowError):

@@ -25,7 +25,7 @@ def try_take(path: Path, *, shared: bool = False) -> int | None:
 
 
 def take(path: Path, *, shared: bool = False, seconds: float) -> int | None:
-    """Wait at most `seconds` for the lock; None when it could not be had."""
+    """Wait at most `seconds` for the lock; None when somebody else had it."""
     deadline = time.monotonic() + seconds
     while (descriptor := try_take(path, shared=shared)) is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -47,7 +47,7 @@ def lend(descriptor: int, seconds: float) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Say whether somebody holds the lock exclusively; a missing directory holds nothing."""
+    """Return whether somebody holds the lock exclusively; a missing directory holds nothing."""
     with contextlib.suppress(FileNotFoundError):
         descriptor = try_take(path, shared=True)
         if descriptor is None:

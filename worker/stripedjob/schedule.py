@@ -15,7 +15,7 @@ MINUTE = dt.timedelta(minutes=1)
 
 
 def latest_due(schedule: Schedule, now: dt.datetime) -> dt.datetime:
-    """Give the latest time at or before `now` that the schedule names, in UTC: missed ones count once.
+    """Return the latest time at or before `now` that the schedule names, in UTC: missed ones count once.
 
     `now` has a time zone. Raises ValueError where the schedule has named no time for 50 years.
     """
@@ -36,25 +36,25 @@ def latest_due(schedule: Schedule, now: dt.datetime) -> dt.datetime:
 
 
 def schedule_key(schedule: Schedule) -> str:
-    """Give what the pool remembers the schedule by: with another one it begins again."""
+    """Return what the pool remembers the schedule by: with another one it begins again."""
     return f"{schedule.cron} {schedule.time_zone}"
 
 
 def _is_frequent(cron: CronSim) -> bool:
-    """Say whether it is a frequency, not times of the day: minute or hour begins with * or has every value."""
+    """Return whether it is a frequency, not times of the day: minute or hour begins with * or has every value."""
     _, minute, hour, *_ = cron.parts
     every = len(cron.minutes) == 60 or len(cron.hours) == 24  # noqa: PLR2004 - of an hour, of a day
     return every or minute.startswith("*") or hour.startswith("*")
 
 
 def _both(reading: dt.datetime, zone: ZoneInfo) -> list[dt.datetime]:
-    """Give every time at which the clock reads so: none in a skipped hour, two in a repeated one."""
+    """Return every time at which the clock reads so: none in a skipped hour, two in a repeated one."""
     passes = [reading.replace(tzinfo=zone, fold=fold).astimezone(dt.UTC) for fold in (0, 1)]
     return [time for time in passes if time.astimezone(zone).replace(tzinfo=None, fold=0) == reading]
 
 
 def _first(reading: dt.datetime, zone: ZoneInfo) -> list[dt.datetime]:
-    """Give the first time at which the clock reads so; where the reading is skipped, the minute after the skip."""
+    """Return the first time at which the clock reads so; where the reading is skipped, the minute after the skip."""
     there = _both(reading, zone)
     if there:
         return [there[0]]

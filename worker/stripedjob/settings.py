@@ -15,7 +15,7 @@ WORKER_FIELDS = {
 
 
 def job_settings(job: "StripedJob") -> JobSettings:
-    """Give what the database judges the job by."""
+    """Return what the database judges the job by."""
     throttle = job.spec.throttle
     return JobSettings(
         namespace=job.metadata.namespace,
@@ -42,7 +42,7 @@ def job_settings(job: "StripedJob") -> JobSettings:
 
 
 def worker_spec(job: "StripedJob") -> str:
-    """Give the resource as text, as far as a worker looks at it: what leaves this alone needs no new worker."""
+    """Return the resource as text, as far as a worker looks at it: what leaves this alone needs no new worker."""
     spec = job.spec.model_dump(by_alias=True, exclude_defaults=True, include=WORKER_FIELDS)
     metadata = {"name": job.metadata.name, "namespace": job.metadata.namespace}
     whole = {"apiVersion": job.api_version, "kind": job.kind, "metadata": metadata, "spec": spec}

@@ -21,19 +21,19 @@ def all_printable(value: Any) -> Any:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Give a number with its noun: 1 unit, 2,000 units."""
+    """Return a number with its noun: 1 unit, 2,000 units."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """Give a length of time as 0:07, 4:41 or 1:02:03."""
+    """Return a length of time as 0:07, 4:41 or 1:02:03."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def rated(per_second: float) -> str:
-    """Give a rate with as many digits as say something, by the minute where it is slow."""
+    """Return a rate with as many digits as say something, by the minute where it is slow."""
     if per_second >= 10:  # noqa: PLR2004 - two digits are enough
         return f"{per_second:,.0f}/s"
     if per_second >= 1 or per_second == 0:

@@ -21,7 +21,7 @@ PERCENTILES = (50, 95, 99)
 
 
 def bucket(seconds: float) -> int:
-    """Give the place of a time among the counts; a bound belongs to the bucket that it ends."""
+    """Return the place of a time among the counts; a bound belongs to the bucket that it ends."""
     return bisect_left(BOUNDS_SECONDS, seconds)
 
 
@@ -56,7 +56,7 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
 
 
 def percentiles(counts: Sequence[int]) -> dict[str, float | None]:
-    """Give the percentiles that people ask for, in seconds, by name: p50 and so on; None: nothing was counted."""
+    """Return the percentiles that people ask for, in seconds, by name: p50 and so on; None: nothing was counted."""
     return {f"p{percent}": quantile(counts, percent / 100) for percent in PERCENTILES}
 
 
@@ -73,7 +73,7 @@ def summary(recent: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(seconds: float | None) -> str:
-    """Give an estimate for people: 12 ms, 1.2 s, 10 min."""
+    """Return an estimate for people: 12 ms, 1.2 s, 10 min."""
     if seconds is None:
         return "-"
     if seconds < BOUNDS_SECONDS[0]:
@@ -87,6 +87,6 @@ def said(seconds: float | None) -> str:
 
 
 def cumulated(counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Give the buckets of a Prometheus histogram: how many are at most so long; of no counts, zeros."""
+    """Return the buckets of a Prometheus histogram: how many are at most so long; of no counts, zeros."""
     totals = list(accumulate([*counts[:BUCKETS], *[0] * (BUCKETS - len(counts))]))
     return [(bound, float(total)) for bound, total in zip(NAMES, totals, strict=True)]

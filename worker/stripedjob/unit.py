@@ -63,7 +63,7 @@ class Unit:
 
 
 def delay_seconds(after: Any) -> float:
-    """Give a delay in seconds, at most a year; raises ValueError for what is no timedelta or finite number >= 0."""
+    """Return a delay in seconds, at most a year; raises ValueError for what is no timedelta or finite number >= 0."""
     seconds = after.total_seconds() if isinstance(after, dt.timedelta) else after
     try:
         is_delay = 0 <= seconds < math.inf  # NaN is not
@@ -102,6 +102,6 @@ class Dead(Exception):  # noqa: N818 - handlers raise it as a verb
 
 
 def as_json(unit: Unit) -> bytes:
-    """Give a unit as commands and endpoints get it: one JSON object."""
+    """Return a unit as commands and endpoints get it: one JSON object."""
     head = {"id": unit.id, "resource": unit.resource, "fence": unit.fence, "attempt": unit.attempt}
     return (json.dumps(head, ensure_ascii=False)[:-1] + f', "payload": {unit.payload_text}}}').encode()

@@ -65,7 +65,7 @@ class Mutex(Peer):
         return self.pool.is_empty(self.job_id)
 
     def workers(self) -> list[int]:
-        """Give the main processes; their executors are below them."""
+        """Return the main processes; their executors are below them."""
         return [member.process.pid for member in self.crew.members]
 
     def check(self) -> None:

@@ -22,12 +22,12 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def says_who(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option that says who does it."""
+    """Return a command the option that says who does it."""
     return click.option("--who", callback=_words, metavar="NAME", help="Kept, and shown.  [default: you]")(command)
 
 
 def says_why(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option that says why."""
+    """Return a command the option that says why."""
     return click.option("--why", default="", callback=_words, metavar="TEXT", help="Kept, and shown.")(command)
 
 

@@ -35,7 +35,7 @@ class Failure(Exception):  # noqa: N818 - with a code of its own
 
 
 def code_of(error: BaseException) -> int | None:
-    """Give the exit code of an expected error; None for one that nobody expected."""
+    """Return the exit code of an expected error; None for one that nobody expected."""
     from stripedjob.locks import LockConfigError, LockUnavailable
     from stripedjob.pool import errors
     from stripedjob.runtime.executor.supervisor import HandlerError

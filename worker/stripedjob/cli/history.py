@@ -58,7 +58,7 @@ def history(
 
 
 def table(events: list[dict[str, Any]]) -> list[str]:
-    """Give lines with columns; texts from outside are made safe."""
+    """Return lines with columns; texts from outside are made safe."""
     from stripedjob.telling import told
 
     rows = [(one["at"], "-" if one["unit"] is None else f"unit {one['unit']}", told(one)) for one in events]

@@ -23,12 +23,12 @@ def check_surrogates(text: str, what: str) -> None:
 
 
 def value(text: str, what: str) -> Any:
-    """Give what the JSON says; raises DataError."""
+    """Return what the JSON says; raises DataError."""
     return _decode(_PLAIN, text, what)
 
 
 def members(text: str, what: str) -> dict[str, str]:
-    """Give the keys of an object with their values as they are written; raises DataError, also for a key twice."""
+    """Return the keys of an object with their values as they are written; raises DataError, also for a key twice."""
     at = _skip(text, 0)
     if text[at : at + 1] != "{":
         raise DataError(f"it is {shown(value(text, what))}, not a JSON object with resource and payload")
@@ -42,7 +42,7 @@ def members(text: str, what: str) -> dict[str, str]:
 
 
 def shown(given: Any) -> str:
-    """Give a glimpse of a value."""
+    """Return a glimpse of a value."""
     text = repr(given)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - a glimpse
 

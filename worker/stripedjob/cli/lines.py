@@ -20,11 +20,11 @@ class Lines:
     number: int = 0
 
     def __iter__(self) -> Self:
-        """Give itself: what was raised does not end it."""
+        """Return itself: what was raised does not end it."""
         return self
 
     def __next__(self) -> str:
-        """Give the next line with its end; raises DataError for one that is too long or not text."""
+        """Return the next line with its end; raises DataError for one that is too long or not text."""
         line = self.file.readline(self.longest + 1)
         if not line:
             raise StopIteration

@@ -118,7 +118,7 @@ def found(
 
 
 def table(units: list[dict[str, Any]]) -> list[str]:
-    """Give lines with columns; texts from outside are made safe."""
+    """Return lines with columns; texts from outside are made safe."""
     rows = [("ID", "STATE", "RESOURCE", "ATTEMPTS", "AGE", "DUE", "REASON")]
     rows += [
         (

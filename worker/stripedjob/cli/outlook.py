@@ -8,7 +8,7 @@ from stripedjob.text import all_printable, counted, duration
 
 
 def lines(outlook: dict[str, Any]) -> Iterator[str]:
-    """Give the lines; none where nothing is in the way."""
+    """Yield the lines; none where nothing is in the way."""
     safe = all_printable(outlook)
     if safe["oldest_at"]:
         yield f"{'oldest':<10} a unit waits for a worker since {_ago(safe, safe['oldest_at'])}"
@@ -46,7 +46,7 @@ def _ago(safe: dict[str, Any], moment: str) -> str:
 
 
 def _seconds(safe: dict[str, Any], moment: str) -> float | None:
-    """Give how far a time is from the database's now; None for what Python cannot reckon with."""
+    """Return how far a time is from the database's now; None for what Python cannot reckon with."""
     try:
         there, now = (dt.datetime.fromisoformat(text).astimezone(dt.UTC) for text in (moment, safe["now"]))
     except (ValueError, OverflowError):

@@ -33,7 +33,7 @@ class _JobName(click.ParamType):  # type: ignore[type-arg]  # it is generic for 
 
 
 def _takes_role(command: Callable[..., None]) -> Callable[..., Any]:
-    """Give a command what grant and revoke have in common."""
+    """Return a command what grant and revoke have in common."""
     options = (
         click.argument("role", type=click.Choice(NAMES)),
         click.argument("to"),

@@ -110,7 +110,7 @@ def _table(one: "JobStatus") -> str:
 
 
 def _times(times: dict[str, Any]) -> list[str]:
-    """Give the lines of the last minutes' times; none where nothing was tried."""
+    """Return the lines of the last minutes' times; none where nothing was tried."""
     from stripedjob.text import rated
     from stripedjob.times import said
 

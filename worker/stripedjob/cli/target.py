@@ -157,7 +157,7 @@ class _Shown(logging.Handler):
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command FILE, --postgres, --redis and --data, as one argument `place`."""
+    """Return a command FILE, --postgres, --redis and --data, as one argument `place`."""
 
     @click.argument("file", type=click.Path(path_type=Path))
     @POSTGRES

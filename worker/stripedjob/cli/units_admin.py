@@ -13,7 +13,7 @@ from stripedjob.text import counted
 
 
 def chooses_units(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which units."""
+    """Return a command the options that say which units."""
     command = click.option("--id", "ids", type=int, multiple=True, help="This unit only; may be repeated.")(command)
     return click.option("--resource", help="Units of this resource only.")(command)
 

@@ -13,7 +13,7 @@ FAILED = {"unit ready", "unit delayed", "unit held", "unit dead"}
 
 
 def facts(progress: Progress) -> list[tuple[str, str]]:
-    """Give what there is to say of a run, but for what it waits for, by name."""
+    """Return what there is to say of a run, but for what it waits for, by name."""
     status = progress.status
     eta = "-" if progress.eta_seconds is None else duration(progress.eta_seconds)
     found = [
@@ -32,7 +32,7 @@ def waited(wait: Wait) -> str:
 
 
 def is_shown(record: Mapping[str, Any]) -> bool:
-    """Say whether a log record is for a person; the last words of a process are told by who started it."""
+    """Return whether a log record is for a person; the last words of a process are reported by who started it."""
     return record.get("event") not in QUIET_EVENTS and "exit_code" not in record
 
 

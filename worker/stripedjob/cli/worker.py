@@ -127,7 +127,7 @@ def _plan(spec: str | None, plan: str | None, postgres: str, lock: str, path: st
 
 
 def _run(serve: "Serve", settings: "Callable[[], ServiceSettings]") -> None:
-    """Serve to the end; an error that a person can mend is one line of the log, and an exit code."""
+    """Serve to the end; an error that a person can fix is one line of the log, and an exit code."""
     from stripedjob.observe.log import configure, logger
 
     configure()

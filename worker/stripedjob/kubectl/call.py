@@ -18,7 +18,7 @@ class Kubectl:
     options: tuple[str, ...]
 
     def command(self, *args: str) -> list[str]:
-        """Give the whole command line."""
+        """Return the whole command line."""
         return [self.program, *args, *self.options]
 
     def ask(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ class Kubectl:
         return subprocess.run(self.command(*args), input=stdin, capture_output=True, text=True, check=False)  # noqa: S603
 
     def get(self, *args: str, stdin: str | None = None) -> Any:
-        """Give what it answers as JSON; raises KubectlError."""
+        """Return what it answers as JSON; raises KubectlError."""
         done = self.ask(*args, "-o", "json", stdin=stdin)
         if done.returncode:
             raise KubectlError(done.stderr.strip())

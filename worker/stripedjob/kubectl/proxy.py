@@ -29,7 +29,7 @@ class Token:
     _token: str = ""
 
     async def get(self) -> str:
-        """Give it. Raises KubectlError."""
+        """Return it. Raises KubectlError."""
         if time.monotonic() - self._at > TOKEN_SECONDS:
             self._token = await asyncio.to_thread(self.ask)
             self._at = time.monotonic()

@@ -94,7 +94,7 @@ def _token_of(kubectl: Kubectl, account: str) -> str:
 
 
 def _own_token(kubectl: Kubectl) -> str:
-    """Give the token that kubectl sends; raises KubectlError where it sends none."""
+    """Return the token that kubectl sends; raises KubectlError where it sends none."""
     config = kubectl.get("config", "view", "--raw", "--minify", "--flatten")
     user = next((one["user"] for one in config.get("users") or []), None) or {}
     if user.get("tokenFile"):

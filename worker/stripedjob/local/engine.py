@@ -78,7 +78,7 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Say whether the server takes clients."""
+        """Return whether the server takes clients."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -92,7 +92,7 @@ class Server(ABC):
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Say whether the server's process lives."""
+        """Return whether the server's process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -139,7 +139,7 @@ class Server(ABC):
 
     @abstractmethod
     def is_passing(self, log_tail: str) -> bool:
-        """Say whether a start that failed with these last words may be tried again."""
+        """Return whether a start that failed with these last words may be tried again."""
 
     def _spawn(self) -> None:
         self.sockets.mkdir(mode=0o700, exist_ok=True)

@@ -81,7 +81,7 @@ def _changed_at(descriptor: int) -> int:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Say whether this is still the file at that path: the directory may have been removed, and made again."""
+    """Return whether this is still the file at that path: the directory may have been removed, and made again."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False

@@ -57,7 +57,7 @@ def embedded(data_dir: Path | None = None) -> Iterator[Engines]:
 
 
 def is_there(name: EngineName, data_dir: Path) -> bool:
-    """Say whether an engine has had its data in this directory before."""
+    """Return whether an engine has had its data in this directory before."""
     return (data_dir / name / f"{name}.log").exists()
 
 

@@ -10,7 +10,7 @@ from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.errors import PoolConfigError, PoolError, PoolRefusedError, PoolSchemaError
 
 UNREACHABLE_SECONDS_MAX = 600.0
-LASTING = (PoolConfigError, PoolRefusedError, PoolSchemaError)  # a person has to mend it
+LASTING = (PoolConfigError, PoolRefusedError, PoolSchemaError)  # a person has to fix it
 Answer = TypeVar("Answer")
 
 
@@ -26,7 +26,7 @@ class Link:
     away: str = ""  # why the last question had no answer
 
     def ask(self, question: Callable[[OperatorPool], Answer]) -> Answer | None:
-        """Give the answer, or None while the pool does not give any. Raises PoolError for what lasts."""
+        """Return the answer, or None while the pool does not give any. Raises PoolError for what lasts."""
         try:
             if self._pool is None:
                 self._pool = self._stack.enter_context(self.open_pool())

@@ -173,5 +173,5 @@ class WorkingTime:
 
     @property
     def seconds(self) -> float:
-        """Give it; 0 where nothing was done."""
+        """Return it; 0 where nothing was done."""
         return 0.0 if self._ended_at is None or self._began_at is None else self._ended_at - self._began_at

@@ -53,7 +53,7 @@ class Output:
             self._waiting.append((size, what))
 
     def take(self) -> tuple[list[LogLine | Printed], int]:
-        """Give everything, and how many lines were left out behind it."""
+        """Return everything, and how many lines were left out behind it."""
         with self._lock:
             taken, left_out = [what for _, what in self._waiting], self._left_out
             self._waiting.clear()

@@ -105,7 +105,7 @@ class ProcessGroup:
         return ended
 
     def at_work(self, role: Role = "worker") -> list[Process]:
-        """Give those that were not told to end."""
+        """Return those that were not told to end."""
         return [member for member in self.members if member.role == role and not member.ending]
 
     @property

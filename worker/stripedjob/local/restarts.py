@@ -18,7 +18,7 @@ class Restarts:
     _not_before: float = 0.0
 
     def may_start(self, now: float) -> bool:
-        """Say whether it is time for the next start."""
+        """Return whether it is time for the next start."""
         return now >= self._not_before
 
     def died(self, code: int, lived_seconds: float, now: float) -> bool:

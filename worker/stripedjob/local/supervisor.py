@@ -131,7 +131,7 @@ class Supervisor:
                 self.processes.end(member)
 
     def _idle_first(self, members: list[Process]) -> list[Process]:
-        """Give them in the order in which they end; none while the pool does not say who is idle."""
+        """Return them in the order in which they end; none while the pool does not say who is idle."""
         workers = self.link.ask(lambda pool: pool.workers(self.job_id))
         if workers is None:
             return []

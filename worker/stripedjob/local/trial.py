@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _absent(error: BaseException | None, name: str) -> str:
-    """Give the top package of a function's name where it is what cannot be found; else ""."""
+    """Return the top package of a function's name where it is what cannot be found; else ""."""
     root = name.partition(":")[0].partition(".")[0]
     return root if isinstance(error, ModuleNotFoundError) and error.name == root else ""
 

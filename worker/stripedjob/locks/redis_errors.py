@@ -34,7 +34,7 @@ class Rule:
     text: str
 
     def fits(self, error: BaseException) -> bool:
-        """Say whether the rule is about this error."""
+        """Return whether the rule is about this error."""
         return isinstance(error, self.classes) and self.text in str(error).lower()
 
 
@@ -46,7 +46,7 @@ def _passing(way_out: str, *classes: type[Exception], text: str = "") -> Rule:
     return Rule(LockUnavailable, way_out, classes or (Exception,), text)
 
 
-# The first that fits decides. What a script meets is told by its text: Redis 6 drops the code of such errors.
+# The first that fits decides. What a script meets is recognised by its text: Redis 6 drops the code of such errors.
 RIGHTS = "allow this user +ping +@scripting +@keyspace +@read +@write on the keys of the prefix"
 NOT_WRITABLE = "can't write against a read only"
 RULES = (
@@ -94,7 +94,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _cause(error: Exception) -> str:
-    """Give the server's words or the system's, but never what a stranger at that address may have said."""
+    """Return the server's words or the system's, but never what a stranger at that address may have said."""
     if any(isinstance(link, InvalidResponse) for link in _chain(error)):
         return "the answer makes no sense"
     return str(error).strip().rstrip(".") or type(error).__name__

@@ -28,7 +28,7 @@ class Health(Protocol):
     registry: CollectorRegistry
 
     def is_live(self) -> bool:
-        """Say whether the main loop turns."""
+        """Return whether the main loop turns."""
         ...
 
     def problem(self) -> str | None:

@@ -105,12 +105,12 @@ async def connect_async_for_handler(url: str, name: str) -> AsyncConnection:
 
 
 def handler_settings(name: str) -> sql.Composed:
-    """Give the statement that sets what `connect_for_handler` sets, after something has reset it."""
+    """Return the statement that sets what `connect_for_handler` sets, after something has reset it."""
     return session_settings(_handler_session(name))
 
 
 def pooled_handler_settings(idle_seconds_max: float) -> sql.Composed:
-    """Give the statements that follow a reset through a pooler, in each transaction; none of them takes a snapshot.
+    """Return the statements that follow a reset through a pooler, in each transaction; none of them takes a snapshot.
 
     First what a pooler keeps for each client. Nobody may end a session by its name there, since it may be another's by
     then: so the server ends a transaction that nobody uses, where its client has vanished unnoticed.
@@ -173,7 +173,7 @@ async def _opened_async(url: str, session: dict[str, str]) -> AsyncConnection:
 
 
 def _of_transactions(session: dict[str, str]) -> dict[str, str]:
-    """Give what of a session's settings is each transaction's through a pooler, whose BEGIN says the rest."""
+    """Return what of a session's settings is each transaction's through a pooler, whose BEGIN says the rest."""
     return {name: value for name, value in session.items() if not name.startswith(("tcp_", "default_transaction_"))}
 
 

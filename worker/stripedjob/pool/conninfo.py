@@ -16,7 +16,7 @@ FORM = (
 
 
 def parts(url: str) -> dict[str, str]:
-    """Give the URL's libpq options by name; raises PoolRefusedError, in words of our own.
+    """Return the URL's libpq options by name; raises PoolRefusedError, in words of our own.
 
     An unescaped character in a password makes other parts of what follows it, which are valid now and then. A host
     or database that can be no more than such a rest is refused, since both are shown.

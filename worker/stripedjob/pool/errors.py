@@ -66,7 +66,7 @@ BY_SQLSTATE: dict[str, type[PoolError]] = {
     "XX": PoolUnreachableError,  # errors inside of it; what lasts is found out by the bound of trying
     SESSION_OVER: PoolUnreachableError,
     "40": PoolRetryError,  # serialization failure, deadlock
-    "55": PoolRetryError,  # a lock that was not to be had in time, an object in use
+    "55": PoolRetryError,  # a lock that was not available in time, an object in use
     "57014": PoolRetryError,  # statement_timeout, or somebody cancelled it
     "22": PoolDataError,  # the value does not fit its type
     "23": PoolDataError,  # a constraint
@@ -85,7 +85,7 @@ BY_SQLSTATE: dict[str, type[PoolError]] = {
 
 
 def class_of(sqlstate: str | None) -> type[PoolError]:
-    """Give the class of a failure with this SQLSTATE; without one, the connection has failed."""
+    """Return the class of a failure with this SQLSTATE; without one, the connection has failed."""
     if not sqlstate:
         return PoolUnreachableError
     lengths = (len(sqlstate), 3, 2)

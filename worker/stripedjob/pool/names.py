@@ -8,7 +8,7 @@ SCHEMA_BYTES_SHOWN = 32  # of a schema's name in a channel's, which has 63; a lo
 
 
 def in_query(*names: str) -> sql.Identifier:
-    """Give a name for a statement that takes parameters, where psycopg reads %% as %."""
+    """Return a name for a statement that takes parameters, where psycopg reads %% as %."""
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 

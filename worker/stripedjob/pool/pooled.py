@@ -40,7 +40,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     @classmethod
     def of(cls, conn: AsyncConnection) -> Self:
-        """Give the blocking side of an asynchronous connection; both share libpq's, which the other closes."""
+        """Return the blocking side of an asynchronous connection; both share libpq's, which the other closes."""
         twin = cls(conn.pgconn)
         twin.autocommit = True
         if conn.is_pooled:
@@ -73,7 +73,7 @@ class AsyncConnection(psycopg.AsyncConnection[TupleRow]):
 
 
 def session_settings(settings: Mapping[str, str], *, local: bool = False) -> sql.Composed:
-    """Give the statement that sets these for the session, or for the transaction."""
+    """Return the statement that sets these for the session, or for the transaction."""
     calls = [
         sql.SQL("pg_catalog.set_config({}, {}, {})").format(name, value, local) for name, value in settings.items()
     ]
@@ -81,7 +81,7 @@ def session_settings(settings: Mapping[str, str], *, local: bool = False) -> sql
 
 
 def direct_settings(settings: Mapping[str, str], pid: int) -> sql.Composed:
-    """Give the statement that sets these for the session and returns a row, if the session is the one of this pid.
+    """Return the statement that sets these for the session and returns a row, if the session is the one of this pid.
 
     `pid` is what the connection was told at its start, for cancelling. A server says its own; a pooler, that of nobody,
     since at that moment no session belongs to the client: so it finds the session to cancel by itself.

@@ -72,7 +72,7 @@ class Failure:
     again: bool = False
 
     def as_row(self) -> dict[str, Any]:
-        """Give the object that settle() in SQL takes."""
+        """Return the object that settle() in SQL takes."""
         return {
             "id": self.unit_id,
             "to": self.to.value,
@@ -158,7 +158,7 @@ class JobSettings:
     history_seconds: int = 0
 
     def as_values(self) -> list[Any]:
-        """Give the arguments of apply_job() in SQL, which are the fields in their order."""
+        """Return the arguments of apply_job() in SQL, which are the fields in their order."""
         return [getattr(self, field.name) for field in fields(self)]
 
 

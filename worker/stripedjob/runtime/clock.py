@@ -9,5 +9,5 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it; 
 
 
 def now() -> float:
-    """Give the time in seconds since some moment in the past."""
+    """Return the time in seconds since some moment in the past."""
     return time.clock_gettime(_CLOCK)

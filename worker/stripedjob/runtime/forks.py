@@ -12,7 +12,7 @@ os.register_at_fork(after_in_child=lambda: _ids.__setitem__(0, os.getpid()))
 
 
 def process_id() -> int:
-    """Give the number of this process, without asking the kernel, which costs more than all else that a unit does."""
+    """Return the number of this process, without asking the kernel, which costs more than all else that a unit does."""
     return _ids[0]
 
 

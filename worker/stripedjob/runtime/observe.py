@@ -25,7 +25,7 @@ class _Times(Collector):
         self._job, self._wait, self._run = job, wait, run
 
     def collect(self) -> Iterator[Metric]:
-        """Give the histograms. Called in the thread of a scrape."""
+        """Yield the histograms. Called in the thread of a scrape."""
         for name, help_, histogram in (
             ("wait", "How long units wait for their handler, from when they could first be claimed.", self._wait),
             ("run", "How long the handler's call of a unit takes.", self._run),
@@ -56,7 +56,7 @@ class Observer:
             for name, help_ in (
                 ("leases", "Leases taken."),
                 ("lock_tries", "Locks asked for."),
-                ("lock_refusals", "Locks refused or not to be had."),
+                ("lock_refusals", "Locks refused or unavailable."),
                 ("stale", "Leases whose settlement was refused."),
                 ("batches", "Batches recorded."),
                 ("losses", "Times that the worker was considered dead."),

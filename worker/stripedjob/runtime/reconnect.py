@@ -9,7 +9,7 @@ UNREACHABLE_SECONDS_MAX = 600.0  # without Postgres for so long, the process giv
 
 
 def backoff(tries: int) -> float:
-    """Give the seconds to wait after so many tries that failed."""
+    """Return the seconds to wait after so many tries that failed."""
     return BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def retry_policy(job: "StripedJob") -> RetryPolicy:
-    """Give what follows when a unit was tried and not done."""
+    """Return what follows when a unit was tried and not done."""
     retry = job.spec.retry
     return RetryPolicy(
         attempts_max=retry.max_attempts,
@@ -31,7 +31,7 @@ def retry_policy(job: "StripedJob") -> RetryPolicy:
 
 
 def worker_settings(job: "StripedJob", job_id: int, name: str, backend_name: str) -> WorkerSettings:
-    """Give what a worker's loop needs; `name` is how it registers, `backend_name` how its handlers' sessions do."""
+    """Return what a worker's loop needs; `name` is how it registers, `backend_name` how its handlers' sessions do."""
     return WorkerSettings(
         job_id=job_id,
         name=name,
@@ -46,7 +46,7 @@ def worker_settings(job: "StripedJob", job_id: int, name: str, backend_name: str
 
 
 def executor_config(job: "StripedJob", job_id: int, postgres_url: str, path: str, backend_name: str) -> Config:
-    """Give what the executor runs; `path` is where it looks for Python modules first."""
+    """Return what the executor runs; `path` is where it looks for Python modules first."""
     handler = job.spec.handler
     database = None
     if handler.transaction:
@@ -96,11 +96,11 @@ class Plan:
         return found
 
     def packed(self) -> str:
-        """Give it as text for a variable of the environment of one's own child."""
+        """Return it as text for a variable of the environment of one's own child."""
         return base64.b64encode(pickle.dumps(self)).decode()
 
     def for_process(self, job_id: int, name: str, backend_name: str) -> tuple[WorkerSettings, Config]:
-        """Give the settings of one worker and of its executor."""
+        """Return the settings of one worker and of its executor."""
         worker = replace(self.worker, job_id=job_id, name=name, backend_name=backend_name)
         database = self.config.handler.database
         if database is None:

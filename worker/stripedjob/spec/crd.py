@@ -46,7 +46,7 @@ KEPT = {"type", "description", "default", "enum", "pattern", "minimum", "maximum
 
 
 def crd() -> dict[str, Any]:
-    """Give the CustomResourceDefinition as plain data."""
+    """Return the CustomResourceDefinition as plain data."""
     version = {
         "name": VERSION,
         "served": True,
@@ -70,7 +70,7 @@ def crd() -> dict[str, Any]:
 
 
 def crd_yaml() -> str:
-    """Give the CustomResourceDefinition as the YAML that is checked in."""
+    """Return the CustomResourceDefinition as the YAML that is checked in."""
     return yaml.dump(crd(), Dumper=_Whole, sort_keys=False, width=120, allow_unicode=True)
 
 

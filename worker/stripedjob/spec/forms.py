@@ -51,12 +51,12 @@ HTTP_URL_CEL = (
 
 
 def is_postgres_own(schema: str) -> bool:
-    """Say whether a schema is one of Postgres' own, in which nobody else may keep anything."""
+    """Return whether a schema is one of Postgres' own, in which nobody else may keep anything."""
     return schema.startswith("pg_") or schema == "information_schema"
 
 
 def is_cron(text: str) -> bool:
-    """Say whether it is a cron expression of five fields; CronSim knows one with seconds too, which we do not."""
+    """Return whether it is a cron expression of five fields; CronSim knows one with seconds too, which we do not."""
     if re.fullmatch(CRON_PATTERN, text) is None:
         return False
     try:
@@ -67,7 +67,7 @@ def is_cron(text: str) -> bool:
 
 
 def is_time_zone(name: str) -> bool:
-    """Say whether there is such a time zone."""
+    """Return whether there is such a time zone."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -76,7 +76,7 @@ def is_time_zone(name: str) -> bool:
 
 
 def is_http_url(text: str) -> bool:
-    """Say whether it is a URL of HTTP or HTTPS with a host."""
+    """Return whether it is a URL of HTTP or HTTPS with a host."""
     try:
         parts = urlsplit(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """Pure: what is wrong with a StripedJob → a line for each mistake: its line in the file, its field and the way out.
 
 Fields come from the model's own error. The rules that cross fields are asked as well, as far as what they look at can
-be used, so that nobody mends a file one mistake at a time.
+be used, so that nobody fixes a file one mistake at a time.
 """
 
 import difflib
@@ -30,7 +30,7 @@ FORMS = {  # what a pattern of the model means
 
 
 def mistakes(error: ValidationError, document: dict[str, Any]) -> list[tuple[Location, str]]:
-    """Give the place of each mistake, and `field: what is wrong; the way out`."""
+    """Return the place of each mistake, and `field: what is wrong; the way out`."""
     found = [(one["loc"], f"{_path(one['loc'])}: {_words(one, one['loc'])}") for one in error.errors() if one["loc"]]
     spec = _filled(_defaults(), document.get("spec"))
     for loc, _ in found:
@@ -42,7 +42,7 @@ def mistakes(error: ValidationError, document: dict[str, Any]) -> list[tuple[Loc
 
 
 def _defaults() -> dict[str, Any]:
-    """Give a spec with all defaults, as plain data; its handler has nothing."""
+    """Return a spec with all defaults, as plain data; its handler has nothing."""
     smallest = {"spec": {"handler": {"exec": ["true"]}}, "metadata": {"name": "a"}}
     whole = StripedJob.model_validate({"apiVersion": "striped.dev/v1alpha1", "kind": "StripedJob", **smallest})
     spec: dict[str, Any] = whole.model_dump(by_alias=True)["spec"]
@@ -50,7 +50,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _filled(defaults: Any, given: Any) -> Any:
-    """Give what was given, with the defaults for what was not."""
+    """Return what was given, with the defaults for what was not."""
     if not isinstance(given, dict):
         return given
     known = defaults if isinstance(defaults, dict) else {}
@@ -59,7 +59,7 @@ def _filled(defaults: Any, given: Any) -> Any:
 
 
 def _without(spec: Any, loc: Location) -> Any:
-    """Give the spec with UNUSABLE at a place, or at the nearest above it that is there."""
+    """Return the spec with UNUSABLE at a place, or at the nearest above it that is there."""
     if not loc or not isinstance(spec, dict):
         return UNUSABLE
     return {**spec, str(loc[0]): _without(spec.get(str(loc[0])), loc[1:])}
@@ -122,7 +122,7 @@ def line_of(node: yaml.Node, loc: Location) -> int:
 
 
 def _fields(loc: Location) -> list[str]:
-    """Give the names of the fields of the model at a location."""
+    """Return the names of the fields of the model at a location."""
     model: type[BaseModel] = StripedJob
     for part in loc:
         field = next((f for name, f in model.model_fields.items() if part in {name, f.alias}), None)
@@ -137,7 +137,7 @@ def _fields(loc: Location) -> list[str]:
 
 
 def named(error: ValidationError, document: dict[str, Any], root: yaml.Node, name: str) -> Iterator[str]:
-    """Give the mistakes as `name:line: field: …`, in the order of their lines."""
+    """Yield the mistakes as `name:line: field: …`, in the order of their lines."""
     placed = [(line_of(root, loc), words) for loc, words in mistakes(error, document)]
     for line, words in sorted(placed, key=lambda one: one[0]):
         yield f"{name}:{line}: {words}"

@@ -153,12 +153,12 @@ RULES = (
 
 
 def broken_rules(spec: dict[str, Any]) -> list[Rule]:
-    """Give the rules that a spec breaks."""
+    """Return the rules that a spec breaks."""
     return [rule for rule in RULES if not rule.holds(spec)]
 
 
 def certainly_broken(spec: dict[str, Any]) -> list[Rule]:
-    """Give the rules that a spec breaks, of which only some can be asked: what they look at may be anything."""
+    """Return the rules that a spec breaks, of which only some can be asked: what they look at may be anything."""
     return [rule for rule in RULES if _is_certain(rule, spec)]
 
 

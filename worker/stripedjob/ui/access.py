@@ -19,11 +19,11 @@ class Viewer(Protocol):
     """Somebody who looks."""
 
     async def rights(self, namespace: str) -> Rights | None:
-        """Give what they may do with the jobs of a namespace; None: not even see them. Raises AccessError."""
+        """Return what they may do with the jobs of a namespace; None: not even see them. Raises AccessError."""
         ...
 
     async def name(self) -> str:
-        """Give what they are called, for what they do. Raises AccessError."""
+        """Return what they are called, for what they do. Raises AccessError."""
         ...
 
 
@@ -84,7 +84,7 @@ async def seen_by(viewer: Viewer, view: View, data: Any) -> Seen:
 
 
 def namespace_of(view: View, data: Any) -> str:
-    """Give the namespace of the job that a view is of."""
+    """Return the namespace of the job that a view is of."""
     if isinstance(view, JobView):
         return str(data["status"]["namespace"])
     return str(data["namespace"] if isinstance(data, dict) else data.namespace)

@@ -85,7 +85,7 @@ async def begin(request: web.Request, deed: Deed, work: Work) -> web.Response:
     acting = request.app[ACTING]
     token = str((await request.post()).get("token", ""))
     if not is_of_this_page(request) or not acting.tokens.is_good(request.path_qs, token):
-        words = "This was not asked for from this page, or the page was started anew since. Go back, and ask again."
+        words = "This was not asked for from this page, or the page was restarted since. Go back, and ask again."
         return page(request.app[RENDERER].words("Nothing was done", words), 403)
 
     async def connected(begun: Deed) -> None:
@@ -96,12 +96,12 @@ async def begin(request: web.Request, deed: Deed, work: Work) -> web.Response:
 
 
 def resource_in(request: web.Request) -> str | None:
-    """Give the resource in the query, where there is one; raises WrongRequestError."""
+    """Return the resource in the query, where there is one; raises WrongRequestError."""
     return name_in(request.query, "resource") if "resource" in request.query else None
 
 
 def unit_in(request: web.Request) -> int | None:
-    """Give the unit's id in the query, where there is one; raises WrongRequestError."""
+    """Return the unit's id in the query, where there is one; raises WrongRequestError."""
     unit = request.query.get("unit")
     if unit is not None and not (unit.isascii() and unit.isdigit() and len(unit) < 19):  # noqa: PLR2004 - an int8
         raise WrongRequestError("There is no such unit.")
@@ -109,7 +109,7 @@ def unit_in(request: web.Request) -> int | None:
 
 
 def back_to(request: web.Request, resource: str | None, unit: int | None, otherwise: str = "") -> str:
-    """Give where an action was asked for."""
+    """Return where an action was asked for."""
     job = job_of(request)
     if resource is not None:
         return url(f"/jobs/{job}/resource", name=resource)

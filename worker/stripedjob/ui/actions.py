@@ -53,7 +53,7 @@ ACTIONS = {
 
 
 def routes() -> list[web.RouteDef]:
-    """Give where actions are asked for and done."""
+    """Return where actions are asked for and done."""
     return [web.get(acting.DO, _ask), web.post(acting.DO, _do)]
 
 

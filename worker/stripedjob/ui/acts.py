@@ -123,7 +123,7 @@ ACTS = {
 
 
 def routes() -> list[web.RouteDef]:
-    """Give where acts are asked for and done: before those of actions.py, which take any name."""
+    """Return where acts are asked for and done: before those of actions.py, which take any name."""
     path = acting.DO.replace("{action}", f"{{action:{'|'.join(ACTS)}}}")
     return [web.get(path, _ask), web.post(path, _do)]
 

@@ -40,7 +40,7 @@ class Look:
         return False
 
     def rendered(self, key: Any, render: Callable[[], str]) -> str:
-        """Give what this look looks like to those with this key, rendered once for them."""
+        """Return what this look looks like to those with this key, rendered once for them."""
         if self._rendered[0] != self.number:
             self._rendered = (self.number, {})
         known = self._rendered[1]
@@ -61,7 +61,7 @@ class Live:
         self._poller: asyncio.Task[None] | None = None
 
     async def look(self, view: View) -> Look:
-        """Give a view as it was at most a second ago; its `trouble` says why it cannot be seen now."""
+        """Return a view as it was at most a second ago; its `trouble` says why it cannot be seen now."""
         look = self._look(view)
         async with look.changed:
             if time.monotonic() - look.asked_at >= REFRESH_SECONDS:

@@ -17,7 +17,7 @@ class Rates:
     def per_second(self, job_id: int, total: int, now: float) -> float | None:
         """Note a total; give the rate since one that is about WINDOW_SECONDS old. None: there is nothing to compare.
 
-        A total that has become less is of another pool, and begins anew.
+        A total that has become less is of another pool, and starts over.
         """
         seen = self._seen.pop(job_id, None)
         if seen is None or now - seen[-1][0] > STALE_SECONDS or seen[-1][1] > total:

@@ -60,7 +60,7 @@ class Renderer:
 
 @cache
 def static(name: str) -> tuple[bytes, str]:
-    """Give a file that pages ask for, and what it is recognised by."""
+    """Return a file that pages ask for, and what it is recognised by."""
     body = (files(__package__) / "static" / name).read_bytes()
     return body, hashlib.sha256(body).hexdigest()[:12]
 
@@ -72,14 +72,14 @@ def url(path: str, **query: Any) -> str:
 
 
 def span(seconds: float) -> str:
-    """Give a length of time in one unit: 87 s, 12 min, 5 h, 9 d."""
+    """Return a length of time in one unit: 87 s, 12 min, 5 h, 9 d."""
     seconds = abs(seconds)
     size, name = next((size, name) for least, size, name in SPANS if seconds >= least)
     return f"{seconds / size:.0f} {name}"
 
 
 def away(text: str | None, now: str) -> Markup:
-    """Give a time of the database as how far it is from now, with the whole of it in a title."""
+    """Return a time of the database as how far it is from now, with the whole of it in a title."""
     if text is None:
         return Markup("-")
     if text in ("infinity", "-infinity"):
@@ -94,18 +94,18 @@ def away(text: str | None, now: str) -> Markup:
 
 
 def age(text: str | None, now: str) -> str:
-    """Give how long ago a time of the database is."""
+    """Return how long ago a time of the database is."""
     seconds = seconds_until(text, now) if text else None
     return "-" if seconds is None else span(min(seconds, 0.0))
 
 
 def number(value: int) -> str:
-    """Give a number with commas."""
+    """Return a number with commas."""
     return f"{value:,}"
 
 
 def bounded(value: int) -> str:
-    """Give a number that the pool counts as far as COUNTED_MAX."""
+    """Return a number that the pool counts as far as COUNTED_MAX."""
     return f"{COUNTED_MAX:,} or more" if value >= COUNTED_MAX else f"{value:,}"
 
 
@@ -163,7 +163,7 @@ def broken(status: dict[str, Any]) -> str:
 
 
 def named(name: str) -> str:
-    """Give a name, in quotes where its spaces would not be seen."""
+    """Return a name, in quotes where its spaces would not be seen."""
     return name if name and name == name.strip() else f'"{name}"'
 
 

@@ -47,7 +47,7 @@ class WrongRequestError(Exception):
 
 
 def routes() -> list[web.RouteDef]:
-    """Give what can be looked at."""
+    """Return what can be looked at."""
     return [
         web.get("/", _viewing(_jobs)),
         web.get("/find", _viewing(_find)),
@@ -63,12 +63,12 @@ def routes() -> list[web.RouteDef]:
 
 
 def job_of(request: web.Request) -> int:
-    """Give the number of the job in the URL."""
+    """Return the number of the job in the URL."""
     return int(request.match_info["job"])
 
 
 def name_in(query: Mapping[str, str], key: str) -> str:
-    """Give a resource's name in a query; raises WrongRequestError for what cannot be one."""
+    """Return a resource's name in a query; raises WrongRequestError for what cannot be one."""
     name = query.get(key, "")
     try:
         size = len(name.encode())
@@ -80,7 +80,7 @@ def name_in(query: Mapping[str, str], key: str) -> str:
 
 
 def digest_in(query: Mapping[str, str]) -> str | None:
-    """Give the digest of a reason in a query, None for all; raises WrongRequestError."""
+    """Return the digest of a reason in a query, None for all; raises WrongRequestError."""
     digest = query.get("reason")
     if digest is not None and (len(digest) != 32 or set(digest) - set("0123456789abcdef")):  # noqa: PLR2004 - md5's
         raise WrongRequestError("There is no such reason.")

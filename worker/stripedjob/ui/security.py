@@ -41,16 +41,16 @@ class Tokens:
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
 
     def make(self, subject: str) -> str:
-        """Give the token of an action: of its path and query."""
+        """Return the token of an action: of its path and query."""
         return hmac.digest(self._secret, subject.encode(), "sha256").hex()
 
     def is_good(self, subject: str, token: str) -> bool:
-        """Say whether the token is this action's."""
+        """Return whether the token is this action's."""
         return hmac.compare_digest(self.make(subject).encode(), token.encode())
 
 
 def host_of(request: web.Request) -> str:
-    """Give the name in the Host header, without its port; "" where that cannot be read."""
+    """Return the name in the Host header, without its port; "" where that cannot be read."""
     try:
         return (urlsplit(f"//{request.headers.get('Host', '')}").hostname or "").rstrip(".")
     except ValueError:
@@ -58,14 +58,14 @@ def host_of(request: web.Request) -> str:
 
 
 def is_of_this_page(request: web.Request) -> bool:
-    """Say whether the browser sends it for a page of ours, as far as it says so."""
+    """Return whether the browser sends it for a page of ours, as far as it says so."""
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.headers["Host"])
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer what keeps it from being framed, kept, sniffed or added to."""
+    """Add to every answer what keeps it from being framed, kept, sniffed or added to."""
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.pop("Server", None)

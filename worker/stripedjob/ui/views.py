@@ -35,7 +35,7 @@ class JobView:
     """One job."""
 
     template: ClassVar[str] = "job.html"
-    missing: ClassVar[str] = "There is no such job in this pool. Perhaps its pool was torn down and made anew since."
+    missing: ClassVar[str] = "There is no such job in this pool. Perhaps its pool was torn down and made again since."
     job: int
 
     def title(self, data: Any) -> str:

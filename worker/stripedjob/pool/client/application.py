@@ -1,6 +1,6 @@
 """From what an application calls its connection to psycopg's own, in the application's transaction. Used by enqueue.py.
 
-SQLAlchemy and Django are told by what they offer, so that neither has to be installed.
+SQLAlchemy and Django are recognised by what they offer, so that neither has to be installed.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ BY_SQL = "put units in by SQL on that connection: select striped.enqueue('JOB', 
 
 
 def psycopg_of(conn: Any) -> psycopg.Connection[Any]:
-    """Give the psycopg connection of a psycopg or SQLAlchemy Connection, a SQLAlchemy Session or a Django connection.
+    """Return the psycopg connection of a psycopg or SQLAlchemy Connection, a SQLAlchemy Session or a Django connection.
 
     What is done on it belongs to the transaction that the application ends. Raises TypeError for anything else.
     """
@@ -33,7 +33,7 @@ def psycopg_of(conn: Any) -> psycopg.Connection[Any]:
 
 
 def async_psycopg_of(conn: Any) -> psycopg.AsyncConnection[Any]:
-    """Give a psycopg.AsyncConnection as it is; raises TypeError for anything else."""
+    """Return a psycopg.AsyncConnection as it is; raises TypeError for anything else."""
     if isinstance(conn, psycopg.AsyncConnection):
         return conn
     raise _unknown(conn, "a psycopg.AsyncConnection")

@@ -50,7 +50,7 @@ class BoundedPool(Generic[P]):
 
     @property
     def is_usable(self) -> bool:
-        """Say whether the connection takes another call."""
+        """Return whether the connection takes another call."""
         return not self._conn.closed and (self._call is None or self._call.done())
 
     async def listen(self, of: str, called: Callable[[], None]) -> None:

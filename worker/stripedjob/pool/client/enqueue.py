@@ -49,7 +49,7 @@ class NewUnit:
             raise ValueError("give either payload or payload_json")
 
     def payload_text(self) -> str:
-        """Give the payload as JSON text; raises ValueError for NaN and infinity, TypeError for what is not JSON."""
+        """Return the payload as JSON text; raises ValueError for NaN and infinity, TypeError for what is not JSON."""
         return ENCODER.encode(self.payload) if self.payload_json is None else self.payload_json
 
 
@@ -142,7 +142,7 @@ def _value(row: tuple[Any, ...] | None) -> int:
 
 
 def _is_outside(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Say whether the next statement begins a transaction that the caller is to end."""
+    """Return whether the next statement begins a transaction that the caller is to end."""
     return not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE
 
 

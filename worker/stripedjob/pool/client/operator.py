@@ -52,7 +52,7 @@ class OperatorPool(ViewerPool):
         return self._statuses("tend", job_ids)
 
     def measures(self, job_ids: Sequence[int]) -> list[Measures]:
-        """Give what is measured of these jobs, in one query."""
+        """Return what is measured of these jobs, in one query."""
         query = sql.SQL("select * from {}(%s::int[])").format(in_query(self.schema, "measures"))
         with foreign_errors():
             return [Measures(*row) for row in self.conn.execute(query, [list(job_ids)])]

@@ -36,22 +36,22 @@ class Chosen:
 
 
 def jobs(pool: ViewerPool, after: tuple[str, str]) -> Any:
-    """Give the numbers of the jobs that come after this (namespace, job type)."""
+    """Return the numbers of the jobs that come after this (namespace, job type)."""
     return _ask(pool, "page_jobs", [*after, JOBS_MAX])
 
 
 def job(pool: ViewerPool, job_id: int) -> Any:
-    """Give one job with its workers, what waits, and why units are set aside."""
+    """Return one job with its workers, what waits, and why units are set aside."""
     return _ask(pool, "page_job", [job_id])
 
 
 def worker(pool: ViewerPool, job_id: int, worker_id: int) -> Any:
-    """Give one worker with its leases."""
+    """Return one worker with its leases."""
     return _ask(pool, "page_worker", [job_id, worker_id])
 
 
 def resource(pool: ViewerPool, job_id: int, name: str, *, payloads: bool) -> Any:
-    """Give what explain() says of a resource, and its first units."""
+    """Return what explain() says of a resource, and its first units."""
     found = _ask(pool, "page_resource", [job_id, name])
     if found is not None and payloads:
         units = [unit for state in STATES for unit in found[state]]
@@ -62,7 +62,7 @@ def resource(pool: ViewerPool, job_id: int, name: str, *, payloads: bool) -> Any
 
 
 def unit(pool: ViewerPool, job_id: int, unit_id: int, *, payloads: bool) -> Any:
-    """Give one unit; its payload is None where it is not asked for."""
+    """Return one unit; its payload is None where it is not asked for."""
     found = _ask(pool, "page_unit", [job_id, unit_id])
     if found is not None:
         seen = _payloads(pool, job_id, [unit_id], PAYLOAD_CHARACTERS_MAX) if payloads else {}
@@ -71,12 +71,12 @@ def unit(pool: ViewerPool, job_id: int, unit_id: int, *, payloads: bool) -> Any:
 
 
 def history(pool: ViewerPool, job_id: int, of: str | int, before: int) -> Any:
-    """Give a page of what happened to a resource, or to a unit by its id."""
+    """Return a page of what happened to a resource, or to a unit by its id."""
     return pool.history(job_id, of, before, events=UNITS_MAX)
 
 
 def aside(pool: ViewerPool, job_id: int, state: State, digest: str | None, after: Place) -> Any:
-    """Give a page of the units that are set aside, and why most of them are."""
+    """Return a page of the units that are set aside, and why most of them are."""
     return _ask(pool, "page_aside", [job_id, state, digest, *after, UNITS_MAX])
 
 
@@ -87,12 +87,12 @@ def find(pool: ViewerPool, job_id: int | None, text: str) -> Any:
 
 
 def name(pool: ViewerPool, job_id: int) -> Any:
-    """Give the job's namespace and job type."""
+    """Return the job's namespace and job type."""
     return _ask(pool, "page_name", [job_id])
 
 
 def choose(pool: ViewerPool, job_id: int, chosen: Chosen, after: Place) -> tuple[list[int], Place | None]:
-    """Give the next ids of the units that are meant, and where to go on, None at the end.
+    """Return the next ids of the units that are meant, and where to go on, None at the end.
 
     By place, so that each is given once, whatever becomes of it meanwhile.
     """
@@ -105,7 +105,7 @@ def choose(pool: ViewerPool, job_id: int, chosen: Chosen, after: Place) -> tuple
 
 
 def _payloads(pool: ViewerPool, job_id: int, ids: Sequence[int], characters: int) -> dict[int, str]:
-    """Give the beginnings of these units' payloads; a role of its own may see them."""
+    """Return the beginnings of these units' payloads; a role of its own may see them."""
     query = sql.SQL("select id, left(payload, %s) from {}(%s, %s)").format(sql.Identifier(pool.schema, "payloads"))
     with foreign_errors():
         return dict(pool.conn.execute(query, [characters, job_id, list(ids)]).fetchall())

@@ -147,12 +147,12 @@ class ViewerPool:
             conn.close()
 
     def exists(self) -> bool:
-        """Say whether there is a pool in the schema, of whichever version."""
+        """Return whether there is a pool in the schema, of whichever version."""
         with foreign_errors():
             return version(self.conn, self.schema) > 0
 
     def settings(self, namespace: str, job_type: str) -> JobSettings | None:
-        """Give what the pool judges a job by; without a pause of it; None where there is no such job."""
+        """Return what the pool judges a job by; without a pause of it; None where there is no such job."""
         found = self._value("job_settings(%s, %s)", [namespace, job_type])
         return JobSettings(**{field.name: found[field.name] for field in fields(JobSettings)}) if found else None
 
@@ -161,15 +161,15 @@ class ViewerPool:
         return int(self._value("job_id(%s, %s)", [namespace, job_type]))
 
     def status(self, job_id: int) -> JobStatus:
-        """Give one job's numbers."""
+        """Return one job's numbers."""
         return self.statuses([job_id])[0]
 
     def statuses(self, job_ids: Sequence[int] | None = None) -> list[JobStatus]:
-        """Give the numbers of these jobs, or of all, in one query."""
+        """Return the numbers of these jobs, or of all, in one query."""
         return self._statuses("job_statuses", job_ids)
 
     def workers(self, job_id: int) -> list[WorkerStatus]:
-        """Give the job's registered workers."""
+        """Return the job's registered workers."""
         query = sql.SQL("select name, working, alive from {}(%s)").format(in_query(self.schema, "workers"))
         with foreign_errors():
             return [WorkerStatus(*row) for row in self.conn.execute(query, [job_id])]
@@ -187,20 +187,20 @@ class ViewerPool:
             self.conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel(self.schema, of))))
 
     def is_empty(self, job_id: int) -> bool:
-        """Say whether nothing is left to do; held and dead units, which wait for a person, do not count."""
+        """Return whether nothing is left to do; held and dead units, which wait for a person, do not count."""
         return bool(self._value("is_empty(%s)", [job_id]))
 
     def explain(self, job_id: int, resource: str) -> dict[str, Any]:
-        """Give the facts of why a resource is or is not worked on."""
+        """Return the facts of why a resource is or is not worked on."""
         return dict(self._value("explain(%s, %s)", [job_id, resource]))
 
     def list_units(self, job_id: int, which: Filter, after: Place, *, looked: int) -> Any:
-        """Give one page, of at most so many units looked at; what is in it stands in viewer.sql."""
+        """Return one page, of at most so many units looked at; what is in it stands in viewer.sql."""
         values = [which.state, which.resource, which.reason, which.before, *after, min(looked, LOOKED_UNITS)]
         return self._row("list_units", [job_id, *values])[0]
 
     def history(self, job_id: int, of: str | int, before: int | None, *, events: int) -> Any:
-        """Give a page of what happened to a resource, or to a unit by its id, the newest first, before this event.
+        """Return a page of what happened to a resource, or to a unit by its id, the newest first, before this event.
 
         What is in it: told_page() in SQL.
         """
@@ -208,7 +208,7 @@ class ViewerPool:
         return self._row(routine, [job_id, of, before, events])[0]
 
     def payloads(self, job_id: int, ids: Sequence[int]) -> dict[int, str]:
-        """Give the payloads of those of these units that are there: at most PAYLOADS_MAX. Raises PoolRefusedError."""
+        """Return the payloads of those of these units that are there: at most PAYLOADS_MAX. Raises PoolRefusedError."""
         query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "payloads"))
         with foreign_errors():
             return {row[0]: row[1] for row in self.conn.execute(query, [job_id, list(ids)])}
@@ -222,7 +222,7 @@ class ViewerPool:
         return self._row("times", [job_id, minutes])[0]
 
     def unit_states(self, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
-        """Give state and reason of those of these units that are there."""
+        """Return state and reason of those of these units that are there."""
         query = sql.SQL("select * from {}(%s, %s)").format(in_query(self.schema, "unit_states"))
         with foreign_errors():
             return {row[0]: (row[1], row[2]) for row in self.conn.execute(query, [job_id, list(ids)])}

@@ -60,7 +60,7 @@ class WorkerPool(PoolSession):
         return {unit: reason for unit, reason in rows if unit is not None}
 
     async def cancellations(self, worker_id: int) -> dict[int, str]:
-        """Give which units of the worker's leases are cancelled, and why."""
+        """Return which units of the worker's leases are cancelled, and why."""
         return dict(await self._rows("cancellations(%s)", [worker_id]))
 
     async def clean(self, job_id: int) -> bool:
@@ -130,7 +130,7 @@ class WorkerPool(PoolSession):
         return Poll(claimable=row[0], sleep_seconds=row[1])
 
     async def is_empty(self, job_id: int) -> bool:
-        """Say whether nothing is left to do: held and dead units, which wait for a person, do not count."""
+        """Return whether nothing is left to do: held and dead units, which wait for a person, do not count."""
         return bool(await self._value("is_empty(%s)", [job_id]))
 
     async def sleep(self, job_id: int, worker_id: int, seconds: float, wake: asyncio.Event) -> bool:

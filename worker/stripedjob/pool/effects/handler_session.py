@@ -154,12 +154,12 @@ class HandlerSession:
         return bool(self.conn.info.parameter_status(STANDBY) == "on")
 
     def completing(self, units: Sequence[Unit]) -> list[Any]:
-        """Give the values of `complete`, for units of one lease."""
+        """Return the values of `complete`, for units of one lease."""
         return [self._database.job_id, units[0].worker_id, units[0].resource, units[0].fence, [one.id for one in units]]
 
 
 def first_row(cursor: Any) -> list[str]:
-    """Give the row that a result has, as Postgres writes it; "" for null."""
+    """Return the row that a result has, as Postgres writes it; "" for null."""
     result = cursor.pgresult
     return [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
 
@@ -173,5 +173,5 @@ def check_completed(cursor: Any) -> None:
 
 
 def sqlstate_of(error: BaseException) -> str:
-    """Give the SQLSTATE of psycopg's errors, "" of any other; an exception of the user's may lie about its class."""
+    """Return the SQLSTATE of psycopg's errors, "" of any other; an exception of the user's may lie about its class."""
     return (error.sqlstate or "") if issubclass(type(error), psycopg.Error) else ""  # type: ignore[attr-defined]

@@ -34,7 +34,7 @@ class Finding:
 
 
 def examine(conn: psycopg.Connection[Any], schema: str) -> list[Finding]:
-    """Give what was found, the worst first; [] where all is well. `conn`: in autocommit mode, as connect() sets it."""
+    """Return what was found, the worst first; [] where all is well. `conn`: in autocommit mode, as of connect()."""
     found: list[Finding] = []
     for check in (_server, _version, _rights, _drift, _parts, _vacuum, _snapshots, _isolation, _connections, _leases):
         try:

@@ -102,7 +102,7 @@ def grant_again(conn: psycopg.Connection[Any], schema: str, before: Before, made
 
 
 def _like(models: dict[tuple[str, str], Granted], new: Granted) -> Granted | None:
-    """Give what something new has its grants of: of a function another of its part, which are granted together."""
+    """Return what something new has its grants of: of a function another of its part, which are granted together."""
     if new.kind != "function":
         return models.get(LIKE.get(new.kind, ("", "")))
     parts = {one.name: one.part for one in published()}

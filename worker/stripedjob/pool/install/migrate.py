@@ -126,7 +126,7 @@ def _missing(conn: psycopg.Connection[Any], schema: str, to_version: int | None)
 
 
 def _is_behind(conn: psycopg.Connection[Any], schema: str, to_version: int | None) -> bool:
-    """Say whether there is anything to do: a migration, or routines that are not those of this package.
+    """Return whether there is anything to do: a migration, or routines that are not those of this package.
 
     Raises PoolRefusedError where a migration is missing and this role may not apply it.
     """

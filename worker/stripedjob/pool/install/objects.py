@@ -98,7 +98,7 @@ class Object:
         return self.kind, self.identity
 
     def __str__(self) -> str:
-        """Give its kind and name, as a person knows it."""
+        """Return its kind and name, as a person knows it."""
         return f"{self.kind} {self.identity}"
 
 
@@ -115,12 +115,12 @@ def parts(conn: psycopg.Connection[Any], schema: str) -> list[Object]:
 
 
 def recorded_parts(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
-    """Give which of them are ours, with the digests that they were recorded with."""
+    """Return which of them are ours, with the digests that they were recorded with."""
     return {key: digest for key, digest in _recorded(conn, schema).items() if key[0] in PART_KINDS}
 
 
 def recorded(conn: psycopg.Connection[Any], schema: str) -> dict[tuple[str, str], str | None]:
-    """Give what is ours, with the digest that it was recorded with."""
+    """Return what is ours, with the digest that it was recorded with."""
     return {key: digest for key, digest in _recorded(conn, schema).items() if key[0] not in PART_KINDS}
 
 

@@ -29,12 +29,12 @@ Job = tuple[str, str]  # namespace and type
 
 
 def parts_of(role: str, *, payloads: bool = False) -> tuple[str, ...]:
-    """Give the parts of the API that a role of the pool may use."""
+    """Return the parts of the API that a role of the pool may use."""
     return (*ROLES[role], PAYLOADS) if payloads else ROLES[role]
 
 
 def grant(schema: str, role: str, to: str, *, job: Job | None = None, payloads: bool = False) -> list[str]:
-    """Give the statements that make a database role one of the pool's roles: for all jobs, or for this one as well."""
+    """Return the statements that make a database role one of the pool's: for all jobs, or for this one as well."""
     parts = parts_of(role, payloads=payloads)
     statements = [
         f"grant usage on schema {_quoted(check_schema_name(schema))} to {_quoted(to)}",
@@ -56,7 +56,7 @@ def grant(schema: str, role: str, to: str, *, job: Job | None = None, payloads: 
 def revoke(
     schema: str, role: str, to: str, *, job: Job | None = None, payloads: bool = False, keep: Collection[str] = ()
 ) -> list[str]:
-    """Give the statements that take a role of the pool from a database role, or what it may do with one job.
+    """Return the statements that take a role of the pool from a database role, or what it may do with one job.
 
     `payloads`: these alone. `keep`: parts that it has by other roles too. USAGE of the schema, with which nothing can
     be done, stays.
@@ -101,13 +101,13 @@ def partial(conn: psycopg.Connection[Any], schema: str, to: str) -> dict[str, li
 
 
 def kept(conn: psycopg.Connection[Any], schema: str, role: str, to: str) -> set[str]:
-    """Give the parts that a database role still needs when one of the pool's roles is taken from it."""
+    """Return the parts that a database role still needs when one of the pool's roles is taken from it."""
     others = [one for one in ROLES if not set(ROLES[one]) <= set(ROLES[role]) and not missing(conn, schema, one, to)]
     return {part for one in others for part in ROLES[one]}
 
 
 def _functions(schema: str, parts: Collection[str]) -> list[str]:
-    """Give the signatures of each part, as GRANT takes them."""
+    """Return the signatures of each part, as GRANT takes them."""
     by_part: dict[str, list[str]] = {}
     for one in published():
         by_part.setdefault(one.part, []).append(for_schema(one.signature, schema).decode())

@@ -43,7 +43,7 @@ def migrations() -> list[Migration]:
 
 
 def latest() -> int:
-    """Give the version of the schema that this version of the package has."""
+    """Return the version of the schema that this version of the package has."""
     return migrations()[-1].version
 
 
@@ -83,13 +83,13 @@ def published() -> list[Published]:
 
 
 def _types(arguments: str) -> str:
-    """Give the types of what a function takes."""
+    """Return the types of what a function takes."""
     found = [ARGUMENT.fullmatch(one.strip()) for one in arguments.split(",")]
     return ", ".join(one["type"] for one in found if one and not one["is_out"])
 
 
 def digest(text: str) -> str:
-    """Give what a text is recognised by."""
+    """Return what a text is recognised by."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -45,17 +45,17 @@ class Frame:
     is_user: bool
 
     def __str__(self) -> str:
-        """Give it as a reason names it."""
+        """Return it as a reason names it."""
         return f"{self.file.rpartition('/')[2]}:{self.line} in {self.function}"
 
     def as_lines(self) -> str:
-        """Give it as a traceback shows it."""
+        """Return it as a traceback shows it."""
         head = f'  File "{self.file}", line {self.line}, in {self.function}\n'
         return f"{head}    {self.source}\n" if self.source else head
 
 
 def storable(text: str, characters_max: int = REASON_CHARACTERS_MAX) -> str:
-    """Give a text as Postgres and JSON take it: a plain str without NUL and half surrogates, cut to a length."""
+    """Return a text as Postgres and JSON take it: a plain str without NUL and half surrogates, cut to a length."""
     plain = str.encode(text, "utf-8", "replace").decode()  # unbound: a subclass of str may say what it likes
     return plain[:characters_max].replace("\0", "�")
 
@@ -92,13 +92,13 @@ def loading_fault(error: BaseException, handler: str) -> str:
 
 
 def described(error: BaseException, characters_max: int = REASON_CHARACTERS_MAX) -> str:
-    """Give the class and the words of an exception."""
+    """Return the class and the words of an exception."""
     words = _words(error)
     return storable(f"{_name(error)}: {words}" if words else _name(error), characters_max)
 
 
 def innermost(frames: list[Frame]) -> Frame | None:
-    """Give the last frame of the user's code: of no library, or of the package that the handler is in."""
+    """Return the last frame of the user's code: of no library, or of the package that the handler is in."""
     users = [frame for frame in frames if frame.is_user] or [frame for frame in frames if frame.root == frames[0].root]
     return users[-1] if users else None
 
@@ -127,7 +127,7 @@ def _name(error: BaseException) -> str:
 
 
 def _frames(error: BaseException, *, is_whole: bool = True) -> list[Frame]:
-    """Give the frames behind our own, from the handler's to where it was raised; [] where it was not the handler.
+    """Return the frames behind our own, from the handler's to where it was raised; [] where it was not the handler.
 
     `is_whole`: the exception came out of the handler; one that was caught inside of it has no frames of ours.
     """
@@ -153,7 +153,7 @@ def _walk(trace: TracebackType | None, *, is_whole: bool) -> list[Frame]:
 
 
 def _trace(error: BaseException, frames: list[Frame]) -> str:
-    """Give a traceback within its bound: where there is too much, the innermost frame of the user's stays longest."""
+    """Return a traceback within its bound: where there is too much, the innermost frame of the user's stays longest."""
     end = f"{described(error, RELATED_CHARACTERS_MAX)}\n{_related(error)}"
     left: float = TRACE_BYTES_MAX - len(end.encode())
     own = innermost(frames)

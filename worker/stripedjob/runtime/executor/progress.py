@@ -93,7 +93,7 @@ class Progress:
         self._held: tuple[int, int, int, int] | None = None
 
     def calls(self) -> list[tuple[Any, int]]:
-        """Give the arguments of the function's calls, each with the number of units that it covers."""
+        """Return the arguments of the function's calls, each with the number of units that it covers."""
         units = self._task.units(self.extend, self.cancellation)
         return [(units, len(units))] if self._config.handler.per_resource else [(unit, 1) for unit in units]
 
@@ -139,12 +139,12 @@ class Progress:
         return "" if self._until is None else next(iter(self._reasons().values()), "")
 
     def cancellation(self, unit: Unit) -> str:
-        """Give the reason for which a unit was cancelled, or "". Called by Unit.cancelled."""
+        """Return the reason for which a unit was cancelled, or "". Called by Unit.cancelled."""
         index = self._task.ids.index(unit.id) if unit.id in self._task.ids else -1
         return self._cancelled.get((self._task.key, index), "")
 
     def _reasons(self) -> dict[int, str]:
-        """Give why units of the call that is at hand were cancelled, by their place in the lease."""
+        """Return why units of the call that is at hand were cancelled, by their place in the lease."""
         if not self._cancelled:
             return {}
         key, width = self._task.key, len(self._task.ids) if self._config.handler.per_resource else 1

@@ -27,7 +27,7 @@ UNITS_MAX = 32
 SECONDS_MAX = 0.05
 BYTES_MAX = 1_000_000
 # After a transaction that was lost, units have one each for so long: a deadlock is noticed by Postgres after a second,
-# and a handler that does not fit into a savepoint is called in vain.
+# and a handler that does not fit into a savepoint is called for nothing.
 ALONE_SECONDS = 30.0
 
 

@@ -269,7 +269,7 @@ class ExecutorSupervisor:
                     self._give_back()
 
     def _is_overdue(self, moment: float) -> bool:
-        """Say whether something runs whose time to end, since it was cancelled, is over."""
+        """Return whether something runs whose time to end, since it was cancelled, is over."""
         overdue = {unit for unit, (_, end) in self._cancelled.items() if end < moment}
         if not overdue:
             return False

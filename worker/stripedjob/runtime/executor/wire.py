@@ -46,7 +46,7 @@ class Task(NamedTuple):
     worker_id: int = 0
 
     def units(self, extend: Callable[[Unit, float], None], cancelled: Callable[[Unit], str]) -> list[Unit]:
-        """Give the units as handlers get them; the arguments are what their extend() and `cancelled` call."""
+        """Return the units as handlers get them; the arguments are what their extend() and `cancelled` call."""
         rows = zip(self.ids, self.attempts, self.payloads, strict=True)
         return [
             Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id, cancelled)
@@ -55,7 +55,7 @@ class Task(NamedTuple):
 
 
 def task_row(key: int, lease: "Lease") -> tuple[Any, ...]:
-    """Give the fields of a Task, as a plain tuple."""
+    """Return the fields of a Task, as a plain tuple."""
     return (key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads, lease.worker_id)
 
 
@@ -84,7 +84,7 @@ class End:
 
 
 def packed(message: Any) -> bytes:
-    """Give a message as it is sent."""
+    """Return a message as it is sent."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(body)) + body
 

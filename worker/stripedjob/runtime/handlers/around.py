@@ -44,7 +44,7 @@ def _check(around: Around, *, is_async: bool) -> None:
 
 
 def surrounded(call: Callable[..., None], around: Around | None) -> Callable[..., None]:
-    """Give a function that makes each call inside of the context manager."""
+    """Return a function that makes each call inside of the context manager."""
     if around is None:
         return call
     pid = process_id()

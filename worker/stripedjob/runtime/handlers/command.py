@@ -25,7 +25,7 @@ KILLED_SECONDS_MAX = 5.0  # for a killed command to be gone
 
 
 def find(target: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the command with its full path; raises FileNotFoundError."""
+    """Return the command with its full path; raises FileNotFoundError."""
     path = shutil.which(target[0])
     if path is None:
         raise FileNotFoundError(f"there is no executable {target[0]!r} on this PATH: {os.environ.get('PATH', '')}")

@@ -102,7 +102,7 @@ def _error(answer: aiohttp.ClientResponse, words: str) -> Retry | Dead:
 
 
 def _shown(location: str) -> str:
-    """Give a URL without what may be secret in it: user, password, query."""
+    """Return a URL without what may be secret in it: user, password, query."""
     try:
         url = urlsplit(location)
         shown = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))

@@ -60,7 +60,7 @@ class Finishing:
 
 
 def finishing_async(function: Callable[..., Any]) -> "Callable[..., Awaitable[None]]":
-    """Give a coroutine function that finishes what the function returns, as Finishing does."""
+    """Return a coroutine function that finishes what the function returns, as Finishing does."""
     pid = process_id()
 
     async def finish(*arguments: Any) -> None:

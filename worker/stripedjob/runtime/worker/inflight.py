@@ -38,7 +38,7 @@ class Inflight:
     _keys: int = 0
 
     def __bool__(self) -> bool:
-        """Say whether anything is leased or waits to be recorded."""
+        """Return whether anything is leased or waits to be recorded."""
         return bool(self.leases or self._settlements or self.parked)
 
     @property
@@ -51,11 +51,11 @@ class Inflight:
         return [*self.leases.values(), *([self.parked] if self.parked else [])]
 
     def fences(self) -> list[int]:
-        """Give the fences of all leases that are known here: at work, parked, or waiting to be recorded."""
+        """Return the fences of all leases that are known here: at work, parked, or waiting to be recorded."""
         return [lease.fence for lease in (*self.held(), *(one.lease for one in self._settlements))]
 
     def places(self, reasons: dict[int, str]) -> dict[tuple[int, int], str]:
-        """Give (key of the lease, place in it) → reason for those of these units that are at work."""
+        """Return (key of the lease, place in it) → reason for those of these units that are at work."""
         if not reasons:
             return {}
         leases = self.leases.items()
@@ -76,7 +76,7 @@ class Inflight:
         return given
 
     def unpark(self, now: float) -> list[tuple[int, Lease]]:
-        """Give the parked suspect, if its time has come."""
+        """Return the parked suspect, if its time has come."""
         if self.parked is None or self.leases or self._settlements:
             return []
         lease, self.parked = self.parked, None

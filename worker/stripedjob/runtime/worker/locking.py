@@ -30,7 +30,7 @@ class Locking:
         return self._tries > 0
 
     def wait_seconds(self) -> float:
-        """Give the seconds until the backend is to be asked again; 0 or less: it is there, or it is time."""
+        """Return the seconds until the backend is to be asked again; 0 or less: it is there, or it is time."""
         return self._retry_at - self.clock()
 
     async def answers(self) -> bool:
@@ -94,6 +94,6 @@ class Locking:
 
 
 def _locks(worker_id: int, leases: Sequence[Lease]) -> tuple[list[str], list[str]]:
-    """Give resources and tokens, each resource once: under a pool that was cleared it may be leased again."""
+    """Return resources and tokens, each resource once: under a pool that was cleared it may be leased again."""
     tokens = {lease.resource: f"{worker_id}:{lease.fence}" for lease in leases}
     return list(tokens), list(tokens.values())

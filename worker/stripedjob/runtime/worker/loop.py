@@ -175,7 +175,7 @@ class Worker:
         return self._locking.wait_seconds() <= 0
 
     async def _claim(self, pool: WorkerPool) -> bool:
-        """Lease what the pace allows, lock it, and hand it over. False: nothing was to be had."""
+        """Lease what the pace allows, lock it, and hand it over. False: there was nothing."""
         settings = self._settings
         pace, resources, units = self._pace.ask(
             settings.slots, self._inflight.units, settings.resources_max, settings.units_max

@@ -28,11 +28,11 @@ class Recorder:
     _batches: deque[Batch] = field(default_factory=deque)  # the first may have been sent already
 
     def __bool__(self) -> bool:
-        """Say whether anything is not acknowledged."""
+        """Return whether anything is not acknowledged."""
         return bool(self._batches)
 
     def fences(self) -> list[int]:
-        """Give the fences of the leases in it."""
+        """Return the fences of the leases in it."""
         return [one.lease.fence for batch in self._batches for one in batch.ended]
 
     def add(self, batch: Batch) -> None:
@@ -63,7 +63,7 @@ class Recorder:
 
 
 def plainer(batch: Batch, numbers: Iterator[int], problem: str) -> list[Batch]:
-    """Give the batches to send instead, with new numbers; [] where nothing plainer is left."""
+    """Return the batches to send instead, with new numbers; [] where nothing plainer is left."""
     first, *others = batch.ended
     if others:
         tallies = [batch.tally] + [Tally()] * len(others)

@@ -52,7 +52,7 @@ class Timing:
         self._quick(lease, place, outcome.tried, start, outcome.at)
 
     def news(self) -> News | None:
-        """Give what came since the pool had it last; None: nothing."""
+        """Return what came since the pool had it last; None: nothing."""
         runs = [now - before for now, before in zip(self.run.counts, self._runs, strict=True)]
         if not any(runs):
             return None
