@@ -40,8 +40,10 @@ def test_liveness_readiness_and_metrics() -> None:
         assert get(port, "/readyz") == (200, "ok\n")
         observer.disconnected(PoolUnreachableError("it is away"))
         assert get(port, "/readyz") == (503, "it is away\n")
-        observer.settled(Batch(1, 1, (Settlement(lease, Then.IDLE, (1, 2)),), Tally(claimed=1, lock_tries=1)), [])
-        observer.settled(Batch(1, 2, (Settlement(lease, Then.IDLE, (1, 2)),), Tally()), ["a"])
+        observer.settled(
+            Batch(1, 1, (Settlement(lease, Then.IDLE, (1, 2)),), Tally(claimed=1, lock_tries=1)), [], asked=0.0
+        )
+        observer.settled(Batch(1, 2, (Settlement(lease, Then.IDLE, (1, 2)),), Tally()), ["a"], asked=0.0)
         metrics = get(port, "/metrics")[1]
         assert 'stripedjob_units_total{job_type="default/sync",outcome="done"} 2.0' in metrics
         assert 'stripedjob_stale_total{job_type="default/sync"} 1.0' in metrics

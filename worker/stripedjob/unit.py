@@ -21,7 +21,7 @@ class Unit:
 
     `attempt` counts from 1. (`resource`, `fence`, `id`) is the idempotency key for effects outside of the pool's
     database; a store that remembers the greatest fence of a resource can refuse a late writer. `worker_id`: whose lease
-    it is.
+    it is. `traceparent`: the W3C Trace Context that it was put in with, where that was traced.
     """
 
     id: int
@@ -32,6 +32,7 @@ class Unit:
     _extend: "Callable[[Unit, float], None] | None" = field(default=None, repr=False, compare=False)
     worker_id: int = field(default=0, repr=False, compare=False)
     _cancelled: "Callable[[Unit], str] | None" = field(default=None, repr=False, compare=False)
+    traceparent: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def cancelled(self) -> str:
@@ -103,5 +104,7 @@ class Dead(Exception):  # noqa: N818 - handlers raise it as a verb
 
 def as_json(unit: Unit) -> bytes:
     """Return a unit as commands and endpoints get it: one JSON object."""
-    head = {"id": unit.id, "resource": unit.resource, "fence": unit.fence, "attempt": unit.attempt}
+    head: dict[str, Any] = {"id": unit.id, "resource": unit.resource, "fence": unit.fence, "attempt": unit.attempt}
+    if unit.traceparent:
+        head["traceparent"] = unit.traceparent
     return (json.dumps(head, ensure_ascii=False)[:-1] + f', "payload": {unit.payload_text}}}').encode()

@@ -13,7 +13,8 @@ class Lease(NamedTuple):
 
     `more`: units beyond these were ready. `suspect`: workers died with this resource; run it alone.
     `payloads` are JSON texts, as they were enqueued. `oldest`, `newest`: since when the units wait that could be
-    claimed first and last, by the clock of who claimed. A tuple, since thousands are made a second.
+    claimed first and last, by the clock of who claimed. `traceparents`: of each unit the W3C Trace Context that it was
+    put in with; () where none has one. A tuple, since thousands are made a second.
     """
 
     resource: str
@@ -27,11 +28,16 @@ class Lease(NamedTuple):
     worker_id: int = 0
     oldest: float = 0.0
     newest: float = 0.0
+    traceparents: tuple[str | None, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """About what its payloads take in memory."""
         return sum(map(len, self.payloads))
+
+    def since(self, place: int) -> float:
+        """Return since when the unit at this place waits: those between the oldest and the newest came evenly."""
+        return self.oldest + place * (self.newest - self.oldest) / max(1, len(self.ids) - 1)
 
 
 class Then(StrEnum):

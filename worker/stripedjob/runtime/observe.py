@@ -12,7 +12,9 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, logger
-from stripedjob.pool.types import Batch, Failure, Settlement, Then
+from stripedjob.pool.types import Batch, Failure, Lease, Settlement, Then
+from stripedjob.runtime import clock
+from stripedjob.runtime.traces import Traces
 from stripedjob.times import Histogram, cumulated
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
@@ -38,11 +40,11 @@ class _Times(Collector):
 class Observer:
     """Counts and tells. `job` names the job in logs and metrics."""
 
-    def __init__(self, job: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nothing connected."""
+    def __init__(self, job: str, clock: Callable[[], float] = time.monotonic, traces: Traces | None = None) -> None:
+        """Start with nothing connected. `traces`: where spans go, of times by the leases' clock."""
         self.registry = CollectorRegistry()
         self.job = job
-        self._clock = clock
+        self._clock, self._traces = clock, traces
         self._turned_at = clock()
         self._pool_problem: str | None = "not connected to Postgres yet"
         self._lock_problem: str | None = None
@@ -111,9 +113,26 @@ class Observer:
                 resource=settlement.lease.resource,
             )
 
-    def settled(self, batch: Batch, refused: Sequence[str]) -> None:
-        """Count what was recorded."""
+    def claimed(self, leases: Sequence[Lease], asked: float) -> None:
+        """Trace how long units have waited until a claim was asked for, and how long that took."""
+        if self._traces and leases:
+            now = clock.now()
+            self._traces.add("wait", leases, lambda lease, place: (lease.since(place), asked), now)
+            self._traces.add("lease", leases, lambda _lease, _place: (asked, now), now)
+
+    def locked(self, leases: Sequence[Lease], asked: float) -> None:
+        """Trace how long locks took."""
+        if self._traces and leases:
+            now = clock.now()
+            self._traces.add("lock", leases, lambda _lease, _place: (asked, now), now)
+
+    def settled(self, batch: Batch, refused: Sequence[str], asked: float) -> None:
+        """Count what was recorded, and trace how long that took."""
         lost = set(refused)
+        if self._traces:
+            now = clock.now()
+            kept = [one.lease for one in batch.ended if one.lease.resource not in lost]
+            self._traces.add("settle", kept, lambda _lease, _place: (asked, now), now)
         for one in batch.ended:
             if one.lease.resource in lost:
                 continue

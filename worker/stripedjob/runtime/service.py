@@ -27,6 +27,7 @@ from stripedjob.runtime.delegator import Delegator
 from stripedjob.runtime.executor.supervisor import ExecutorSupervisor
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.settings import Plan
+from stripedjob.runtime.traces import Traces, open_traces
 from stripedjob.runtime.worker.loop import Worker
 
 START_SECONDS_MAX = 60.0  # how long Postgres may take to answer at the start
@@ -84,7 +85,7 @@ class _Process:
 async def serve(settings: ServiceSettings) -> None:
     """Be one worker. Raises HandlerError, PoolError, LockConfigError; OSError where port or file is taken."""
     plan = settings.plan
-    async with _process(settings) as process:
+    async with _process(settings, open_traces(plan.job)) as process:
         if plan.lock is None:
             raise LockConfigError("no lock backend is named")
         lock = open_lock(plan.lock)
@@ -113,9 +114,9 @@ async def serve_delegator(settings: ServiceSettings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
+async def _process(settings: ServiceSettings, traces: Traces | None = None) -> AsyncIterator[_Process]:
     """Set up signals and endpoints, and find the job."""
-    observer = Observer(f"{settings.plan.namespace}/{settings.plan.job_type}")
+    observer = Observer(settings.plan.job, traces=traces)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -127,6 +128,8 @@ async def _process(settings: ServiceSettings) -> AsyncIterator[_Process]:
         if settings.parent_pid is not None:
             watch = asyncio.create_task(_watch_parent(settings.parent_pid, stop))
             stack.callback(watch.cancel)
+        if traces:
+            stack.callback(traces.close)
         job_id = await _find_job(settings, observer, stop)
         yield _Process(job_id, settings.name or f"{socket.gethostname()}:{os.getpid()}", observer, stop)
 

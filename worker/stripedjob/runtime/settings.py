@@ -60,7 +60,9 @@ def executor_config(job: "StripedJob", job_id: int, postgres_url: str, path: str
         database=database,
         around=handler.around or "",
     )
-    return Config(settings, job.spec.concurrency, job.on_failure == "Block", path)
+    return Config(
+        settings, job.spec.concurrency, job.on_failure == "Block", path, f"{job.metadata.namespace}/{job.job_type}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class Plan:
             config=executor_config(job, 0, postgres_url, path, ""),
             lock=lock_settings(job, lock_url) if lock_url else None,
         )
+
+    @property
+    def job(self) -> str:
+        """What logs, metrics and spans call it: NAMESPACE/TYPE."""
+        return f"{self.namespace}/{self.job_type}"
 
     @classmethod
     def unpacked(cls, text: str) -> Self:

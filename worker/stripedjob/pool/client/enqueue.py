@@ -19,6 +19,7 @@ from psycopg.rows import tuple_row
 from stripedjob.pool.client.application import async_psycopg_of, psycopg_of
 from stripedjob.pool.install.scripts import check_schema_name
 from stripedjob.pool.names import in_query
+from stripedjob.tracing import current_traceparent
 
 ENCODER = json.JSONEncoder(allow_nan=False)
 CHUNK_UNITS_MAX = 20_000  # in one call: all units of a resource in a call are one wake
@@ -122,14 +123,17 @@ Call = tuple[sql.Composed, list[Any]]
 
 
 def _one(job_type: str, unit: NewUnit, namespace: str, schema: str) -> Call:
-    values = [job_type, unit.resource, unit.payload_text(), unit.importance, unit.due_at, unit.dedup_id, namespace]
-    return _query(schema, "enqueue(%s, %s, %s::json, %s, %s, %s, %s)"), values
+    row = [unit.resource, unit.payload_text(), unit.importance, unit.due_at, unit.dedup_id]
+    values = [job_type, *row, namespace, current_traceparent()]
+    return _query(schema, "enqueue(%s, %s, %s::json, %s, %s, %s, %s, %s)"), values
 
 
 def _many(job_type: str, chunk: "list[Row]", namespace: str, schema: str) -> Call:
     # In binary, text in an array needs no quotes.
-    call = "enqueue_rows(%s, %s, %b, %b, %b::int[], %b::timestamptz[], %b::text[])"
-    return _query(schema, call), [namespace, job_type, *_columns(chunk)]
+    call = "enqueue_rows(%s, %s, %b, %b, %b::int[], %b::timestamptz[], %b::text[], %b::text[])"
+    traceparent = current_traceparent()
+    traceparents = [traceparent] * len(chunk) if traceparent else None
+    return _query(schema, call), [namespace, job_type, *_columns(chunk), traceparents]
 
 
 def _query(schema: str, call: LiteralString) -> sql.Composed:

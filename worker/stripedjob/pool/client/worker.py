@@ -162,7 +162,7 @@ def _concerns(call: str, worker_id: int) -> bool:
 
 def _leases(worker_id: int, row: Sequence[Any], now: float) -> list[Lease]:
     """Cut the flat arrays of claim() into leases."""
-    resources, fences, suspect, counts, more, *columns, oldest, newest = row
+    resources, fences, suspect, counts, more, *columns, oldest, newest, traced = row
     columns = [column or () for column in columns]  # null, where no lease has a unit
     leases, end = [], 0
     for resource, fence, count, has_more, oldest_us, newest_us in zip(
@@ -171,5 +171,8 @@ def _leases(worker_id: int, row: Sequence[Any], now: float) -> list[Lease]:
         start, end = end, end + count
         ids, attempts, crashes, payloads = (tuple(column[start:end]) for column in columns)
         since = now - oldest_us / 1e6, now - newest_us / 1e6
-        leases.append(Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id, *since))
+        traces = tuple(traced[start:end]) if traced else ()
+        leases.append(
+            Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id, *since, traces)
+        )
     return leases

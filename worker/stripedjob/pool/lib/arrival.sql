@@ -47,10 +47,15 @@ begin
 end
 $$;
 
+-- A W3C Trace Context as it is kept: whatever else is given is none, since nothing of a trace may keep a unit out.
+create or replace function @extschema@.trace_context(p_given text) returns text language sql immutable as $$
+    select case when p_given ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then p_given end
+$$;
+
 -- What enqueue_rows() does, once it is known which job it is and that it may be.
 create or replace function @extschema@.put_rows(
     j @extschema@.job, p_resources text[], p_payloads text[], p_importances int[], p_due_ats timestamptz[],
-    p_dedup_ids text[]
+    p_dedup_ids text[], p_traceparents text[] default null
 ) returns bigint language plpgsql as $$
 declare
     ids regclass := pg_get_serial_sequence('@extschema@.unit', 'id');
@@ -58,11 +63,12 @@ declare
 begin
     with given as materialized ( -- the order of the ids is that of the rows
         select nextval(ids) as id, r.resource, coalesce(r.payload, 'null')::json as payload, r.importance, r.due_at,
+            @extschema@.trace_context(r.traceparent) as traceparent,
             case when r.dedup_id is null and j.deduplicate_content
                 then @extschema@.content_id(r.resource,
                     coalesce(r.payload, 'null')::json) else r.dedup_id end as dedup_id
-        from unnest(p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids) with ordinality
-            r(resource, payload, importance, due_at, dedup_id, n)
+        from unnest(p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids, p_traceparents) with ordinality
+            r(resource, payload, importance, due_at, dedup_id, traceparent, n)
         order by r.n
     ), fresh as (
         insert into @extschema@.dedup as d (job_id, dedup_id, unit_id, expires_at)
@@ -72,10 +78,11 @@ begin
             set unit_id = excluded.unit_id, expires_at = excluded.expires_at where d.expires_at <= @extschema@.clock()
         returning d.unit_id
     )
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload, traceparent)
+    overriding system value
     select g.id, j.id, g.resource,
         case when g.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(g.importance, j.importance), g.due_at, g.payload
+        coalesce(g.importance, j.importance), g.due_at, g.payload, g.traceparent
     from given g
     where g.dedup_id is null or g.id in (select unit_id from fresh)
     order by g.id;

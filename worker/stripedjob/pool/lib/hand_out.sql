@@ -33,7 +33,7 @@ begin
         select l.n, h.*, sum(octet_length(h.payload)) over (order by l.n, h.id) - octet_length(h.payload) < p_bytes
             and h.place <= p_units as fits
         from lease l cross join lateral (
-            select id, attempts, crashes, payload, greatest(enqueued_at, due_at) as since,
+            select id, attempts, crashes, payload, traceparent, greatest(enqueued_at, due_at) as since,
                 row_number() over (order by id) as place from @extschema@.unit
             where job_id = j.id and resource = l.resource and state = 'ready' and id < coalesce(l.barrier, no_barrier)
                 and cancelled is null
@@ -54,7 +54,7 @@ begin
         from kept
     ), units as (
         select array_agg(id) ids, array_agg(attempts::int) attempts, array_agg(crashes::int) crashes,
-            array_agg(payload) payloads
+            array_agg(payload) payloads, case when count(traceparent) > 0 then array_agg(traceparent) end traceparents
         from (select * from candidate where fits order by n, id) f
     ), barred as (
         select array_agg(resource) resources, array_agg(due_at) due_at from handed
@@ -62,10 +62,10 @@ begin
     )
     select l.resources, l.fences, l.counts, l.more, l.cut, u.ids, u.attempts, u.crashes, u.payloads,
         (select array_agg(resource) from handed where there > 0 and units = 0),
-        b.resources, b.due_at, l.oldest, l.newest
+        b.resources, b.due_at, l.oldest, l.newest, u.traceparents
     into leased.resources, leased.fences, leased.counts, leased.more, cut, leased.ids, leased.attempts, leased.crashes,
     leased.payloads,
-        too_much, barred, barred_until, leased.oldest, leased.newest
+        too_much, barred, barred_until, leased.oldest, leased.newest, leased.traceparents
     from leases l, units u, barred b;
     if too_much is not null then
         update @extschema@.stripe set

@@ -23,7 +23,8 @@ create type @extschema@.claimed as (
     crashes int[],
     payloads text[],
     oldest bigint[],
-    newest bigint[]
+    newest bigint[],
+    traceparents text[]
 );
 
 -- Fences come from one sequence, so that they grow for every resource even when its row has come and gone in between.

@@ -25,6 +25,7 @@ from stripedjob.runtime.executor.progress import Progress, Reporter, run_task, r
 from stripedjob.runtime.executor.wire import Broken, Cancel, Config, End, Ready, Task, receive, send
 from stripedjob.runtime.forks import end_if_forked, process_id
 from stripedjob.runtime.shared_state import SharedState
+from stripedjob.runtime.traces import open_traces
 
 if TYPE_CHECKING:
     import asyncio
@@ -167,7 +168,8 @@ def main() -> None:
     shared_state, pid = SharedState(fd, config.slots), process_id()
     error: BaseException | None = None
     try:
-        handler = make(config.handler, shared_state)
+        traces = open_traces(config.job)
+        handler = make(config.handler, shared_state, traces.around if traces else None)
     except BaseException as raised:  # noqa: BLE001 - importing runs the user's code, which may also exit
         error = raised
     end_if_forked(pid, error)

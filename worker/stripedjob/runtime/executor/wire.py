@@ -12,7 +12,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stripedjob.runtime.handlers.settings import HandlerSettings
@@ -26,12 +26,16 @@ LENGTH = struct.Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to run and how. `path` is put first on sys.path; `block`: a unit that is not done ends its lease."""
+    """What to run and how. `path` is put first on sys.path; `block`: a unit that is not done ends its lease.
+
+    `job`: NAMESPACE/TYPE, for its spans.
+    """
 
     handler: HandlerSettings
     slots: int = 1
     block: bool = False
     path: str = ""
+    job: str = ""
 
 
 class Task(NamedTuple):
@@ -44,19 +48,33 @@ class Task(NamedTuple):
     attempts: tuple[int, ...]
     payloads: tuple[str, ...]
     worker_id: int = 0
+    traceparents: tuple[str | None, ...] = ()
 
     def units(self, extend: Callable[[Unit, float], None], cancelled: Callable[[Unit], str]) -> list[Unit]:
         """Return the units as handlers get them; the arguments are what their extend() and `cancelled` call."""
         rows = zip(self.ids, self.attempts, self.payloads, strict=True)
-        return [
+        units = [
             Unit(i, self.resource, self.fence, attempts + 1, payload, extend, self.worker_id, cancelled)
             for i, attempts, payload in rows
         ]
+        if self.traceparents:
+            traced = zip(units, self.traceparents, strict=True)
+            return [replace(unit, traceparent=traceparent) for unit, traceparent in traced]
+        return units
 
 
 def task_row(key: int, lease: "Lease") -> tuple[Any, ...]:
     """Return the fields of a Task, as a plain tuple."""
-    return (key, lease.resource, lease.fence, lease.ids, lease.attempts, lease.payloads, lease.worker_id)
+    return (
+        key,
+        lease.resource,
+        lease.fence,
+        lease.ids,
+        lease.attempts,
+        lease.payloads,
+        lease.worker_id,
+        lease.traceparents,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 
+from stripedjob.tracing import current_traceparent
 from stripedjob.unit import Dead, Retry, Unit, as_json
 
 REASON_BYTES_MAX = 500  # of the answer's body
@@ -55,6 +56,8 @@ class Endpoint:
             "Stripedjob-Unit": str(unit.id),
             "Stripedjob-Attempt": str(unit.attempt),
         }
+        if traceparent := current_traceparent() or unit.traceparent:
+            headers["traceparent"] = traceparent
         try:
             async with self._session.post(
                 self._url, data=as_json(unit), headers=headers, allow_redirects=False

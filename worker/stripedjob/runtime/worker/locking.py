@@ -51,12 +51,14 @@ class Locking:
 
         Where the backend is away none is granted: `is_away` says so.
         """
+        asked = self.clock()
         try:
             async with self._call():
                 waits = await self.backend.acquire(*_locks(worker_id, leases), int(self.lease_seconds * 1000))
         except LockUnavailable as error:
             self._went(error)
             return [self.lease_seconds] * len(leases)
+        self.observer.locked(leases, asked)
         return [wait_ms / 1000 for wait_ms in waits]
 
     async def renew(self, worker_id: int, leases: Sequence[Lease]) -> None:

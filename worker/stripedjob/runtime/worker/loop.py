@@ -184,8 +184,9 @@ class Worker:
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         await self._upkeep(pool)
-        unshared = self._pace.unshared(settings.slots, resources)
-        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=self._clock())
+        unshared, asked = self._pace.unshared(settings.slots, resources), self._clock()
+        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=asked)
+        self._observer.claimed(leases, asked)
         self._is_short = len(leases) < resources
         self._claim_at = self._clock() + SHORT_SECONDS
         self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS

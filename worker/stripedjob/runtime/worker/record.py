@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.errors import PoolDataError
 from stripedjob.pool.types import Batch, Failure, Settlement, Tally, Then
+from stripedjob.runtime import clock
 from stripedjob.runtime.observe import Observer
 
 SMALLINT_MAX = 32_767
@@ -47,6 +48,7 @@ class Recorder:
         return refused
 
     async def _send_first(self, pool: WorkerPool, batch: Batch) -> list[str]:
+        asked = clock.now()
         try:
             refused = await pool.settle(self.job_id, batch)
         except PoolDataError as error:
@@ -57,7 +59,7 @@ class Recorder:
             self._batches.popleft()
             self._batches.extendleft(reversed(instead))
             return []
-        self.observer.settled(batch, refused)
+        self.observer.settled(batch, refused, asked)
         self._batches.popleft()
         return refused
 

@@ -1,10 +1,11 @@
 -- How units come in: inside the caller's own transaction.
 
 -- Puts one unit in and returns its id; with a deduplication id that is still good, the id of the unit it was first used
--- for.
+-- for. `traceparent`: see docs/tracing.md; what is none is left out.
 create or replace function @extschema@.enqueue(
     job_type text, resource text, payload json default 'null', importance int default null,
-    due_at timestamptz default null, dedup_id text default null, namespace text default 'default'
+    due_at timestamptz default null, dedup_id text default null, namespace text default 'default',
+    traceparent text default null
 ) returns bigint language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -24,10 +25,11 @@ begin
         dedup_id := @extschema@.content_id(enqueue.resource, enqueue.payload);
     end if;
     if enqueue.dedup_id is null then
-        insert into @extschema@.unit (job_id, resource, state, importance, due_at, payload)
+        insert into @extschema@.unit (job_id, resource, state, importance, due_at, payload, traceparent)
         values (j.id, enqueue.resource,
             case when enqueue.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
-            coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload)
+            coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload,
+            @extschema@.trace_context(enqueue.traceparent))
         returning id into new_id;
         return new_id;
     end if;
@@ -41,10 +43,12 @@ begin
             where d.job_id = j.id and d.dedup_id = enqueue.dedup_id;
         return first_id;
     end if;
-    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload) overriding system value
+    insert into @extschema@.unit (id, job_id, resource, state, importance, due_at, payload, traceparent)
+    overriding system value
     values (new_id, j.id, enqueue.resource,
         case when enqueue.due_at > @extschema@.clock() then 'delayed' else 'ready' end::@extschema@.unit_state,
-        coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload);
+        coalesce(enqueue.importance, j.importance), enqueue.due_at, enqueue.payload,
+        @extschema@.trace_context(enqueue.traceparent));
     return new_id;
 end
 $$;
@@ -54,14 +58,14 @@ $$;
 -- counts.
 create or replace function @extschema@.enqueue_rows(
     p_namespace text, p_job_type text, p_resources text[], p_payloads text[], p_importances int[],
-    p_due_ats timestamptz[],
-    p_dedup_ids text[]
+    p_due_ats timestamptz[], p_dedup_ids text[], p_traceparents text[] default null
 ) returns bigint language plpgsql as $$
 declare
     j @extschema@.job;
 begin
     select * into j from @extschema@.job where id = @extschema@.job_id(p_namespace, p_job_type);
     perform @extschema@.check_job(j.id, 'enqueuer');
-    return @extschema@.put_rows(j, p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids);
+    return @extschema@.put_rows(j, p_resources, p_payloads, p_importances, p_due_ats, p_dedup_ids,
+        p_traceparents);
 end
 $$;
