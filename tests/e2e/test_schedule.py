@@ -39,7 +39,7 @@ def test_once_a_period_whoever_leads(clock: Clock) -> None:
     before = periods(clock)
     await_("the next leader fires", lambda: clock.job.done() > before * TICKS, PERIOD_SECONDS + LATE_SECONDS)
     await_("once for each period", lambda: clock.job.done() == TICKS * periods(clock), LATE_SECONDS)
-    assert clock.job.jobs.condition("ScheduleWorks", clock.job.name)["status"] == "True"
+    clock.job.jobs.until("ScheduleWorks", "Scheduled", clock.job.name)
 
 
 @pytest.mark.acceptance("A44")

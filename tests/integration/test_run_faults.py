@@ -76,6 +76,7 @@ def test_the_supervisors_connection_is_lost_again_and_again(job: Job) -> None:
         return ended >= 20 or run.process.poll() is not None
 
     with job.running("--until-empty") as run:
+        await_("it is at work", lambda: job.done() > 0)
         await_("it was lost 20 times", ends_it)
         assert run.process.poll() is None
         assert run.await_end()["pending"] == 0

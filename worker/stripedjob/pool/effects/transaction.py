@@ -133,7 +133,7 @@ class _Try:
 
     def _is_lost(self, error: BaseException) -> bool:
         kind, sqlstate = type(error), sqlstate_of(error)
-        if issubclass(kind, psycopg.InternalError) and sqlstate is None:
+        if issubclass(kind, psycopg.InternalError) and not sqlstate:
             return True  # psycopg's own: a pooler said more than the one end of a COMMIT, since a session was ended
         closed = self._session.conn.closed or issubclass(class_of(sqlstate), PoolUnreachableError)
         return closed and issubclass(kind, psycopg.OperationalError)
