@@ -18,7 +18,7 @@ from tests.support.engines import RestartablePostgres, RestartableValkey, end_en
 from stripedjob.local import engine, engines
 from stripedjob.local.engines import EngineError, EngineName, embedded, embedded_engine
 
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 90.0
 
 # Prints the URL, then stays in the context until its input ends.
 USER = """

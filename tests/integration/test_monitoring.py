@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHART = ROOT / "deploy" / "helm" / "stripedjob" / "files"
 ALERTS, DASHBOARD = CHART / "alerts.yaml", CHART / "dashboard.json"
 KEY = ("shop", "listings")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 class Health:

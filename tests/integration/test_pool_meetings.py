@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MUTEX = replace(FIFO, on_failure="Skip", schedule_limit=2)
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 CLAIM = "select coalesce(array_agg(r), '{}') from striped.claim(%s, %s, 1, 1, 1000000) c, unnest(c.resources) r"
 OWNED = "select array_agg(resource || ' ' || state order by resource) from striped.stripe where worker_id is not null"
 

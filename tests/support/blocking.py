@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 class Blocking:

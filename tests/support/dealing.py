@@ -26,6 +26,8 @@ TOGETHER: Mapping[str, str] = {
     "tests/e2e/": CLUSTER,
     "tests/browser/": "the browser",
     "tests/faults/": "the nemesis",
+    "tests/integration/test_fifo_runs.py": "many workers",
+    "tests/integration/test_run_delegated.py": "many workers",
     "tests/integration/test_pool_reads.py": "a million units",
     "tests/isolation/test_lock_order.py": "what a fixture observes for a minute",
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stripedjob.runtime.executor.wire import Config
     from stripedjob.runtime.outcome import Fault, Outcome
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 def lease(name: str, *payloads: Any) -> Lease:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stripedjob.ui.app import Served
 
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 90
 IN_PAYLOADS = "swordfish"  # and nowhere else
 HOSTILE = (
     "<script>document.title='taken'</script>",

@@ -20,7 +20,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 HANDLERS = Path(__file__).parent / "job_handlers.py"
 OVERLAPS = """
 select count(*) from effect a join effect b

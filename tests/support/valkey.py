@@ -15,7 +15,7 @@ import redis
 from stripedjob.local.engine import packaged
 from stripedjob.local.engine_servers import ValkeyServer
 
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 90.0
 PRIMARY = "main"
 
 
