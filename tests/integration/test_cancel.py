@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,20 +123,21 @@ def test_of_a_call_with_many_units_the_others_go_back() -> None:
 
 
 def test_a_command_gets_sigterm() -> None:
-    before = now()
-    assert cancelled(HandlerSettings("exec", tuple(TERM)), [True]).faults == DEAD
+    before, mark = now(), uuid.uuid4().hex
+    assert cancelled(HandlerSettings("exec", (*TERM, mark)), [True]).faults == DEAD
     assert now() - before < supervisor.CANCEL_SECONDS
-    assert _sleepers() == ""
+    assert _left(mark) == ""
 
 
 def test_a_command_that_is_deaf_is_killed() -> None:
-    assert cancelled(HandlerSettings("exec", tuple(DEAF)), [True]).faults == DEAD
-    assert _sleepers() == ""
+    mark = uuid.uuid4().hex
+    assert cancelled(HandlerSettings("exec", (*DEAF, mark)), [True]).faults == DEAD
+    assert _left(mark) == ""
 
 
-def _sleepers() -> str:
-    """List the children that are left of such commands."""
-    found = subprocess.run(["pgrep", "-f", "trap '.*TERM"], capture_output=True, text=True, check=False)
+def _left(mark: str) -> str:
+    """List what is left of a command with this argument: others run beside it."""
+    found = subprocess.run(["pgrep", "-f", mark], capture_output=True, text=True, check=False)
     return found.stdout
 
 

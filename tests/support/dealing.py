@@ -26,6 +26,7 @@ TOGETHER: Mapping[str, str] = {
     "tests/e2e/": CLUSTER,
     "tests/browser/": "the browser",
     "tests/faults/": "the nemesis",
+    "tests/integration/test_backends.py": "many workers",
     "tests/integration/test_fifo_runs.py": "many workers",
     "tests/integration/test_run_delegated.py": "many workers",
     "tests/integration/test_pool_reads.py": "a million units",
