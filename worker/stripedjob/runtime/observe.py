@@ -21,7 +21,7 @@ STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
 
 
 class _Times(Collector):
-    """What was counted of times, as Prometheus takes it: only a scrape makes it so, since units are counted often."""
+    """The histograms of times, made for Prometheus at a scrape alone, since units are counted often."""
 
     def __init__(self, job: str, wait: Histogram, run: Histogram) -> None:
         self._job, self._wait, self._run = job, wait, run
@@ -118,21 +118,17 @@ class Observer:
         if self._traces and leases:
             now = clock.now()
             self._traces.add("wait", leases, lambda lease, place: (lease.since(place), asked), now)
-            self._traces.add("lease", leases, lambda _lease, _place: (asked, now), now)
+            self._trace("lease", leases, asked)
 
     def locked(self, leases: Sequence[Lease], asked: float) -> None:
         """Trace how long locks took."""
-        if self._traces and leases:
-            now = clock.now()
-            self._traces.add("lock", leases, lambda _lease, _place: (asked, now), now)
+        self._trace("lock", leases, asked)
 
     def settled(self, batch: Batch, refused: Sequence[str], asked: float) -> None:
         """Count what was recorded, and trace how long that took."""
         lost = set(refused)
         if self._traces:
-            now = clock.now()
-            kept = [one.lease for one in batch.ended if one.lease.resource not in lost]
-            self._traces.add("settle", kept, lambda _lease, _place: (asked, now), now)
+            self._trace("settle", [one.lease for one in batch.ended if one.lease.resource not in lost], asked)
         for one in batch.ended:
             if one.lease.resource in lost:
                 continue
@@ -162,6 +158,11 @@ class Observer:
     def problem(self) -> str | None:
         """Why the worker is not ready, or None."""
         return self._pool_problem or self._lock_problem
+
+    def _trace(self, name: str, leases: Sequence[Lease], asked: float) -> None:
+        if self._traces:
+            now = clock.now()
+            self._traces.add(name, leases, lambda _lease, _place: (asked, now), now)
 
     def _log(self, write: Callable[..., None], event: str, **facts: Any) -> None:
         write(event, extra={"job": self.job, **facts})

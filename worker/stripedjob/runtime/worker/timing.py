@@ -75,13 +75,9 @@ class Timing:
             self._waited(lease, place, end, start, until if units > 1 else start)
 
     def _waited(self, lease: Lease, place: int, end: int, start: float, until: float) -> None:
-        """Count how long units waited whose calls began evenly in this time.
-
-        Of a lease's units, the pool says since when the oldest and the newest wait; those between came evenly.
-        """
-        units, step = end - place, (lease.newest - lease.oldest) / max(1, len(lease.ids) - 1)
-        first = max(0.0, start - lease.oldest - place * step)
-        last = max(0.0, until - lease.oldest - (end - 1) * step) if units > 1 else first
+        """Count how long units waited whose calls began evenly in this time."""
+        units, first = end - place, max(0.0, start - lease.since(place))
+        last = max(0.0, until - lease.since(end - 1)) if units > 1 else first
         self.wait.seconds += units * (first + last) / 2
         counts, one, other = self.wait.counts, bucket(first), bucket(last)
         if one == other:
