@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from stripedjob.spec.model import API_VERSION, KIND, PLURAL
 from stripedjob_operator.observed import Key, Raw
+from stripedjob_operator.shared import end_if_cancelled
 
 FIELD_MANAGER = "stripedjob-operator"
 CALL_SECONDS_MAX = 15
@@ -179,6 +180,7 @@ class Cluster:
             )
             data = await response.read()
         except (aiohttp.ClientError, OSError) as error:
+            end_if_cancelled()
             self._calls.labels(method, "none").inc()
             raise ApiUnreachableError(f"the API server does not answer: {error or type(error).__name__}") from error
         self._calls.labels(method, str(response.status)).inc()

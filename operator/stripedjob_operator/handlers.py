@@ -1,5 +1,6 @@
 """kopf's part: its watches fill `observed`, and every change is a wish for a reconcile. No handler keeps anything."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,6 +15,7 @@ DEPLOYMENTS = ("apps", "v1", "deployments")
 PODS = ("", "v1", "pods")
 OBJECTS_AT_ONCE = 25  # of a list; they are expensive as they come, and what is kept of them is little
 IDLE_SECONDS = 0.1  # for so long kopf keeps an object at hand after its last event
+END_SECONDS_MAX = 10.0  # then kopf ends the process
 INACTIVE_SECONDS = 40.0  # a watch that says nothing for longer, not even goodbye, has stalled
 Seen = Callable[[Key, Raw], bool]
 Gone = Callable[[Key, Raw], None]
@@ -68,6 +70,7 @@ def settings() -> kopf.OperatorSettings:
     made.watching.chunk_size = OBJECTS_AT_ONCE
     made.queueing.idle_timeout = IDLE_SECONDS
     made.networking.request_timeout = 30
+    made.process.ultimate_exiting_timeout = END_SECONDS_MAX
     selector = ",".join(f"{key}={value}" for key, value in OWN.items())
     made.watching.label_selectors[DEPLOYMENTS] = selector
     made.watching.label_selectors[PODS] = selector
@@ -75,14 +78,23 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-async def watch(observed: Observed, wish: Callable[[Key], None], namespaces: tuple[str, ...]) -> None:
-    """Watch until told to end by a signal; raises where the API server refuses the watches for good."""
+async def watch(
+    observed: Observed, wish: Callable[[Key], None], namespaces: tuple[str, ...], begun: Callable[[], None]
+) -> None:
+    """Watch until cancelled; raises where the API server refuses the watches for good.
+
+    `begun` runs when kopf has taken over the signals. Invariant: who cancels this has ended all tasks begun since, for
+    which kopf would wait.
+    """
     registry = kopf.get_default_registry()
     register(registry, observed, wish)
-    await kopf.operator(
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
+    begun()
+    await kopf.run_tasks(tasks, ignored=before)

@@ -71,8 +71,7 @@ async def run(settings: OperatorSettings) -> bool:
     """Work until told to end; False: the Lease was lost."""
     health = OperatorHealth()
     told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # until kopf takes them over
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    _heed(told)
     with serving(health, settings.port):
         async with Cluster.connect(health.registry) as cluster:
             beating = asyncio.create_task(health.beat_forever())
@@ -84,33 +83,41 @@ async def run(settings: OperatorSettings) -> bool:
                     settings.lease_name,
                     settings.lease_namespace,
                     settings.identity,
-                    lambda: operate(cluster, settings, health),
+                    lambda: operate(cluster, settings, health, told),
                 )
             )
             try:
                 await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                return await leading if leading.done() else True
+                is_waiting = health.observed is None and not leading.done()
+                return True if is_waiting else await leading
             finally:
                 for task in (beating, trimming, stopped, leading):
                     task.cancel()
 
 
-async def operate(cluster: Cluster, settings: OperatorSettings, health: OperatorHealth) -> None:
+def _heed(told: asyncio.Event) -> None:
+    """Have this process told to end by a signal, and not kopf, which waits 5 s for what runs beside it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+
+
+async def operate(cluster: Cluster, settings: OperatorSettings, health: OperatorHealth, told: asyncio.Event) -> None:
     """Reconcile everything, until told to end."""
     observed = health.observed = Observed()
     queue: WorkQueue[Key] = WorkQueue()
     tasks = [
+        asyncio.create_task(told.wait()),
         asyncio.create_task(reconcile_all(cluster, settings, health.registry, observed, queue)),
-        asyncio.create_task(handlers.watch(observed, queue.add, settings.namespaces)),
+        asyncio.create_task(handlers.watch(observed, queue.add, settings.namespaces, lambda: _heed(told))),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        for task in tasks:  # the watches last, as they ask for it
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def reconcile_all(

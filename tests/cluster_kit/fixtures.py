@@ -94,13 +94,30 @@ class RunningCluster:
     leaving: set[str] = field(default_factory=set, compare=False)  # namespaces that were deleted
 
     def await_gone(self) -> None:
-        """Wait until the namespaces that were deleted have gone with all that was in them, which takes 5 s or more."""
+        """Wait until the namespaces that were deleted have gone with all that was in them, which takes 5 s or more.
+
+        What is left after that is told once: tests that come later need not wait for it again.
+        """
 
         def left() -> set[str]:
             return self.leaving.intersection(self.kubectl("get", "namespaces", "-o", "name").split())
 
-        await_("deleted namespaces have gone", lambda: not left(), GONE_SECONDS_MAX)
-        self.leaving.clear()
+        self._release()
+        try:
+            await_("deleted namespaces have gone", lambda: not left(), GONE_SECONDS_MAX)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.kubectl.done('get', *left(), '-o', 'yaml').stdout}") from None
+        finally:
+            self.leaving.clear()
+
+    def _release(self) -> None:
+        """Let go the StripedJobs of deleted namespaces: where a test has failed, their operator may have ended."""
+        found = self.kubectl.done("get", "stripedjobs", "--all-namespaces", "-o", "json")
+        for job in json.loads(found.stdout)["items"] if found.returncode == 0 else []:
+            name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+            if job["metadata"].get("finalizers") and f"namespace/{namespace}" in self.leaving:
+                no_more = json.dumps({"metadata": {"finalizers": None}})
+                self.kubectl.done("patch", "stripedjob", name, "-n", namespace, "--type=merge", "-p", no_more)
 
     def on_node(self, script: str) -> str:
         """Run a shell script as root on the node: a container of kind's, or this machine."""

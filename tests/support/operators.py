@@ -66,6 +66,7 @@ class Operator:
             code = self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
             raise
         finally:
             self.process = None

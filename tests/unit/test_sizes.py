@@ -42,3 +42,9 @@ def test_a_text_that_names_the_schema_begins_with_it(file: Path) -> None:
     """Else a schema with a quote in its name would end the text: for_schema() quotes what begins so."""
     texts = re.findall(r"'((?:[^']|'')*)'", re.sub(r"--[^\n]*", "", file.read_text()))
     assert [text for text in texts if "@extschema@" in text[1:]] == []
+
+
+@pytest.mark.parametrize("file", SQL, ids=lambda file: str(file.relative_to(ROOT)))
+def test_sql_has_no_backslash(file: Path) -> None:
+    """What it says in a text depends on the caller's standard_conforming_strings."""
+    assert "\\" not in re.sub(r"--[^\n]*", "", file.read_text())

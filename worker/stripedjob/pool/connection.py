@@ -73,8 +73,18 @@ POOL_SESSION = ANY_SESSION | {
     # Plans do not depend on statistics: a table that was empty when they were made is read by index all the same.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
+    # Nor on what somebody has set for the server: with these off, cheap statements look so expensive that they would be
+    # compiled (seconds for each session), or be given processes of their own.
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "auto",
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_nestloop": "on",
     "lock_timeout": str(int(LOCK_SECONDS_MAX * 1000)),
     "idle_in_transaction_session_timeout": str(int(ADMIN_SECONDS_MAX * 1000)),
+    "idle_session_timeout": "0",
+    "array_nulls": "on",
 }
 
 

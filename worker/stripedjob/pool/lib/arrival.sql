@@ -43,7 +43,8 @@ begin
     exception when data_exception or program_limit_exceeded then
         content := p_payload::text;
     end;
-    return 'sha256:' || encode(sha256(convert_to(p_resource, 'UTF8') || '\x00' || convert_to(content, 'UTF8')), 'hex');
+    return 'sha256:' || encode(
+        sha256(convert_to(p_resource, 'UTF8') || decode('00', 'hex') || convert_to(content, 'UTF8')), 'hex');
 end
 $$;
 
