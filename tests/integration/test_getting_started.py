@@ -12,6 +12,7 @@ from subprocess import PIPE
 
 import psycopg
 import pytest
+from tests.support.engines import end_engines
 from tests.support.wheel import ROOT, unpacked
 
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "getting-started.md"
@@ -51,7 +52,11 @@ class Newcomer:
     env: dict[str, str]
 
     def do(self, text: str) -> str:
-        """Do a block of commands, of which none may fail; gives what they said."""
+        """Do a block of commands, of which none may fail; gives what they said.
+
+        Engines have stopped meanwhile, as where a person types, reads or has a coffee.
+        """
+        end_engines(self.folder / ".stripedjob")
         command = ["sh", "-ec", f"exec 2>&1\n{text}"]
         done = subprocess.run(command, cwd=self.folder, env=self.env, stdout=PIPE, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout
