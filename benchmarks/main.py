@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 MODULES = {
+    "start": "start",
     "local": "local",
     "unit": "unit",
     "growth": "growth.bench",

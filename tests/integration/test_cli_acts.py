@@ -169,7 +169,7 @@ def test_status_says_what_is_in_the_way(job: Job) -> None:
     lines = job.do("status").splitlines()
     assert "dead       3 units: no luck" in lines
     assert "waiting    b is paused by ann: closed" in lines
-    assert any(line.startswith("oldest     a unit waits for a worker since 0:") for line in lines)
+    assert any(line.startswith("oldest     a unit has waited for a worker for 0:") for line in lines)
     assert json.loads(job.do("status", "--json"))["outlook"]["dead"]["reasons"][0]["units"] == 3
 
 

@@ -1,4 +1,4 @@
-"""docs/getting-started.md is done step by step, with the built wheel, in an empty folder."""
+"""docs/getting-started.md and the README's commands are done step by step, with the built wheel, in an empty folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
+import psycopg
+import pytest
+from tests.support.engines import end_engines
 from tests.support.wheel import ROOT, unpacked
 
-PAGE = ROOT / "docs" / "getting-started.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "getting-started.md"
 STEP = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 PROGRAMS = {
     "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
@@ -27,8 +30,8 @@ class Step:
     file: str | None  # that it is the content of
 
 
-def steps() -> list[Step]:
-    page = PAGE.read_text().replace("<!-- not run: the test has built the wheel -->\n```sh", "```skipped")
+def steps(page: str) -> list[Step]:
+    page = page.replace("<!-- not run: the test has built the wheel -->\n```sh", "```skipped")
     found = []
     for match in STEP.finditer("\n" + page):
         name = re.search(r"`([\w.]+)`:$", match["before"])
@@ -41,7 +44,27 @@ def plain(text: str) -> str:
     return re.sub(r"\d+", "#", text)
 
 
-def test_each_step_says_what_the_page_says(tmp_path: Path) -> None:
+@dataclass
+class Newcomer:
+    """An empty folder, and the wheel's programs on the path."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def do(self, text: str) -> str:
+        """Do a block of commands, of which none may fail; gives what they said.
+
+        Engines have stopped meanwhile, as where a person types, reads or has a coffee.
+        """
+        end_engines(self.folder / ".stripedjob")
+        command = ["sh", "-ec", f"exec 2>&1\n{text}"]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, stdout=PIPE, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Newcomer:
     package, folder, programs = unpacked(tmp_path / "wheel"), tmp_path / "empty", tmp_path / "bin"
     folder.mkdir()
     programs.mkdir()
@@ -49,25 +72,43 @@ def test_each_step_says_what_the_page_says(tmp_path: Path) -> None:
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": f"{package}"}
+    there = Newcomer(folder, env)
+    assert there.do("python -P -c 'import stripedjob; print(stripedjob.__file__)'").startswith(str(package))
+    return there
+
+
+def test_each_step_says_what_the_page_says(newcomer: Newcomer) -> None:
     said, kinds = "", set()
-    for step in steps():
+    for step in steps(PAGE.read_text()):
         kinds.add(step.kind)
         if step.file:
-            (folder / step.file).write_text(step.text)
+            (newcomer.folder / step.file).write_text(step.text)
         elif step.kind == "sh":
-            command = ["sh", "-ec", f"exec 2>&1\n{step.text}"]
-            done = subprocess.run(command, cwd=folder, env=env, stdout=PIPE, text=True, timeout=120, check=False)
-            said = done.stdout
-            assert done.returncode == 0, said
+            said = newcomer.do(step.text)
         elif step.kind == "text":
             missing = [line for line in step.text.splitlines() if plain(line) not in plain(said)]
             assert not missing, said
     assert kinds == {"skipped", "python", "yaml", "csv", "sh", "text"}
-    where = subprocess.run(
-        [programs / "python", "-P", "-c", "import stripedjob; print(stripedjob.__file__)"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert where.stdout.startswith(str(package))
+
+
+def test_the_readme_s_commands_work_in_its_order(newcomer: Newcomer) -> None:
+    page = README.read_text().partition("## Use it")[2].partition("\n## ")[0]
+    said, files = "", []
+    for step in steps(page):
+        if step.file:
+            files.append(step.file)
+            (newcomer.folder / step.file).write_text(step.text)
+        elif step.kind == "sh":
+            said += newcomer.do(re.sub(r"(?m)^stripedjob ui .*", "", step.text))  # which does not end by itself
+        else:
+            assert step.kind == "sql"
+            with psycopg.connect((newcomer.folder / ".stripedjob/postgres/url").read_text()) as conn:
+                assert conn.execute(step.text.encode()).fetchone() == (3,)
+    assert files == ["job.yaml", "listings.py", "units.csv"]
+    for part in (
+        "2 units enqueued for listings",
+        "listing-8 {'price': 120}",
+        "2 units done in ",
+        "listing-7 has nothing",
+    ):
+        assert part in said

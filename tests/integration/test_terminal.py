@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import redis
 from tests.support.engines import RestartableValkey, running
 from tests.support.runs import Job, stripedjob
 from tests.support.terminal import Terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PRINTING = """
 import sys
@@ -199,3 +198,40 @@ def test_a_server_that_is_away_is_named(job: Job, tmp_path: Path) -> None:
             server.kill()
             terminal.await_line("the lock backend is away")
             server.start()
+
+
+def test_ctrl_c_while_the_program_is_loaded_says_nothing(tmp_path: Path) -> None:
+    """Where a module is imported, no handler of the command line is in place yet."""
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise ImportError\n")
+    program = Path(sys.executable).with_name("stripedjob")
+    for command in ([sys.executable, "-m", "stripedjob"], [program]):
+        env = os.environ | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([*command, "--version"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_sentences_break_between_words(job: Job, columns: int) -> None:
+    """What is said is read again as it was meant by joining the lines; no word is torn at the edge."""
+    (job.folder / "listings.py").write_text("def apply(unit):\n    raise ValueError('a reason of quite some words')\n")
+    job.write(handler={"python": "listings:apply"}, retry={"maxAttempts": 1})
+    put(job, 1)
+    with on_terminal(job, columns, "--until-empty") as terminal:
+        assert terminal.await_end() == 0
+        shown = joined(terminal.everything())
+    assert re.search(r"unit 1 of r0 is dead \(1 attempt\): ValueError: a reason of quite some words \(listings", shown)
+    assert re.search(r"0 units done; [\d.]+ s in all left in the pool: 1 dead$", shown), shown
+    where = [str(job.file), *job.where]
+    for command, words in (
+        (["explain", *where, "nobody"], "or it never had any under exactly this name."),
+        (["status", *where], "dead 1 unit: ValueError: a reason of quite some words (listings.py:2 in apply)"),
+        (["history", *where, "--unit", "1"], "error: this job keeps no history: set retention.historySeconds in"),
+        (["--help"], "whoever holds them."),
+    ):
+        with Terminal([sys.executable, "-m", "stripedjob", *command], columns, rows=100) as terminal:
+            terminal.await_end()
+            assert words in joined(terminal.everything())
+
+
+def joined(lines: list[str]) -> str:
+    return re.sub(" +", " ", " ".join(lines))

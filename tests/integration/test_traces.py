@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -211,3 +215,24 @@ def test_commands_and_endpoints_get_the_context_with_the_unit() -> None:
     assert json.loads(as_json(traced))["traceparent"] == traced.traceparent
     assert "traceparent" not in json.loads(as_json(Unit(7, "chair", 1, 1, "1")))
     assert current_traceparent() is None
+
+
+ENDING = """
+import time
+from stripedjob.runtime.traces import open_traces
+from stripedjob.unit import Unit
+made = open_traces("default/prices")
+with made.around(Unit(1, "r", 1, 1, "null")):
+    pass
+print(time.time())
+"""
+
+
+def test_a_collector_that_does_not_answer_keeps_no_process_from_its_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        done = subprocess.run(
+            [sys.executable, "-c", ENDING], env=env, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        )
+        seconds = time.time() - float(done.stdout)
+    assert traces.CLOSE_SECONDS <= seconds < 8.0  # the exporter alone: 10, and the SDK 30

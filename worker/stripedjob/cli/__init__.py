@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import shutil
 import sys
 from typing import Any
 
@@ -35,6 +36,9 @@ COMMANDS = {
     "drain": "stripedjob.cli.worker:drain",
 }
 
+HELP_COLUMNS_MIN, HELP_COLUMNS_MAX = 40, 100
+SENTENCE_MAX = 1_000  # characters of a command in the list of commands
+
 
 class _Lazy(click.Group):
     """A group that knows its commands by name and loads them when they are needed."""
@@ -48,6 +52,12 @@ class _Lazy(click.Group):
         module, _, attribute = COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them with whole sentences: click would cut each to a line."""
+        commands = [(name, self.get_command(ctx, name)) for name in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(SENTENCE_MAX)) for name, one in commands if one])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -63,13 +73,18 @@ class _Lazy(click.Group):
             raise
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _help_columns() -> int:
+    """Return how wide a help text is: as the terminal, within bounds. Click by itself takes 50 columns at least."""
+    return max(min(shutil.get_terminal_size().columns, HELP_COLUMNS_MAX), HELP_COLUMNS_MIN) - 1
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _help_columns()})
 @click.version_option(package_name="stripedjob")
 def cli() -> None:
     """Stripe-locked work: many workers drain a pool in Postgres, and no two ever work on one resource at once.
 
     \b
-    stripedjob create-work job.yaml --units 10000 --resources 1000
+    stripedjob enqueue job.yaml --from units.csv
     stripedjob run job.yaml --until-empty
     stripedjob status job.yaml
 

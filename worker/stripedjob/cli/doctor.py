@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from stripedjob.cli.exits import Failure
+from stripedjob.cli.say import columns, say, tell
 from stripedjob.cli.target import Place, Site, target_options
-from stripedjob.text import printable
+from stripedjob.text import folded, printable
 
 if TYPE_CHECKING:
     from stripedjob.pool.install.doctor import Finding
@@ -44,9 +45,10 @@ def doctor(place: Place, *, as_json: bool) -> None:
 
 def _show(one: "Finding") -> None:
     mark, colour = MARKS[one.level]
-    click.echo(f"{click.style(mark, fg=colour)} {one.subject}: {printable(one.what)}")
+    words = folded(f"{mark} {one.subject}: {printable(one.what)}", columns(err=False))
+    say(f"{click.style(mark, fg=colour)}{words.removeprefix(mark)}", err=False)
     if one.remedy:
-        click.echo(f"  {printable(one.remedy)}")
+        tell(f"  {printable(one.remedy)}", err=False, indent=0)
 
 
 def _locks(site: Site) -> "list[Finding]":

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 import click
 
-from stripedjob.cli.say import say
-from stripedjob.text import printable
+from stripedjob.cli.say import columns, say
+from stripedjob.text import folded, printable
 
 INTERRUPTED = 130
 
@@ -82,5 +82,6 @@ def exits() -> Iterator[None]:
         words = "\n".join(printable(line) for line in words_of(error).splitlines())
         if words:
             red = None if os.environ.get("NO_COLOR") else "red"
-            say(f"{click.style('error:', fg=red)} {words}")
+            first, _, rest = folded(f"error: {words}", columns(err=True)).partition(" ")
+            say(f"{click.style(first, fg=red)} {rest}")
         sys.exit(code)

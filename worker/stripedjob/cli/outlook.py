@@ -11,14 +11,14 @@ def lines(outlook: dict[str, Any]) -> Iterator[str]:
     """Yield the lines; none where nothing is in the way."""
     safe = all_printable(outlook)
     if safe["oldest_at"]:
-        yield f"{'oldest':<10} a unit waits for a worker since {_ago(safe, safe['oldest_at'])}"
+        yield f"{'oldest':<10} a unit has waited for a worker for {_ago(safe, safe['oldest_at'])}"
     for state in ("dead", "held"):
         by = safe[state]
         few = f" of {by['most']:,} looked at" if by["looked"] == by["most"] else ""
         for one in by["reasons"]:
             yield f"{state:<10} {counted(one['units'], 'unit')}{few}: {one['reason']}"
     for one in safe["ready"]:
-        yield f"{'ready':<10} {one['resource']} since {_ago(safe, one['since'])}, {counted(one['ready'], 'unit')}"
+        yield f"{'ready':<10} {one['resource']} for {_ago(safe, one['since'])}, {counted(one['ready'], 'unit')}"
     for one in (*safe["waiting"], *safe["for_person"]):
         yield f"{'waiting':<10} {one['resource']} {_why(safe, one)}"
 

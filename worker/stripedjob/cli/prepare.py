@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from stripedjob.cli.say import say
+from stripedjob.cli.say import tell
 from stripedjob.cli.target import Place, Site, migration_shown
 from stripedjob.text import counted, printable
 
@@ -150,4 +150,4 @@ def _migrated(pool: "OwnerPool", ours: "JobSettings") -> "JobSettings | None":
 
 
 def _say(words: str) -> None:
-    say(printable(words))
+    tell(printable(words))

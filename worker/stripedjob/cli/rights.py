@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stripedjob.cli.say import say
+from stripedjob.cli.say import tell
 from stripedjob.text import printable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def grant(
     with _pool(postgres, schema) as pool:
         notes = pool.grant(role, to, job=job, payloads=payloads)
     for note in notes:
-        say(printable(note))
+        tell(printable(note))
     click.echo(f"schema {schema}: {printable(to)} is {role}{_of(job)} now")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stripedjob.cli.exits import INTERRUPTED, Failure
-from stripedjob.cli.say import say
+from stripedjob.cli.say import say, tell
 from stripedjob.cli.target import Place, Site, target_options
 from stripedjob.text import counted, rated
 
@@ -49,7 +49,10 @@ def run(place: Place, *, until_empty: bool, workers: int | None, fail_on_dead: b
         if place.redis and not asked:
             prepare.check_lock(job, place.redis)
         summary, interrupted = _supervise(site, began, until_empty=until_empty, as_json=as_json)
-    say(json.dumps({"event": "summary", **summary}) if as_json else _words(summary), err=False)
+    if as_json:
+        say(json.dumps({"event": "summary", **summary}), err=False)
+    else:
+        tell(_words(summary), err=False)
     if interrupted:
         raise Failure(INTERRUPTED)
     if fail_on_dead and summary["dead"]:
@@ -123,7 +126,7 @@ def _words(summary: dict[str, Any]) -> str:
     if working := summary["working_seconds"]:
         words += (
             f" in {working:.1f} s ({rated(summary['done'] / working)}) by up to"
-            f" {counted(summary['workers'], 'worker')}; {summary['seconds']:.1f} s in all, with start and end"
+            f" {counted(summary['workers'], 'worker')}; {summary['seconds']:.1f} s in all"
         )
     else:
         words += f"; {summary['seconds']:.1f} s in all"

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stripedjob.cli.say import say
+from stripedjob.cli.say import say, tell
 from stripedjob.cli.wording import facts, is_shown, logged, waited
 from stripedjob.local.outlook import Progress, View
 from stripedjob.local.output import LogLine, Printed
-from stripedjob.text import printable
+from stripedjob.text import folded, printable
 
 PLAIN_SECONDS = 2.0  # between two plain lines
 SAME_SECONDS = 60.0  # between two that say the same
@@ -33,7 +33,7 @@ class PlainView:
     def said(self, said: LogLine) -> None:
         """Show a record of a worker."""
         for line in _lines(said):
-            say(line)
+            tell(line)
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
@@ -51,7 +51,7 @@ class PlainView:
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        say(f"{_clock()} {printable(words)}")
+        tell(f"{_clock()} {printable(words)}")
 
 
 class JsonView:
@@ -105,7 +105,7 @@ class LiveView:
     def said(self, said: LogLine) -> None:
         """Show a record of a worker."""
         for line in _lines(said):
-            self._above(line, "dim")
+            self._above(folded(line, self.console.width), "dim")
 
     def printed(self, printed: Printed) -> None:
         """Show a line that a handler has printed."""
@@ -121,7 +121,7 @@ class LiveView:
 
     def note(self, words: str) -> None:
         """Show what the supervisor does."""
-        self._above(f"{_clock()} {printable(words)}")
+        self._above(folded(f"{_clock()} {printable(words)}", self.console.width))
 
     def _above(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import click
 
 from stripedjob.cli.asking import confirm
 from stripedjob.cli.exits import Failure
+from stripedjob.cli.say import tell
 from stripedjob.cli.target import Place, migration_shown, target_options
 from stripedjob.text import printable
 
@@ -29,11 +30,11 @@ def validate(files: tuple[Path, ...]) -> None:
     failed = False
     for file in files:
         try:
-            click.echo(_valid(file))
+            tell(_valid(file), err=False)
         except (SpecError, HandlerError) as error:
             failed = True
             words = str(error) if isinstance(error, SpecError) else f"{file}: {error}"
-            click.echo(words, err=True)
+            tell(words)
     if failed:
         raise Failure(78)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stripedjob.cli.say import tell
 from stripedjob.cli.target import Place, Site, target_options
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 1.0
 TIMES_MINUTES = 5
+VALUES_COLUMN = 11  # of the table
 SHOWN_MAX = 5  # reasons and resources of each kind
 
 
@@ -40,7 +42,7 @@ def status(place: Place, *, as_json: bool, watch: bool) -> None:
             else:
                 if watch and sys.stdout.isatty():
                     click.clear()
-                click.echo("\n".join([_table(one), *_times(times), *lines(outlook)]))
+                tell("\n".join([_table(one), *_times(times), *lines(outlook)]), err=False, indent=VALUES_COLUMN)
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
@@ -60,7 +62,10 @@ def explain(place: Place, resource: str, *, as_json: bool) -> None:
     with place.open() as site, site.pool() as pool:
         facts = pool.explain(pool.job_id(site.job.metadata.namespace, site.job.job_type), resource)
         facts["lock"] = _lock(place, site, resource) if may_be_locked(facts) else None
-        click.echo(json.dumps(facts) if as_json else "\n".join(sentences(facts, suspended=site.job.spec.suspend)))
+        if as_json:
+            click.echo(json.dumps(facts))
+        else:
+            tell("\n".join(sentences(facts, suspended=site.job.spec.suspend)), err=False)
 
 
 def _lock(place: Place, site: Site, resource: str) -> dict[str, Any]:
@@ -90,21 +95,22 @@ def _lock(place: Place, site: Site, resource: str) -> dict[str, Any]:
 
 def _table(one: "JobStatus") -> str:
     from stripedjob.pool.client.viewer import breaker, paused
-    from stripedjob.text import printable
+    from stripedjob.text import counted, printable
 
+    retries, crashes = counted(one.total_retried, "retry", "retries"), counted(one.total_crashed, "crash", "crashes")
     rows: list[tuple[str, Any]] = [
         ("job", f"{one.namespace}/{one.job_type}"),
         *([("paused", printable(paused(one).removeprefix("paused ")))] if paused(one) else []),
         *([("breaker", printable(breaker(one).removeprefix("circuit breaker ")))] if breaker(one) else []),
         ("workers", f"{one.workers} ({one.working} at work, at most {one.schedule_limit})"),
-        ("pending", f"{one.pending} units ({one.in_flight} in flight)"),
+        ("pending", f"{counted(one.pending, 'unit')} ({one.in_flight} in flight)"),
         ("resources", f"{one.ready_resources} ready, {one.leased_resources} leased, {one.waiting_resources} waiting"),
         ("delayed", one.delayed),
         ("held", one.held),
         ("dead", one.dead),
-        ("done", f"{one.total_done} ({one.total_retried} retries, {one.total_crashed} crashes)"),
+        ("done", f"{one.total_done} ({retries}, {crashes})"),
         ("leases", f"{one.total_claimed} ({one.total_stale} stale)"),
-        ("locks", f"{one.total_lock_tries} tries, {one.total_lock_refusals} refusals"),
+        ("locks", f"{counted(one.total_lock_tries, 'try', 'tries')}, {counted(one.total_lock_refusals, 'refusal')}"),
     ]
     return "\n".join(f"{name:<10} {value}" for name, value in rows)
 

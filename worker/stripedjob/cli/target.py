@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from stripedjob.cli.exits import Failure
-from stripedjob.cli.say import say
+from stripedjob.cli.say import tell
 
 if TYPE_CHECKING:
     from stripedjob.pool.client.owner import OwnerPool
@@ -105,7 +105,7 @@ class Place:
                 lock_url = lock_url or postgres_url
             elif lock and not lock_url:
                 if create and self.postgres:
-                    say(
+                    tell(
                         f"no --redis is given: the locks are in an embedded Valkey in {self.folder},"
                         " which other machines do not see"
                     )
@@ -131,7 +131,7 @@ class Place:
 @contextmanager
 def said_after(seconds: float, words: str) -> Iterator[None]:
     """Say on stderr what goes on, where it takes longer than this."""
-    timer = threading.Timer(seconds, say, [words])
+    timer = threading.Timer(seconds, tell, [words])
     timer.start()
     try:
         yield
@@ -153,7 +153,7 @@ def migration_shown() -> Iterator[None]:
 
 class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        tell(record.getMessage())
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:

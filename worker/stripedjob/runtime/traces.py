@@ -4,8 +4,10 @@ The executor makes one around each call of the handler. The main process makes t
 only for units that were put in by something that is traced: they are children of that, as the call is.
 """
 
+import atexit
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 SERVICE = "OTEL_SERVICE_NAME"
+CLOSE_SECONDS = 2.0
 LINKS_MAX = 128  # of the call for a resource: the SDK's own bound
 
 
@@ -47,10 +50,12 @@ def open_traces(job: str) -> "Traces | None":
         logger.warning("nothing is traced: OpenTelemetry is not installed", extra={"error": str(error), "way": way})
         return None
     resource = Resource.create({} if os.environ.get(SERVICE) else {"service.name": "stripedjob"})
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)  # what a handler traces by itself goes the same way
-    return Traces(provider, job)
+    made = Traces(provider, job)
+    atexit.register(made.close)  # of an executor; after the hooks of the handler's modules
+    return made
 
 
 class Traces:
@@ -96,8 +101,10 @@ class Traces:
                     span.end(end_time=ended)
 
     def close(self) -> None:
-        """Send what has not been sent."""
-        self._provider.shutdown()
+        """Send what has not been sent, for CLOSE_SECONDS at most: a collector that is away holds up no end."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)  # by itself it takes up to 30 s
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def _attributes(self, unit: int, resource: str, fence: int) -> dict[str, Any]:
         return {
