@@ -31,10 +31,10 @@ def test_a_leader_that_is_told_to_end_leaves_the_lease(  # noqa: PLR0917 - fixtu
 ) -> None:
     jobs.apply()
     jobs.until("Ready", "Idle")  # it has watches, a database and a lock backend, and all of them end
-    await_("the first leads", lambda: is_leading(operator), 20)
+    await_("the first leads", lambda: is_leading(operator))
     second = Operator(kubectl.kubeconfig, namespace, tmp_path / "second.log").start()
     try:
-        await_("the second waits", lambda: answers(second), 20)
+        await_("the second waits", lambda: answers(second))
         assert not is_leading(second)
         told = time.monotonic()
         assert operator.stop() == 0

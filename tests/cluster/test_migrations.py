@@ -39,7 +39,7 @@ def test_a_role_that_may_not_create_waits_for_one_that_may(jobs: Jobs, fresh_dat
             granted(conn, "operator", ROLE)
             granted(conn, "worker", ROLE)
             jobs.until("PoolReachable", "Reachable")
-            await_("a worker", lambda: jobs.replicas() == 1, 15)
+            await_("a worker", lambda: jobs.replicas() == 1)
         finally:
             jobs.kubectl("delete", "stripedjob", "job")
             conn.execute(sql.SQL("drop owned by {}").format(role))
@@ -64,7 +64,7 @@ def test_the_operator_and_the_workers_have_roles_of_their_own(
             assert jobs.replicas() == 0
             jobs.apply(minWorkers=1, pool=pool | {"operatorSecretRef": own})
             jobs.until("PoolReachable", "Reachable")
-            await_("a worker", lambda: jobs.replicas() == 1, 15)
+            await_("a worker", lambda: jobs.replicas() == 1)
             (container,) = (jobs.deployment() or {})["spec"]["template"]["spec"]["containers"]
             (url,) = [one["valueFrom"] for one in container["env"] if one["name"] == "STRIPEDJOB_POSTGRES_URL"]
             assert url["secretKeyRef"]["key"] == "postgres"

@@ -44,17 +44,17 @@ def is_gone(jobs: Jobs, name: str) -> bool:
 @pytest.mark.usefixtures("operator")
 def test_a_job_scales_with_its_backlog(jobs: Jobs, namespace: str, fresh_database: str) -> None:
     jobs.apply(scaling={"scaleDownDelaySeconds": 1})
-    await_("the Deployment", jobs.deployment, 10)
+    await_("the Deployment", jobs.deployment)
     assert jobs.until("Ready", "Idle")["status"] == "True"
     assert jobs.replicas() == 0
     enqueue(fresh_database, namespace)
-    await_("as many workers as may work", lambda: jobs.replicas() == 3, 10)
+    await_("as many workers as may work", lambda: jobs.replicas() == 3)
     assert jobs.until("Limited", "Limit")["status"] == "True"
     shown = jobs.kubectl("get", "sj", "job").splitlines()[1].split()
     assert shown[:4] == ["job", "job", "Mutex", "Redis"]
     assert jobs.status()["pool"]["pending"] == 10
     ask(fresh_database, "select striped.clear(striped.job_id(%s, 'job'), 1000)", namespace)
-    await_("no worker", lambda: jobs.replicas() == 0, 15)
+    await_("no worker", lambda: jobs.replicas() == 0)
     assert [reason for reason, _ in jobs.events()].count("Scaled") == 2
 
 
@@ -62,10 +62,10 @@ def test_a_job_scales_with_its_backlog(jobs: Jobs, namespace: str, fresh_databas
 @pytest.mark.usefixtures("operator")
 def test_a_change_by_hand_is_undone(jobs: Jobs) -> None:
     jobs.apply(minWorkers=2)
-    await_("two workers", lambda: jobs.replicas() == 2, 15)
+    await_("two workers", lambda: jobs.replicas() == 2)
     name = "deployment/job-worker"
     jobs.kubectl("scale", name, "--replicas=7")
-    await_("two workers again", lambda: jobs.replicas() == 2, 10)
+    await_("two workers again", lambda: jobs.replicas() == 2)
     jobs.kubectl("set", "image", name, "worker=other")
     await_(
         "the image again",
@@ -73,11 +73,11 @@ def test_a_change_by_hand_is_undone(jobs: Jobs) -> None:
         10,
     )
     jobs.kubectl("delete", name)
-    await_("the Deployment again", lambda: jobs.replicas() == 2, 10)
+    await_("the Deployment again", lambda: jobs.replicas() == 2)
     jobs.apply(minWorkers=2, networkPolicy=True)
-    await_("a NetworkPolicy", lambda: jobs.kubectl("get", "netpol", "-o", "name"), 10)
+    await_("a NetworkPolicy", lambda: jobs.kubectl("get", "netpol", "-o", "name"))
     jobs.apply(minWorkers=2)
-    await_("no NetworkPolicy", lambda: not jobs.kubectl("get", "netpol", "-o", "name"), 10)
+    await_("no NetworkPolicy", lambda: not jobs.kubectl("get", "netpol", "-o", "name"))
 
 
 @pytest.mark.acceptance("A16")
@@ -102,13 +102,13 @@ def test_limits_of_every_kind(jobs: Jobs, namespace: str, fresh_database: str) -
     ]
     for spec, workers, reason in cases:
         jobs.apply(**({"scaling": fast} | spec))
-        await_(f"{workers} workers for {spec}", partial(has_replicas, jobs, workers), 15)
+        await_(f"{workers} workers for {spec}", partial(has_replicas, jobs, workers))
         limit = ask(fresh_database, "select schedule_limit from striped.job where namespace = %s", namespace)
         assert limit == (0 if spec.get("suspend") else 1 if "parallel" in spec else spec.get("scheduleLimit", 3))
         if reason != "WorkersStarting":
             jobs.until("Ready", reason)
     jobs.kubectl("scale", "stripedjob/job", "--replicas=1")
-    await_("one worker", lambda: jobs.replicas() == 1, 10)
+    await_("one worker", lambda: jobs.replicas() == 1)
     refused = jobs.kubectl.done("scale", "stripedjob/job", "--replicas=4")
     assert "must not be above scheduleLimit" in refused.stderr
     assert {"Suspended", "Resumed"} <= {reason for reason, _ in jobs.events()}
@@ -129,7 +129,7 @@ def test_what_is_wrong_is_said_and_heals(jobs: Jobs, namespace: str, fresh_datab
     jobs.secret_of(postgres=fresh_database, redis="redis://127.0.0.1:1")
     jobs.until("PoolReachable", "Reachable")
     assert jobs.until("LockReachable", "LockUnreachable")["status"] == "False"
-    await_("a worker", lambda: jobs.replicas() == 1, 15)
+    await_("a worker", lambda: jobs.replicas() == 1)
     before = (jobs.deployment() or {})["spec"]["template"]["metadata"]["annotations"]
     jobs.secret_of(postgres=fresh_database, redis=fresh_valkey)
     jobs.until("LockReachable", "Reachable")
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_and_heals(jobs: Jobs, namespace: str, fresh_datab
     assert 'StripedJob "job" is older' in jobs.until("Ready", "PoolConflict", "late")["message"]
     assert jobs.replicas("late") == 0
     jobs.kubectl("delete", "stripedjob", "job")
-    await_("the younger one's turn", lambda: jobs.condition("Ready", "late").get("reason") == "Idle", 15)
+    await_("the younger one's turn", lambda: jobs.condition("Ready", "late").get("reason") == "Idle")
     jobs.apply("odd", template={"spec": {"containers": [{"name": "worker", "image": "x", "ports": "none"}]}})
     jobs.until("Ready", "ApplyRefused", "odd")
     assert namespace
@@ -177,14 +177,14 @@ def test_a_delegator_is_there_while_there_are_workers(jobs: Jobs) -> None:
 
     jobs.apply(strategy="Delegator")
     jobs.until("Ready", "Idle")
-    await_("a delegator for nobody", lambda: delegator() == 0, 10)
+    await_("a delegator for nobody", lambda: delegator() == 0)
     jobs.apply(strategy="Throttled", throttle={"maxOutstanding": 2}, minWorkers=1)
-    await_("a delegator for the worker", lambda: delegator() == 1, 10)
+    await_("a delegator for the worker", lambda: delegator() == 1)
     jobs.kubectl("scale", "deployment/job-delegator", "--replicas=3")
-    await_("it is one again", lambda: delegator() == 1, 10)
+    await_("it is one again", lambda: delegator() == 1)
     assert jobs.replicas() == 1
     jobs.apply(minWorkers=1)
-    await_("no delegator", lambda: delegator() is None, 10)
+    await_("no delegator", lambda: delegator() is None)
 
 
 COUNT = "select count(*) from striped.unit"
@@ -195,16 +195,16 @@ COUNT = "select count(*) from striped.unit"
 def test_two_operators_one_schedule_and_a_killed_leader(
     operator: Operator, jobs: Jobs, namespace: str, fresh_database: str, tmp_path: Path
 ) -> None:
-    await_("the first leads", lambda: "leading" in operator.log.read_text(), 20)
+    await_("the first leads", lambda: "leading" in operator.log.read_text())
     second = Operator(jobs.kubectl.kubeconfig, namespace, tmp_path / "second.log").start()
     try:
         sql = "select 'r' || n, json_build_object('n', n) from generate_series(1, 2) n;"
         jobs.apply(minWorkers=1, schedule={"cron": "* * * * *", "enqueue": {"sql": sql}})
         jobs.until("ScheduleWorks", "Scheduled")
-        await_("a worker", lambda: bool(jobs.replicas()), 15)  # or two: a minute may have begun, with two units
+        await_("a worker", lambda: bool(jobs.replicas()))  # or two: a minute may have begun, with two units
         assert operator.stop(signal.SIGKILL) == -signal.SIGKILL
         killed = time.monotonic()
-        await_("the other leads", lambda: "leading" in second.log.read_text(), 20)
+        await_("the other leads", lambda: "leading" in second.log.read_text())
         assert time.monotonic() - killed < 20
         operator.start()
         earlier = ask(fresh_database, COUNT)

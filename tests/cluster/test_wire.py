@@ -19,7 +19,7 @@ from stripedjob import NewUnit
 PROGRAM = "tests.support.hasty_operator"
 WATCHES = 3  # of StripedJobs, Deployments and pods
 REFUSALS = 10  # until then everything in the operator has met the API server's absence
-SOON_SECONDS = 20
+SOON_SECONDS = 60
 RENEWED_SECONDS_MAX = STREAM_SECONDS + SOON_SECONDS
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LISTINGS = ROOT / "examples" / "listings"
 EVENTS = 10_000
 OWNED = ("--take-ownership", "--force-conflicts")  # other tests have brought the StripedJob resource
-CREATED_SECONDS = 10
+CREATED_SECONDS = 60
 OURS = "app.kubernetes.io/managed-by=stripedjob-operator"
 COLUMNS = "NAME TYPE STRATEGY LOCK WORKERS LIMIT PENDING IN-FLIGHT DEAD READY AGE"
 
@@ -141,7 +141,7 @@ def test_install_apply_upgrade_uninstall(day: Day, measured: Measured) -> None:
         python(LISTINGS / "check.py", "setup", "--postgres", url)
         events = day.enqueue(url)
         enqueued = time.monotonic()
-        await_("a worker", lambda: day.jobs.status("listings")["workers"]["working"], 20)
+        await_("a worker", lambda: day.jobs.status("listings")["workers"]["working"])
         measured("a worker at work after", time.monotonic() - enqueued)
         upgrade_leaves_the_workers_alone(day)
         await_("it has drained", lambda: left(day) == 0, 120)

@@ -21,7 +21,7 @@ from stripedjob import NewUnit, enqueue_many
 if TYPE_CHECKING:
     from tests.support.measured import Measured
 
-SEEN_SECONDS = 30
+SEEN_SECONDS = 60
 HEALED_SECONDS = 60
 DELETED_SECONDS = 60
 READY_REASON = '{.status.conditions[?(@.type=="Ready")].reason}'
@@ -76,7 +76,7 @@ def deletion(site: Site) -> Iterator[subprocess.Popen[str]]:
     secret(site, "doomed", postgres=site.databases.postgres)
     job = site.job("doomed", minWorkers=1, pool={"secretRef": WRONG | {"name": "doomed"}, "deletionPolicy": "Delete"})
     job.apply()
-    job.wait("Ready", 30)
+    job.wait("Ready", 60)
     secret(site, "doomed", postgres="postgresql://postgres@redis:1/none")
     # By the new address: the pool may be out of reach for a moment for another reason, and be cleaned then.
     await_(
@@ -153,7 +153,7 @@ def test_deletion_does_not_hang_on_a_pool_that_is_away(site: Site, deletion: sub
 def test_teardown_drops_the_pool_and_nothing_else(site: Site, tmp_path: Path) -> None:
     job = site.job("torn", pool={"secretRef": {"name": site.databases.secret, "key": "postgres"}, "schema": "torn"})
     job.apply()
-    job.wait("PoolReachable", 30)
+    job.wait("PoolReachable", 60)
     with site.connect() as conn:
         enqueue_many(
             conn, "torn", [NewUnit(resource="torn/r", payload=0)], namespace=site.kubectl.namespace, schema="torn"
