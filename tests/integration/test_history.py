@@ -103,7 +103,7 @@ def test_one_late_settlement_among_others_is_not_told(one_pool: Queue) -> None:
     )
     ended = tuple(Settlement(leases[name], Then.IDLE, leases[name].ids) for name in ("a", "b"))
     settle = one_pool.pool.settle(one_pool.job_id, Batch(late, 1, ended, Tally()))
-    assert one_pool.runner.run(settle) == ["a"]
+    assert one_pool.runner.run(settle).refused == ["a"]
     assert [one[0] for one in told(one_pool, units["a"])] == ["enqueued", "leased"]
     assert [one[0] for one in told(one_pool, units["b"])] == ["enqueued", "leased", "done"]
 
