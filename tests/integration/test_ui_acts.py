@@ -204,6 +204,21 @@ def test_what_happened_is_shown_and_says_who(pool: Queue, page: Page) -> None:
     assert "Nothing is known" in page.ask(f"/jobs/{pool.job_id}/history?resource=nobody").text
 
 
+def test_a_pause_of_the_job_is_told_with_it_its_resources_and_its_units(pool: Queue, page: Page) -> None:
+    pool.apply(replace(JOB, history_seconds=3600))
+    units = [pool.put("seen") for _ in range(2)]
+    worker = pool.worker("w")
+    pool.runner.run(pool.pool.upkeep(pool.job_id))
+    pool.end(worker, pool.take_all(worker, units=1)["seen"])
+    do(page, path_of(pool, "pause"), why="the <whole> shop")
+    do(page, path_of(pool, "resume"))
+    for of in ("", "/resource?name=seen", f"/units/{units[1]}", "/history", "/history?resource=seen"):
+        path = f"/jobs/{pool.job_id}{of}"
+        await_("another look", lambda: "the job was resumed by ann" in page.ask(path).text)  # noqa: B023
+        assert "the job was paused by ann: the &lt;whole&gt; shop" in page.ask(path).text
+    assert "the job was" not in page.ask(f"/jobs/{pool.job_id}/units/{units[0]}").text
+
+
 def test_names_that_begin_so_are_found(pool: Queue, page: Page) -> None:
     for n in range(60):
         pool.put(f"shop-{n:02}/%_")

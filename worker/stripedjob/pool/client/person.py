@@ -98,7 +98,7 @@ class PersonPool(ViewerPool):
     def resume(self, job_id: int, resource: str | None, who: str | None = None) -> bool:
         """End the pause of a job, or of one resource of it; False: it was not paused."""
         if resource is None:
-            return bool(self._row("resume_job", [job_id])[0])
+            return bool(self._row("resume_job", [job_id, who])[0])
         return bool(self._row("resume_resource", [job_id, resource, who])[0])
 
     def _in_chunks(self, routine: str, values: Sequence[Any], who: str | None) -> int:

@@ -77,9 +77,10 @@ end
 $$;
 
 -- What a settlement means for the breaker, and the breaker for it: p_failed and p_wait are those of settle(), and come
--- back with what is spared as it goes back; `spared` as settle() answers it. p_valid: the resources whose leases are the worker's; p_is_done: something
--- of them was done. Of tries, those with a `kind` count, whose unit was not cancelled; units that were tried in one
--- call count once. The units are locked before the job's row: see docs/lock-order.md.
+-- back with what is spared as it goes back; `spared` is what settle() answers. p_valid: the resources whose leases are
+-- the worker's; p_is_done: something of them was done. Of tries, those with a `kind` count, whose unit was not
+-- cancelled; units that were tried in one call count once. The units are locked before the job's row: see
+-- docs/lock-order.md.
 create or replace function @extschema@.heed_breaker(
     p_job int, p_valid text[], p_is_done boolean, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
     inout p_failed json, inout p_wait float8[], out spared json

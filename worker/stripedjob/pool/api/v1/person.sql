@@ -211,13 +211,18 @@ begin
     update @extschema@.job set paused_at = @extschema@.clock(), paused_by = p_who, paused_why = p_why,
         limit_unpaused = schedule_limit, schedule_limit = 0
     where id = p_job and paused_at is null;
-    return found;
+    if found then
+        perform @extschema@.note_job(p_job, 'paused', p_who, p_why);
+        return true;
+    end if;
+    return false;
 end
 $$;
 
 -- Ends the pause of a job: the limit is what was applied last; and closes its breaker. False: it was neither paused
 -- nor kept back by that.
-create or replace function @extschema@.resume_job(p_job int) returns boolean language plpgsql as $$
+create or replace function @extschema@.resume_job(p_job int, p_who text default null) returns boolean
+    language plpgsql as $$
 begin
     perform @extschema@.check_job(p_job, 'person');
     update @extschema@.job set schedule_limit = coalesce(limit_unpaused, schedule_limit), limit_unpaused = null,
@@ -227,6 +232,7 @@ begin
         perform @extschema@.close_breaker(p_job);
         perform pg_notify(@extschema@.channel(p_job::text), '*'), @extschema@.notify_delegator(p_job);
         perform pg_notify(@extschema@.channel('operator'), p_job::text);
+        perform @extschema@.note_job(p_job, 'resumed', coalesce(p_who, @extschema@.caller()), null);
         return true;
     end if;
     return false;
