@@ -48,6 +48,7 @@ ACTIONS = {
     "retry": "/jobs/{job}/do/retry?state=dead&resource=dead-1",
     "purge": "/jobs/{job}/do/purge?state=held",
     "release": "/jobs/{job}/do/release?state=held",
+    "cancel what is held": "/jobs/{job}/do/cancel-held?state=held",
     "cancel": "/jobs/{job}/do/cancel?resource=busy",
     "cancel of a unit": "/jobs/{job}/do/cancel?unit={dead}",
     "cancel of a job": "/jobs/{job}/do/cancel",

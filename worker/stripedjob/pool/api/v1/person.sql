@@ -68,10 +68,10 @@ begin
 end
 $$;
 
--- Cancels units that are ready, delayed or held: given ids, or those of one state after a place in the order of
--- resource and id, of one resource or all; it looks at p_bound of them. `ended`: so many are dead now, with who and why
--- as their reason. `asked`: so many are of a resource that is leased: a worker that has begun one is to end it. The
--- place after the last that was looked at; null: there was none.
+-- Cancels units that are ready, delayed or held: given ids, or of these the ones in p_state where it is not null; or
+-- those of one state after a place in the order of resource and id, of one resource or all; it looks at p_bound of
+-- them. `ended`: so many are dead now, with who and why as their reason. `asked`: so many are of a resource that is
+-- leased: a worker that has begun one is to end it. The place after the last that was looked at; null: there was none.
 create or replace function @extschema@.cancel(
     p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_after_resource text,
     p_after_id bigint, p_who text, p_why text, p_bound int,
@@ -96,7 +96,8 @@ begin
     loop
         next_resource := looked.resource;
         next_id := looked.id;
-        if looked.state in ('ready', 'delayed', 'held') and looked.cancelled is null then
+        if looked.state in ('ready', 'delayed', 'held') and looked.state = coalesce(p_state, looked.state)
+            and looked.cancelled is null then
             ids := ids || looked.id;
             resources := resources || looked.resource;
         end if;
