@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from stripedjob.pool.client.worker import WorkerPool
 
 BREAKS = replace(JOB, breaker_failures=3, backoff_seconds=10, backoff_seconds_max=35)
-STATE = "select alike, alike_kind, openings, round(extract(epoch from open_until - clock_timestamp())) from striped.job"
+STATE = """
+select alike, alike_kind, openings, 5 * ceil(extract(epoch from open_until - clock_timestamp()) / 5) from striped.job"""
 claimed = partial(claimed_all, units=1)
 
 
@@ -28,6 +29,7 @@ def failed(lease: Lease, kind: str = "ValueError", to: Fate = Fate.DELAYED, then
 
 
 def state(db: psycopg.Connection) -> tuple[int, str | None, int, int | None]:
+    """Return what stands in the job's row; the seconds are rounded up to five, for a machine that is slow."""
     row = db.execute(STATE).fetchone()
     assert row is not None
     return row
