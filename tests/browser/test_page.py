@@ -101,6 +101,7 @@ def test_hostile_names_are_names(tab: Tab, paths: dict[str, str]) -> None:
         ("dead", "Purge all dead units", "Purge 11 dead units", "11 units are removed."),
         ("held", "Release all held units", "Release 1 held unit", "1 unit is ready again."),
         ("held", "Purge all held units", "Purge 1 held unit", "1 unit is removed."),
+        ("held", "Cancel these", "Cancel 1 held unit", "1 unit is cancelled."),
         ("unit", "Retry this unit", "Retry 1 dead unit", "1 unit is ready again."),
         ("resource with dead units", "Purge all dead units of this", "Purge 1 dead unit", "1 unit is removed."),
     ],

@@ -6,18 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.pool_calls import JOB, all_done, count, enqueue, play, settle
+from tests.support.pool_calls import JOB, all_done, claimed_all, count, enqueue, play, settle
 
-from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.person import Cancelled
 from stripedjob.pool.client.viewer import Filter, Place
 from stripedjob.pool.types import Failure, Fate, Settlement, Then
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import psycopg
 
+    from stripedjob.pool.client.owner import OwnerPool
     from stripedjob.pool.client.worker import WorkerPool
     from stripedjob.pool.types import JobSettings, Lease
 
@@ -25,19 +23,6 @@ BLOCK = replace(JOB, on_failure="Block")
 HOSTILE = "r'\"\\ {x}\x1b[31m %s \u202e"
 WHY = "wrong import\n'; drop table striped.unit; --"
 REASON = f"cancelled by ann: {WHY}"
-
-
-@pytest.fixture
-def people(fresh_database: str, db: psycopg.Connection) -> Iterator[OwnerPool]:
-    assert db
-    with OwnerPool.open(fresh_database) as pool:
-        yield pool
-
-
-async def claimed(pool: WorkerPool, job_id: int, worker_id: int, units: int = 100) -> list[Lease]:
-    """Lease all that is ready, more than a fair share."""
-    await pool.upkeep(job_id)
-    return await pool.claim(worker_id, 64, units, unshared=64)
 
 
 def states(db: psycopg.Connection) -> dict[str, int]:
@@ -61,7 +46,7 @@ def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database:
         db.execute("select striped.enqueue('sync', 'c', due_at => now() + interval '1 h')")
         enqueue(db, "held")
         worker = await pool.register(job_id, "w")
-        leases = await claimed(pool, job_id, worker)
+        leases = await claimed_all(pool, job_id, worker)
         await settle(
             pool,
             job_id,
@@ -78,7 +63,7 @@ def test_what_waits_is_cancelled_at_once(db: psycopg.Connection, fresh_database:
         assert numbers(people, job_id) == (0, 0, 0, 6)
         assert states(db) == {"dead": 6}
         assert db.execute("select distinct reason from striped.unit").fetchall() == [(REASON,)]
-        empty = await claimed(pool, job_id, worker)
+        empty = await claimed_all(pool, job_id, worker)
         assert [one.ids for one in empty] == [(), ()]
         await settle(pool, job_id, worker, [all_done(one) for one in empty])
         assert people.cancel(job_id, None, [], "ann", WHY) == Cancelled(0, 0)
@@ -97,7 +82,7 @@ def test_what_was_cancelled_before_it_was_handed_out_never_is(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a", units=3)
         worker = await pool.register(job_id, "w")
-        [lease] = await claimed(pool, job_id, worker, units=1)
+        [lease] = await claimed_all(pool, job_id, worker, units=1)
         ids = [row[0] for row in db.execute("select id from striped.unit order by id")]
         assert people.cancel(job_id, None, [ids[1]], "ann", "") == Cancelled(0, 1)
         db.execute("update striped.stripe set state = 'ready', worker_id = null")  # as one that was taken back
@@ -117,7 +102,7 @@ def test_what_runs_is_marked_and_dead_when_its_lease_ends(
         for resource in ("done", "fails", "back"):
             enqueue(db, resource, units=2)
         worker = await pool.register(job_id, "w")
-        leases = {one.resource: one for one in await claimed(pool, job_id, worker)}
+        leases = {one.resource: one for one in await claimed_all(pool, job_id, worker)}
         running = [one.ids[0] for one in leases.values()]
         assert await pool.keep_up(job_id, worker) == {}
         assert people.cancel(job_id, None, running, "ann", "") == Cancelled(0, 3)
@@ -135,7 +120,7 @@ def test_what_runs_is_marked_and_dead_when_its_lease_ends(
                 Settlement(leases["back"], Then.READY),
             ],
         )
-        (first, second) = sorted(await claimed(pool, job_id, worker))
+        (first, second) = sorted(await claimed_all(pool, job_id, worker))
         assert first.ids == leases["back"].ids[1:]
         assert second.ids == leases["fails"].ids[1:]
         assert numbers(people, job_id) == (2, 0, 0, 2)
@@ -156,11 +141,11 @@ def test_a_cancelled_unit_of_a_worker_that_died_is_dead(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         first, second = enqueue(db, "a", units=2)
         worker = await pool.register(job_id, "w")
-        await claimed(pool, job_id, worker)
+        await claimed_all(pool, job_id, worker)
         assert people.cancel(job_id, None, [first], "ann", "") == Cancelled(0, 1)
         db.execute("update striped.worker set expires_at = '-infinity'")
         other = await pool.register(job_id, "x")
-        (lease,) = await claimed(pool, job_id, other)
+        (lease,) = await claimed_all(pool, job_id, other)
         assert lease.ids == (second,)
         assert states(db) == {"ready": 1, "dead": 1}
 
@@ -175,7 +160,7 @@ def test_where_order_is_strict_a_resource_goes_on_after_what_was_cancelled(
         retried, held = enqueue(db, "retried", units=2), enqueue(db, "held", units=2)
         db.execute("select striped.enqueue('sync', 'barred', due_at => now() + interval '1 h')")
         barred = enqueue(db, "barred")
-        leases = {one.resource: one for one in await claimed(pool, job_id, worker)}
+        leases = {one.resource: one for one in await claimed_all(pool, job_id, worker)}
         assert set(leases) == {"retried", "held"}
         ended = [
             failed(leases["retried"], Fate.READY, Then.WAIT, wait=3600.0),
@@ -183,11 +168,11 @@ def test_where_order_is_strict_a_resource_goes_on_after_what_was_cancelled(
         ]
         await settle(pool, job_id, worker, ended)
         assert people.cancel(job_id, None, [retried[1]], "ann", "it is not the first") == Cancelled(1, 0)
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert people.cancel(job_id, None, [retried[0], held[0]], "ann", "") == Cancelled(2, 0)
         barrier = count(db, "select id from striped.unit where resource = 'barred' and state = 'delayed'")
         assert people.cancel(job_id, None, [barrier], "ann", "") == Cancelled(1, 0)
-        found = {one.resource: list(one.ids) for one in await claimed(pool, job_id, worker)}
+        found = {one.resource: list(one.ids) for one in await claimed_all(pool, job_id, worker)}
         assert found == {"retried": [], "held": held[1:], "barred": barred}
 
     play(fresh_database, scene, BLOCK)
@@ -201,15 +186,15 @@ def test_retries_go_on_now_and_what_is_due_later_stays(
         enqueue(db, "b")
         db.execute("select striped.enqueue('sync', 'later', due_at => now() + interval '1 h')")
         worker = await pool.register(job_id, "w")
-        leases = await claimed(pool, job_id, worker)
+        leases = await claimed_all(pool, job_id, worker)
         await settle(pool, job_id, worker, [failed(one, Fate.DELAYED, Then.IDLE, after=3600) for one in leases])
         assert people.retry_now(job_id, "a", []) == (1, 0)
         assert people.retry_now(job_id, None, []) == (1, 0)
         assert numbers(people, job_id) == (2, 1, 0, 0)
-        assert {one.resource for one in await claimed(pool, job_id, worker)} == {"a", "b"}
+        assert {one.resource for one in await claimed_all(pool, job_id, worker)} == {"a", "b"}
         later = count(db, "select id from striped.unit where resource = 'later'")
         assert people.retry_now(job_id, None, [later]) == (1, 0)
-        assert [one.ids for one in await claimed(pool, job_id, worker)] == [(later,)]
+        assert [one.ids for one in await claimed_all(pool, job_id, worker)] == [(later,)]
 
     play(fresh_database, scene)
 
@@ -221,11 +206,11 @@ def test_a_resource_that_waits_for_a_retry_goes_on_now(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         (unit,) = enqueue(db, "a")
         worker = await pool.register(job_id, "w")
-        (lease,) = await claimed(pool, job_id, worker)
+        (lease,) = await claimed_all(pool, job_id, worker)
         await settle(pool, job_id, worker, [failed(lease, Fate.READY, Then.WAIT, wait=3600.0)])
         chosen = ("a" if by == "resource" else None, [unit] if by == "id" else [])
         assert people.retry_now(job_id, *chosen) == (0, 1)
-        (again,) = await claimed(pool, job_id, worker)
+        (again,) = await claimed_all(pool, job_id, worker)
         assert (again.ids, again.attempts) == ((unit,), (1,))
         assert people.retry_now(job_id, *chosen) == (0, 0)
 
@@ -238,14 +223,14 @@ def test_a_paused_job_claims_nothing_and_stays_paused(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a", units=2)
         worker = await pool.register(job_id, "w")
-        (lease,) = await claimed(pool, job_id, worker, units=1)
+        (lease,) = await claimed_all(pool, job_id, worker, units=1)
         assert people.pause(job_id, None, "ann", WHY)
         assert not people.pause(job_id, None, "bob", "")
         await settle(pool, job_id, worker, [all_done(lease)])
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert await pool.apply_job(replace(JOB, generation=2, schedule_limit=7)) == job_id
         people.migrate()
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert not (await pool.poll(worker)).claimable
         status = people.status(job_id)
         assert (status.paused_by, status.paused_why, status.schedule_limit) == ("ann", WHY, 0)
@@ -258,7 +243,7 @@ def test_a_paused_job_claims_nothing_and_stays_paused(
         assert not people.resume(job_id, None)
         assert people.status(job_id).schedule_limit == 7
         assert people.status(job_id).paused_by is None
-        assert len(await claimed(pool, job_id, worker)) == 1
+        assert len(await claimed_all(pool, job_id, worker)) == 1
 
     play(fresh_database, scene)
 
@@ -275,7 +260,7 @@ def test_a_paused_resource_is_not_leased_again(
         enqueue(db, HOSTILE, units=2)
         enqueue(db, "other")
         worker = await pool.register(job_id, "w")
-        leases = {one.resource: one for one in await claimed(pool, job_id, worker, units=1)}
+        leases = {one.resource: one for one in await claimed_all(pool, job_id, worker, units=1)}
         assert people.pause(job_id, HOSTILE, "ann", WHY)
         assert not people.pause(job_id, HOSTILE, "bob", "")
         match how:
@@ -294,12 +279,12 @@ def test_a_paused_resource_is_not_leased_again(
                 db.execute("select striped.sweep_orphans(%s)", [job_id])
         other = await pool.register(job_id, "x")
         enqueue(db, HOSTILE)
-        assert HOSTILE not in [one.resource for one in await claimed(pool, job_id, other)]
-        assert await claimed(pool, job_id, other) == []
+        assert HOSTILE not in [one.resource for one in await claimed_all(pool, job_id, other)]
+        assert await claimed_all(pool, job_id, other) == []
         assert people.explain(job_id, HOSTILE)["paused"]["why"] == WHY
         assert people.resume(job_id, HOSTILE)
         assert not people.resume(job_id, HOSTILE)
-        (lease,) = await claimed(pool, job_id, other)
+        (lease,) = await claimed_all(pool, job_id, other)
         assert lease.resource == HOSTILE
 
     play(fresh_database, scene, job)
@@ -314,12 +299,12 @@ def test_a_resource_may_be_paused_before_it_has_anything_to_do(
         assert people.pause(job_id, "never", "ann", "")
         assert people.is_empty(job_id)
         enqueue(db, "a")
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert people.resume(job_id, "never")
         assert count(db, "select count(*) from striped.stripe") == 1
         assert people.clear(job_id) == 1
         enqueue(db, "a")
-        assert len(await claimed(pool, job_id, worker)) == 1
+        assert len(await claimed_all(pool, job_id, worker)) == 1
 
     play(fresh_database, scene)
 
@@ -330,14 +315,14 @@ def test_where_order_is_strict_a_resumed_resource_still_waits_for_a_person(
     async def scene(pool: WorkerPool, job_id: int) -> None:
         enqueue(db, "a", units=2)
         worker = await pool.register(job_id, "w")
-        (lease,) = await claimed(pool, job_id, worker)
+        (lease,) = await claimed_all(pool, job_id, worker)
         assert people.pause(job_id, "a", "ann", "")
         await settle(pool, job_id, worker, [failed(lease, Fate.HELD, Then.WAIT, wait=float("inf"))])
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert people.resume(job_id, "a")
-        assert await claimed(pool, job_id, worker) == []
+        assert await claimed_all(pool, job_id, worker) == []
         assert people.revive(job_id, "held", None, None) == 1
-        assert len(await claimed(pool, job_id, worker)) == 1
+        assert len(await claimed_all(pool, job_id, worker)) == 1
 
     play(fresh_database, scene, BLOCK)
 
@@ -363,7 +348,7 @@ def test_units_are_listed_by_state_each_once(
         worker = await pool.register(job_id, "w")
         for resource in ("done", "dead", "delayed", "held", "leased"):
             enqueue(db, resource, units=2)
-        leases = {one.resource: one for one in await claimed(pool, job_id, worker, units=2)}
+        leases = {one.resource: one for one in await claimed_all(pool, job_id, worker, units=2)}
         both = {
             name: Settlement(
                 leases[name],
@@ -413,7 +398,7 @@ def test_the_outlook_says_why(db: psycopg.Connection, fresh_database: str, peopl
         for name in "abc":
             enqueue(db, name)
         worker = await pool.register(job_id, "w")
-        leases = await claimed(pool, job_id, worker)
+        leases = await claimed_all(pool, job_id, worker)
         await settle(pool, job_id, worker, [failed(one, Fate.DEAD, Then.IDLE) for one in leases])
         enqueue(db, "d")
         assert people.pause(job_id, "e", "ann", WHY)

@@ -234,6 +234,19 @@ def test_what_happened_is_told_the_newest_first_and_in_pages(job: Job) -> None:
     assert all(line.isprintable() for line in lines)
 
 
+def test_what_happened_to_the_job_as_a_whole_is_told_of_it_and_of_its_resources(job: Job) -> None:
+    keep_history(job)
+    job.do("pause", "--who", "ann", "--why", "closed\nshop")
+    job.do("resume", "--who", "bob")
+    lines = job.do("history").splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        "the job was resumed by bob",
+        r"the job was paused by ann: closed\nshop",
+    ]
+    whole = json.loads(job.do("history", "--json"))["events"]
+    assert json.loads(job.do("history", "--resource", EVIL, "--json"))["events"][:2] == whole
+
+
 @pytest.mark.parametrize("state", ["held", "dead"])
 def test_who_made_ready_again_or_removed_is_told(job: Job, state: str) -> None:
     keep_history(job)
@@ -255,8 +268,8 @@ def test_who_made_ready_again_or_removed_is_told(job: Job, state: str) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        ([], 2, "Say of what: --resource or --unit."),
-        (["--resource", "a", "--unit", "1"], 2, "Say of what"),
+        (["--resource", "a", "--unit", "1"], 2, "Say of what: --resource or --unit, not both."),
+        ([], 1, "keeps no history: set retention.historySeconds in"),
         (["--unit", "0"], 2, "0 is not in the range"),
         (["--unit", str(2**63)], 2, "is not in the range"),
         (["--resource", "a"], 1, "keeps no history: set retention.historySeconds in"),

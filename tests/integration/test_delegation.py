@@ -85,7 +85,7 @@ def term_of(found: int | None) -> int:
 
 async def end(pool: WorkerPool, site: Site, worker: int, leases: list[Any], then: Then = Then.IDLE) -> list[str]:
     ended = tuple(Settlement(lease, then, lease.ids) for lease in leases)
-    return await pool.settle(site.job_id, Batch(worker, next(batches), ended, Tally()))
+    return list((await pool.settle(site.job_id, Batch(worker, next(batches), ended, Tally()))).refused)
 
 
 @pytest.mark.acceptance("A08")

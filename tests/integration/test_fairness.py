@@ -69,7 +69,7 @@ class Site:
         lease = await self._claim()
         then = Then.READY if lease.more else Then.IDLE
         batch = Batch(self.worker, next(self.numbers), (Settlement(lease, then, lease.ids),), Tally())
-        assert await self.pool.settle(self.job_id, batch) == []
+        assert (await self.pool.settle(self.job_id, batch)).refused == []
         return lease.resource
 
     async def _claim(self) -> Lease:

@@ -16,8 +16,10 @@ import pytest
 from stripedjob.observe import health
 from stripedjob.observe.health import CONNECTIONS_MAX, serving
 from stripedjob.pool.errors import PoolUnreachableError
-from stripedjob.pool.types import Batch, Lease, Settlement, Tally, Then
+from stripedjob.pool.types import Batch, Failure, Fate, Lease, Recorded, Settlement, Spared, Tally, Then
 from stripedjob.runtime.observe import STALLED_SECONDS, Observer
+
+ALL = Recorded([], {})
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -41,9 +43,9 @@ def test_liveness_readiness_and_metrics() -> None:
         observer.disconnected(PoolUnreachableError("it is away"))
         assert get(port, "/readyz") == (503, "it is away\n")
         observer.settled(
-            Batch(1, 1, (Settlement(lease, Then.IDLE, (1, 2)),), Tally(claimed=1, lock_tries=1)), [], asked=0.0
+            Batch(1, 1, (Settlement(lease, Then.IDLE, (1, 2)),), Tally(claimed=1, lock_tries=1)), ALL, asked=0.0
         )
-        observer.settled(Batch(1, 2, (Settlement(lease, Then.IDLE, (1, 2)),), Tally()), ["a"], asked=0.0)
+        observer.settled(Batch(1, 2, (Settlement(lease, Then.IDLE, (1, 2)),), Tally()), Recorded(["a"], {}), asked=0.0)
         metrics = get(port, "/metrics")[1]
         assert 'stripedjob_units_total{job_type="default/sync",outcome="done"} 2.0' in metrics
         assert 'stripedjob_stale_total{job_type="default/sync"} 1.0' in metrics
@@ -51,6 +53,33 @@ def test_liveness_readiness_and_metrics() -> None:
         now[0] = STALLED_SECONDS + 1
         assert get(port, "/livez") == (503, "the main loop has stalled\n")
         assert get(port, "/nothing")[0] == 404
+
+
+def test_what_was_recorded_is_counted_and_told_not_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    observer = Observer("default/sync")
+    leases = [
+        Lease(name, fence, suspect=False, more=False, ids=(fence,), attempts=(4,), crashes=(0,), payloads=("1",))
+        for fence, name in enumerate(("dead", "spared", "lost"), 1)
+    ]
+    failures = [Failure(one.ids[0], Fate.DEAD, 5, 0, f"{one.resource}: away", trace="line 7") for one in leases]
+    ended = tuple(Settlement(one, Then.IDLE, (), (failure,)) for one, failure in zip(leases, failures, strict=True))
+    recorded = Recorded(["lost"], {2: Spared(Fate.DELAYED, 4, 10.0)})
+    observer.settled(Batch(1, 1, ended, Tally()), recorded, asked=0.0)
+    seen = [vars(record) | {"event": record.message} for record in caplog.records if hasattr(record, "unit")]
+    assert [(one["event"], one["unit"], one["attempts"], one.get("spared")) for one in seen] == [
+        ("unit dead", 1, 5, None),
+        ("unit delayed", 2, 4, True),
+        ("unit failed too late", 3, 5, None),
+    ]
+    assert [one["after_seconds"] for one in seen] == [0.0, 10.0, 0.0]
+    assert {one["traceback"] for one in seen} == {"line 7"}
+    counted = {
+        outcome: observer.registry.get_sample_value(
+            "stripedjob_units_total", {"job_type": "default/sync", "outcome": outcome}
+        )
+        for outcome in ("dead", "delayed")
+    }
+    assert counted == {"dead": 1.0, "delayed": 1.0}
 
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:

@@ -31,11 +31,11 @@ def one_pool(queue_database: str) -> Iterator[Queue]:
         yield made
 
 
-def history(pool: Queue, of: str | int, *, events: int = 100, before: int | None = None) -> Any:
+def history(pool: Queue, of: str | int | None, *, events: int = 100, before: int | None = None) -> Any:
     return ViewerPool(pool.db, "striped").history(pool.job_id, of, before, events=events)
 
 
-def told(pool: Queue, of: str | int) -> list[tuple[Any, ...]]:
+def told(pool: Queue, of: str | int | None) -> list[tuple[Any, ...]]:
     """Return what happened, the oldest first, without ids and times."""
     keys = ("event", "unit", "attempt", "who", "state", "reason")
     found = history(pool, of)["events"]
@@ -103,7 +103,7 @@ def test_one_late_settlement_among_others_is_not_told(one_pool: Queue) -> None:
     )
     ended = tuple(Settlement(leases[name], Then.IDLE, leases[name].ids) for name in ("a", "b"))
     settle = one_pool.pool.settle(one_pool.job_id, Batch(late, 1, ended, Tally()))
-    assert one_pool.runner.run(settle) == ["a"]
+    assert one_pool.runner.run(settle).refused == ["a"]
     assert [one[0] for one in told(one_pool, units["a"])] == ["enqueued", "leased"]
     assert [one[0] for one in told(one_pool, units["b"])] == ["enqueued", "leased", "done"]
 
@@ -207,15 +207,59 @@ def test_a_pause_is_told_once_and_belongs_to_units_that_were_there(pool: Queue) 
     assert [one[0] for one in told(pool, before)] == ["enqueued", "leased", "done"]
 
 
+def test_a_pause_of_the_job_is_told_of_it_of_each_resource_and_of_units_that_were_there(pool: Queue) -> None:
+    before, worker = pool.put("a"), pool.worker("w")
+    (lease,) = pool.take(worker)
+    pool.end(worker, lease)
+    unit, me = pool.put("a"), pool.one("select session_user::text")
+    for _ in range(2):
+        pool.db.execute("select striped.pause_job(%s, 'ann', 'closed')", [pool.job_id])
+    for _ in range(2):
+        pool.db.execute("select striped.resume_job(%s, 'bob')", [pool.job_id])
+    pool.db.execute("select striped.pause_job(%s, 'cyd', '')", [pool.job_id])
+    pool.db.execute("select striped.resume_job(%s)", [pool.job_id])
+    expected = [("paused", "ann", "closed"), ("resumed", "bob", None), ("paused", "cyd", None), ("resumed", me, None)]
+    pauses = [(event, None, None, who, None, why) for event, who, why in expected]
+    assert told(pool, None) == pauses
+    assert {(one["resource"], one["fence"]) for one in history(pool, None)["events"]} == {(None, None)}
+    assert told(pool, unit) == [("enqueued", unit, None, None, "ready", None), *pauses]
+    assert told(pool, "a")[-4:] == pauses
+    assert told(pool, "nobody") == pauses
+    assert [one[0] for one in told(pool, before)] == ["enqueued", "leased", "done"]
+    later = pool.put("a")
+    assert [one[0] for one in told(pool, later)] == ["enqueued"]
+
+
+def test_whoever_closes_the_breaker_has_resumed_the_job(one_pool: Queue) -> None:
+    one_pool.db.execute(
+        "update striped.job set alike = 20, alike_kind = 'HTTP 503', openings = 1, opened_at = clock_timestamp(),"
+        " open_until = clock_timestamp()"
+    )
+    one_pool.db.execute("select striped.resume_job(%s, 'ann')", [one_pool.job_id])
+    assert told(one_pool, None) == [("resumed", None, None, "ann", None, None)]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_pause_of_the_job_that_is_rolled_back_has_not_happened(one_pool: Queue, end: str) -> None:
+    one_pool.db.execute("begin")
+    one_pool.db.execute("select striped.pause_job(%s, 'ann', '')", [one_pool.job_id])
+    one_pool.db.execute(end.encode())
+    assert [one[0] for one in told(one_pool, None)] == ["paused"] * (end == "commit")
+
+
 def test_pages_have_each_event_once(one_pool: Queue) -> None:
     worker = one_pool.worker("w")
     for _ in range(5):
         one_pool.put("a")
     (lease,) = one_pool.take(worker)
+    for _ in range(3):
+        one_pool.db.execute("select striped.pause_job(%s, 'ann', '')", [one_pool.job_id])
+        one_pool.db.execute("select striped.resume_job(%s)", [one_pool.job_id])
     one_pool.end(worker, lease)
     whole = history(one_pool, "a")["events"]
-    assert len(whole) == 15
-    for size in (1, 4, 15):
+    assert [one["event"] for one in whole].count("paused") == 3
+    assert len(whole) == 21
+    for size in (1, 4, 21):
         found, before = [], None
         while True:
             page = history(one_pool, "a", events=size, before=before)
@@ -233,6 +277,7 @@ def test_off_writes_nothing_and_shows_nothing(queue_database: str) -> None:
         (lease,) = pool.take(worker)
         pool.end(worker, lease)
         pool.db.execute("select striped.pause_resource(%s, 'a', 'ann', '')", [pool.job_id])
+        pool.db.execute("select striped.pause_job(%s, 'ann', '')", [pool.job_id])
         assert pool.one("select count(*) from striped.history") == 0
         found = history(pool, unit)
         assert (found["kept_seconds"], found["events"], found["next"]) == (0, [], None)
@@ -251,5 +296,6 @@ def test_of_another_job_nothing_is_seen(one_pool: Queue) -> None:
     other = one_pool.one(
         "select striped.apply_job('default', 'other', 0, 1, 0, 30, 5, 'Skip', 0, 0, p_history_seconds => 9)"
     )
-    for of in ("a", unit):
+    one_pool.db.execute("select striped.pause_job(%s, 'ann', '')", [one_pool.job_id])
+    for of in ("a", unit, None):
         assert ViewerPool(one_pool.db, "striped").history(other, of, None, events=9)["events"] == []

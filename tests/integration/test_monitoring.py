@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import subprocess
 import threading
 import time
@@ -157,6 +158,11 @@ def test_each_query_of_the_dashboard_has_an_answer(prometheus: str, fresh_databa
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         for rule in group["rules"]:
             ask(prometheus, rule["expr"])
+
+
+def test_whatever_an_alert_is_about_is_on_the_dashboard() -> None:
+    alerts, dashboard = (set(re.findall(r"stripedjob_job_\w+", path.read_text())) for path in (ALERTS, DASHBOARD))
+    assert alerts <= dashboard
 
 
 def test_the_alerts_say_what_they_should(tmp_path: Path) -> None:

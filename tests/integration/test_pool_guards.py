@@ -23,7 +23,7 @@ def pool(queue_database: str) -> Iterator[Queue]:
 
 
 def settle(pool: Queue, batch: Batch) -> list[str]:
-    return pool.runner.run(pool.pool.settle(pool.job_id, batch))
+    return list(pool.runner.run(pool.pool.settle(pool.job_id, batch)).refused)
 
 
 def upkeep(pool: Queue) -> None:

@@ -42,11 +42,13 @@ VIEWS = {
     "found by its beginning": "/find?q=dea",
     "what happened": "/jobs/{job}/history?resource=dead-1",
     "what happened to a unit": "/jobs/{job}/history?unit={dead}&before=7",
+    "what happened to the job": "/jobs/{job}/history",
 }
 ACTIONS = {
     "retry": "/jobs/{job}/do/retry?state=dead&resource=dead-1",
     "purge": "/jobs/{job}/do/purge?state=held",
     "release": "/jobs/{job}/do/release?state=held",
+    "cancel what is held": "/jobs/{job}/do/cancel-held?state=held",
     "cancel": "/jobs/{job}/do/cancel?resource=busy",
     "cancel of a unit": "/jobs/{job}/do/cancel?unit={dead}",
     "cancel of a job": "/jobs/{job}/do/cancel",
@@ -73,7 +75,7 @@ NOT_THERE = {
     "/jobs/{job}/resource?name=" + "x" * 513: 400,
     "/find": 400,
     "/jobs/999/history?resource=x": 404,
-    "/jobs/{job}/history": 400,
+    "/jobs/{job}/history?resource=": 400,
     "/jobs/{job}/history?unit=x": 400,
     "/jobs/{job}/history?unit=9999999999999999999999": 400,
     "/jobs/{job}/history?unit=1&before=-1": 400,

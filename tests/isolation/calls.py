@@ -87,7 +87,7 @@ def settle(
     done = [[] if to else list(leased.ids) for leased, _, to in ended]
     refused = value(
         conn,
-        "select striped.settle(%s, %s, %s, %s::text[], %s::bigint[], %s::int[], %s::text[], %s::float8[],"
+        "select refused from striped.settle(%s, %s, %s, %s::text[], %s::bigint[], %s::int[], %s::text[], %s::float8[],"
         " %s::bigint[], %s, 0, 0, 0)",
         job_id,
         worker.id,

@@ -150,21 +150,18 @@ for job, fails in ((BREAKS, FAILS), (BLOCKS, FAILS_IN_ORDER)):
                 person=transaction(act),
                 w1=[do(World.claim, "w1")],
             )
-    SPECS.add(
-        f"the worker of the probe is dead, {kind}",
-        job,
-        lost,
-        w1=transaction(do(World.upkeep), do(World.claim, "w1")),
-        w2=alone(World.settle, "w2", **fails),
-        w3=[do(World.claim, "w3")],
-    )
-    SPECS.add(
-        f"the worker of the probe comes back, {kind}",
-        job,
-        probing,
-        w1=transaction(do(World.upkeep), do(World.claim, "w1")),
-        w2=transaction(do(World.resume, "w2"), do(World.claim, "w2")),
-    )
+    for name, scene, w2, w3 in (
+        ("is dead", lost, alone(World.settle, "w2", **fails), [do(World.claim, "w3")]),
+        ("comes back", probing, transaction(do(World.resume, "w2"), do(World.claim, "w2")), []),
+    ):
+        SPECS.add(
+            f"the worker of the probe {name}, {kind}",
+            job,
+            scene,
+            w1=transaction(do(World.upkeep), do(World.claim, "w1")),
+            w2=w2,
+            w3=w3,
+        )
 for step in ("settle", "leave", "claim"):
     SPECS.add(
         f"a delegator assigns while the worker of the probe calls {step}",

@@ -2,7 +2,8 @@
 
 from tests.mutations.mutation import Mutation
 
-BREAKER, ORDERS = "tests/integration/test_breaker.py", "tests/isolation/test_breaker.py"
+BREAKER, PROBE = "tests/integration/test_breaker.py", "tests/integration/test_breaker_probe.py"
+ORDERS = "tests/isolation/test_breaker.py"
 RULES, WORKER_CALLS = "pool/lib/breaker.sql", "pool/api/v1/worker.sql"
 
 BROKEN = (
@@ -11,7 +12,7 @@ BROKEN = (
         RULES,
         "then 0\n        else 1 end",
         "then 0 end",
-        f"{BREAKER}::test_half_open_one_unit_of_one_resource_is_claimed_and_closes_it",
+        f"{PROBE}::test_half_open_one_unit_of_one_resource_is_claimed_and_closes_it",
     ),
     Mutation(
         "half open, two probe at once",

@@ -1,4 +1,4 @@
-"""Mutations of the history: what is told, and for how long."""
+"""Mutations of what is told: by the history, and for how long; by a worker."""
 
 from tests.mutations.mutation import Mutation
 
@@ -33,6 +33,20 @@ TOLD = (
         "finish_and_note(j, p_worker, p_leased, p_fences, p_resources, p_done)",
         "finish_and_note(j, p_worker, p_leased, p_fences, null, p_done)",
         f"{HISTORY}::test_one_late_settlement_among_others_is_not_told",
+    ),
+    Mutation(
+        "what was asked for is told, not what was recorded",
+        "runtime/observe.py",
+        "for failure in map(recorded.of, one.failed):",
+        "for failure in one.failed:",
+        "tests/integration/test_health.py::test_what_was_recorded_is_counted_and_told_not_what_was_asked_for",
+    ),
+    Mutation(
+        "a unit does not tell that its job was paused",
+        LIB,
+        "h.resource is null\n                and h.unit is null and h.id > span.first",
+        "h.resource is null\n                and h.unit is not null and h.id > span.first",
+        f"{HISTORY}::test_a_pause_of_the_job_is_told_of_it_of_each_resource_and_of_units_that_were_there",
     ),
     Mutation(
         "units are told under each other's fence",

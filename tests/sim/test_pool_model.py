@@ -116,7 +116,8 @@ class Pool(RuleBasedStateMachine):
 
     def _settle(self, worker: int, settlement: Settlement) -> list[str]:
         self.batches += 1
-        return self.runner.run(self.pool.settle(self.job_id, Batch(worker, self.batches, (settlement,), Tally())))
+        batch = Batch(worker, self.batches, (settlement,), Tally())
+        return list(self.runner.run(self.pool.settle(self.job_id, batch)).refused)
 
     def _lose(self, worker: int) -> None:
         self.lost += [(owner, lease) for owner, lease in self.valid if owner == worker]

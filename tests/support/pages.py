@@ -111,6 +111,12 @@ class Page:
         finally:
             conn.close()
 
+    def do(self, path: str, **fields: str) -> str:
+        """Go through the page that asks; gives what is said afterwards."""
+        answer = self.ask(path, form={"token": token_of(self.ask(path))} | fields)
+        assert answer.status == 303
+        return self.ask(answer.headers["Location"]).text
+
 
 def token_of(answer: Answer) -> str:
     found = re.search(r'name="token" value="(\w+)"', answer.text)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.install.migrate import migrate
-from stripedjob.pool.types import Batch, JobSettings, Lease, Settlement, Tally, Then
+from stripedjob.pool.types import Batch, JobSettings, Lease, Recorded, Settlement, Tally, Then
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +26,13 @@ def db(fresh_database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(fresh_database, autocommit=True) as conn:
         migrate(conn)
         yield conn
+
+
+@pytest.fixture
+def people(fresh_database: str, db: psycopg.Connection) -> Iterator[OwnerPool]:
+    assert db
+    with OwnerPool.open(fresh_database) as pool:
+        yield pool
 
 
 def play(url: str, scene: Callable[[WorkerPool, int], Awaitable[None]], job: JobSettings = JOB) -> None:
@@ -54,10 +62,20 @@ async def claimed(pool: WorkerPool, job_id: int, worker_id: int, resources: int 
     return await pool.claim(worker_id, resources, units)
 
 
+async def claimed_all(pool: WorkerPool, job_id: int, worker_id: int, units: int = 100) -> list[Lease]:
+    """Lease all that is ready, more than a fair share."""
+    await pool.upkeep(job_id)
+    return await pool.claim(worker_id, 64, units, unshared=64)
+
+
 batches = itertools.count(1)
 
 
 async def settle(pool: WorkerPool, job_id: int, worker_id: int, ended: list[Settlement]) -> list[str]:
+    return list((await recorded(pool, job_id, worker_id, ended)).refused)
+
+
+async def recorded(pool: WorkerPool, job_id: int, worker_id: int, ended: list[Settlement]) -> Recorded:
     return await pool.settle(job_id, Batch(worker_id, next(batches), tuple(ended), Tally()))
 
 

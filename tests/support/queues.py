@@ -57,7 +57,7 @@ class Queue:
         """Settle one lease: as done, unless told otherwise."""
         given = {"then": Then.READY if lease.more else Then.IDLE, "done": lease.ids} | how
         batch = Batch(worker, next(self._batches), (Settlement(lease, **given),), Tally())
-        return self.runner.run(self.pool.settle(self.job_id, batch))
+        return list(self.runner.run(self.pool.settle(self.job_id, batch)).refused)
 
     def fail(self, worker: int, lease: Lease, to: Fate, *, after_seconds: float = 3600) -> None:
         """End a lease with its first unit failed and the others not started, as a worker does where order is strict."""

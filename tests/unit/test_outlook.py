@@ -120,6 +120,11 @@ FAILURE = {"unit": 7, "resource": "r", "fence": 3, "attempts": 1, "crashes": 0, 
         ("unit delayed", {"after_seconds": 5.0}, "unit 7 of r failed and is tried again in 0:05 (1 attempt)"),
         ("unit ready", {"after_seconds": 0.0, "crashes": 2}, "failed and is tried again (1 attempt, crashes: 2)"),
         ("unit held", {"attempts": 0}, "unit 7 of r is held until a person releases it: KeyError"),
+        (
+            *("unit delayed", {"after_seconds": 5.0, "spared": True}),
+            "failed and is tried again in 0:05 (1 attempt, spared by the circuit breaker): KeyError",
+        ),
+        ("unit failed too late", {}, "unit 7 of r failed, of which nothing was recorded: its lease had been lost (1"),
         ("unit dead", {"attempts": 5}, "unit 7 of r is dead (5 attempts): KeyError: 'x'"),
     ],
 )

@@ -11,7 +11,15 @@ import pytest
 from stripedjob.telling import SINCE, WORDS, told
 
 POOL = Path(__file__).parents[2] / "worker/stripedjob/pool/schema"
-EVENT: dict[str, Any] = {"event": "", "attempt": 2, "fence": 7, "who": "w", "state": None, "reason": None}
+EVENT: dict[str, Any] = {
+    "event": "",
+    "resource": "r",
+    "attempt": 2,
+    "fence": 7,
+    "who": "w",
+    "state": None,
+    "reason": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,8 @@ EVENT: dict[str, Any] = {"event": "", "attempt": 2, "fence": 7, "who": "w", "sta
             {"event": "cancelled", "who": None, "state": "dead", "reason": "cancelled by ann"},
             "dead: cancelled by ann",
         ),
+        ({"event": "paused", "resource": None, "who": "ann", "reason": "closed"}, "the job was paused by ann: closed"),
+        ({"event": "resumed", "resource": None, "who": "ann"}, "the job was resumed by ann"),
         ({"event": "paused", "who": "{a}\n", "reason": "\x1b[31m{0}"}, r"paused by {a}\n: \x1b[31m{0}"),
     ],
 )

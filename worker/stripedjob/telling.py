@@ -1,4 +1,4 @@
-"""Pure: what happened to a unit or a resource → words; events are those of resource_history() in SQL and its like."""
+"""Pure: what happened to a unit, a resource or a job → words; events are those of resource_history() in SQL."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ WORDS = {
     "paused": "paused by {who}{why}",
     "resumed": "no longer paused, by {who}",
 }
+OF_THE_JOB = {"paused": "the job was paused by {who}{why}", "resumed": "the job was resumed by {who}"}
 SINCE = {
     "ready": "it is tried again",
     "delayed": "it is tried again later",
@@ -39,5 +40,6 @@ def told(event: dict[str, Any]) -> str:
         "by": "dead" if safe["who"] is None else f"cancelled by {safe['who']}",  # the reason says who
         "leased": "" if safe["state"] else "; its lease ends first",
     }
-    words = WORDS.get(event["event"], "{event}")
+    known = OF_THE_JOB if event["resource"] is None else WORDS
+    words = known.get(event["event"], "{event}")
     return words.format(**safe, **parts)

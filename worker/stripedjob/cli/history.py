@@ -1,4 +1,4 @@
-"""The command that says what happened to a resource or to a unit."""
+"""The command that says what happened to a resource, to a unit, or to the job as a whole."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ ID_MAX = 2**63 - 1
 
 @click.command()
 @target_options
-@click.option("--resource", help="What happened to this resource and its units.")
+@click.option("--resource", help="What happened to this resource and its units; without this and --unit, to the job.")
 @click.option(
     "--unit", type=click.IntRange(1, ID_MAX), help="What happened to this unit, also where it is done and gone."
 )
@@ -25,7 +25,7 @@ ID_MAX = 2**63 - 1
 def history(
     place: Place, resource: str | None, unit: int | None, limit: int, before: int | None, *, as_json: bool
 ) -> None:
-    """Say what happened to a resource or to a unit, the newest first: from its beginning to its end.
+    """Say what happened to a resource, to a unit, or to the job as a whole, the newest first: from beginning to end.
 
     Each line has who did it: a worker, with the fence of its lease, or a person. It is kept for
     retention.historySeconds, and written where that is not 0.
@@ -33,10 +33,11 @@ def history(
     \b
     Example: stripedjob history job.yaml --resource listing-7
              stripedjob history job.yaml --unit 4711 --json
+             stripedjob history job.yaml
     """  # noqa: D301 - click's mark for text that is not to be wrapped
     of = resource if unit is None else unit
-    if of is None or (resource is not None and unit is not None):
-        raise click.UsageError("Say of what: --resource or --unit.")
+    if resource is not None and unit is not None:
+        raise click.UsageError("Say of what: --resource or --unit, not both.")
     found: dict[str, Any] = {"events": [], "next": before}
     with place.open() as site, site.pool() as pool:
         job_id = pool.job_id(site.job.metadata.namespace, site.job.job_type)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from stripedjob.local.outlook import Progress, Wait
+from stripedjob.observe.log import TOO_LATE
 from stripedjob.text import all_printable, counted, duration, rated
 
 NOT_SHOWN = {"event", "level", "logger", "timestamp", "job"}  # of a log record
 QUIET_EVENTS = {"connected to Postgres", "draining", "drained"}
-FAILED = {"unit ready", "unit delayed", "unit held", "unit dead"}
+FAILED = {"unit ready", "unit delayed", "unit held", "unit dead", TOO_LATE}
 
 
 def facts(progress: Progress) -> list[tuple[str, str]]:
@@ -54,11 +55,14 @@ def _failed(record: Mapping[str, Any]) -> str:
             fate = "is held until a person releases it"
         case "unit dead":
             fate = "is dead"
+        case _ if record["event"] == TOO_LATE:
+            fate = "failed, of which nothing was recorded: its lease had been lost"
         case _:
             fate = f"failed and is tried again in {duration(seconds)}" if seconds else "failed and is tried again"
     attempts = record.get("attempts")
     counts = [counted(attempts, "attempt")] if attempts else []
     counts += [f"crashes: {crashes}"] if crashes else []
+    counts += ["spared by the circuit breaker"] if record.get("spared") else []
     tries = f" ({', '.join(counts)})" if counts else ""
     return f"{unit} {fate}{tries}: {record.get('reason')}"
 

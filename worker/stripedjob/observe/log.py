@@ -9,8 +9,9 @@ import logging
 
 from pythonjsonlogger.json import JsonFormatter
 
-# Events that who started this process looks for in its log.
+# Events that who started this process looks for in its log, beside those of units by their states.
 LOCK_AWAY, LOCK_BACK = "the lock backend cannot be reached; trying again", "the lock backend answers again"
+TOO_LATE = "unit failed too late"
 logger = logging.getLogger("stripedjob")
 
 

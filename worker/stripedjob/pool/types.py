@@ -3,7 +3,8 @@
 A settlement holds a lease, so that nothing ends without one.
 """
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -120,6 +121,29 @@ class Batch:
     number: int
     ended: tuple[Settlement, ...]
     tally: Tally
+
+
+class Spared(NamedTuple):
+    """What the circuit breaker made of a try that failed, in place of what its worker had decided; see Failure."""
+
+    to: Fate
+    attempts: int
+    after_seconds: float
+
+
+class Recorded(NamedTuple):
+    """What the pool made of a batch: of `refused` resources nothing, since their leases had been lost.
+
+    `spared`: by unit, the failures of which the job's circuit breaker made something else.
+    """
+
+    refused: Sequence[str]
+    spared: Mapping[int, Spared]
+
+    def of(self, failure: Failure) -> Failure:
+        """Return a failure of the batch as it was recorded."""
+        spared = self.spared.get(failure.unit_id)
+        return failure if spared is None else replace(failure, **spared._asdict())
 
 
 class News(NamedTuple):

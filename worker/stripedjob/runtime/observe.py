@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, logger
-from stripedjob.pool.types import Batch, Failure, Lease, Settlement, Then
+from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, TOO_LATE, logger
+from stripedjob.pool.types import Batch, Failure, Lease, Recorded, Settlement, Then
 from stripedjob.runtime import clock
 from stripedjob.runtime.traces import Traces
 from stripedjob.times import Histogram, cumulated
@@ -102,17 +102,6 @@ class Observer:
         self._log(logger.warning, "considered dead: the leases passed to others; registering again", worker=worker_id)
         self._counts["losses"].inc()
 
-    def ended(self, settlement: Settlement) -> None:
-        """Tell of the units that were not done."""
-        for failure in settlement.failed:
-            self._tell(settlement, failure)
-        if settlement.then is Then.SUSPECT:
-            self._log(
-                logger.warning,
-                "the handler's process died with this and others; it is run alone next",
-                resource=settlement.lease.resource,
-            )
-
     def claimed(self, leases: Sequence[Lease], asked: float) -> None:
         """Trace how long units have waited until a claim was asked for, and how long that took."""
         if self._traces and leases:
@@ -124,32 +113,36 @@ class Observer:
         """Trace how long locks took."""
         self._trace("lock", leases, asked)
 
-    def settled(self, batch: Batch, refused: Sequence[str], asked: float) -> None:
-        """Count what was recorded, and trace how long that took."""
-        lost = set(refused)
+    def settled(self, batch: Batch, recorded: Recorded, asked: float) -> None:
+        """Count what was recorded, tell of the units that were not done, and trace how long that took."""
+        lost = set(recorded.refused)
         if self._traces:
             self._trace("settle", [one.lease for one in batch.ended if one.lease.resource not in lost], asked)
         for one in batch.ended:
             if one.lease.resource in lost:
-                continue
-            self._done.inc(len(one.done))
-            for failure in one.failed:
-                self._failed[failure.to.value].inc()
+                for failure in one.failed:
+                    self._tell(TOO_LATE, one.lease, failure)
+            else:
+                self._ended(one, recorded)
         self._done.inc(batch.tally.recorded)
         self._counts["leases"].inc(batch.tally.claimed)
         self._counts["lock_tries"].inc(batch.tally.lock_tries)
         self._counts["lock_refusals"].inc(batch.tally.lock_refusals)
         self._counts["batches"].inc()
-        if refused:
-            self._counts["stale"].inc(len(refused))
+        if lost:
+            self._counts["stale"].inc(len(lost))
             self._log(
-                logger.warning, "leases had been lost; nothing of them was recorded", resources=list(refused)[:10]
+                logger.warning,
+                "leases had been lost; nothing of them was recorded",
+                resources=list(recorded.refused)[:10],
             )
 
     def unstorable(self, batch: Batch, error: Exception) -> None:
         """Tell of outcomes that Postgres could not store; they are sent again in plainer words."""
         resources = [one.lease.resource for one in batch.ended]
-        self._log(logger.error, "outcomes could not be stored", resources=resources[:10], error=str(error))
+        reasons = [failure.reason for one in batch.ended for failure in one.failed]
+        words = "outcomes could not be stored"
+        self._log(logger.error, words, resources=resources[:10], reasons=reasons[:10], error=str(error))
 
     def is_live(self) -> bool:
         """Whether the loop still turns."""
@@ -167,17 +160,29 @@ class Observer:
     def _log(self, write: Callable[..., None], event: str, **facts: Any) -> None:
         write(event, extra={"job": self.job, **facts})
 
-    def _tell(self, settlement: Settlement, failure: Failure) -> None:
+    def _ended(self, one: Settlement, recorded: Recorded) -> None:
+        """Count and tell what was recorded of a lease."""
+        self._done.inc(len(one.done))
+        for failure in map(recorded.of, one.failed):
+            self._failed[failure.to.value].inc()
+            spared = {"spared": True} if failure.unit_id in recorded.spared else {}
+            self._tell(f"unit {failure.to.value}", one.lease, failure, **spared)
+        if one.then is Then.SUSPECT:
+            words = "the handler's process died with this and others; it is run alone next"
+            self._log(logger.warning, words, resource=one.lease.resource)
+
+    def _tell(self, event: str, lease: Lease, failure: Failure, **more: Any) -> None:
         trace = {"traceback": failure.trace} if failure.trace else {}
         self._log(
             logger.warning,
-            f"unit {failure.to.value}",
-            resource=settlement.lease.resource,
+            event,
+            resource=lease.resource,
             unit=failure.unit_id,
-            fence=settlement.lease.fence,
+            fence=lease.fence,
             attempts=failure.attempts,
             crashes=failure.crashes,
             reason=failure.reason,
             after_seconds=round(failure.after_seconds, 3),
+            **more,
             **trace,
         )

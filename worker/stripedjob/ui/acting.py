@@ -11,13 +11,14 @@ from stripedjob.pool.client import page as reads
 from stripedjob.pool.client.bounded import BoundedPool
 from stripedjob.pool.client.person import PersonPool
 from stripedjob.pool.errors import PoolError
-from stripedjob.text import printable
+from stripedjob.text import counted, printable
 from stripedjob.ui.deeds import Deed, Deeds
 from stripedjob.ui.render import url
 from stripedjob.ui.routes import JOB, RENDERER, WrongRequestError, job_of, name_in, page, viewer_of
 from stripedjob.ui.security import Tokens, is_of_this_page
 
 CALL_SECONDS_MAX = 30.0  # for one call, of a bounded number of units
+WHY_MAX = 1_000  # characters, as on the command line
 WAIT_SECONDS = 2.0  # for an action's end, before its page is shown meanwhile
 DO = JOB + "/do/{action}"
 
@@ -77,7 +78,7 @@ async def allowed(request: web.Request) -> AsyncIterator[tuple[Pool, Job]]:
 def asks(request: web.Request, template: str, title: str, **values: Any) -> web.Response:
     """Answer with the page that asks; its form comes back to this URL, with a token."""
     token = request.app[ACTING].tokens.make(request.path_qs)
-    return page(request.app[RENDERER].form(template, title, token=token, to=request.path_qs, **values))
+    return page(request.app[RENDERER].form(template, title, token=token, to=request.path_qs, why_max=WHY_MAX, **values))
 
 
 async def begin(request: web.Request, deed: Deed, work: Work) -> web.Response:
@@ -106,6 +107,20 @@ def unit_in(request: web.Request) -> int | None:
     if unit is not None and not (unit.isascii() and unit.isdigit() and len(unit) < 19):  # noqa: PLR2004 - an int8
         raise WrongRequestError("There is no such unit.")
     return None if unit is None else int(unit)
+
+
+async def why_in(request: web.Request) -> str:
+    """Return why it is to be done, as the form says; raises WrongRequestError."""
+    why = str((await request.post()).get("why", "")).strip()
+    if len(why) > WHY_MAX or "\0" in why:
+        raise WrongRequestError(f"Why is a text of at most {WHY_MAX} characters.")
+    return why
+
+
+def cancelled(ended: int, asked: int) -> str:
+    """Say how many units were cancelled."""
+    runs = f"; {counted(asked, 'unit')} of leased resources: what runs of them is ended by its worker" if asked else ""
+    return f"{counted(ended, 'unit')} {'is' if ended == 1 else 'are'} cancelled{runs}"
 
 
 def back_to(request: web.Request, resource: str | None, unit: int | None, otherwise: str = "") -> str:

@@ -21,34 +21,56 @@ from stripedjob.ui.routes import STATES, WrongRequestError, digest_in
 
 COUNT_MAX = 100_000  # as far as units are counted before somebody is asked
 
-Run = Callable[[Job, State, Sequence[int], PersonPool], int]
+Told = Callable[[int, int], str]
+Run = Callable[[Job, State, Sequence[int], str, PersonPool], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do to units. `does` and `done` say what becomes of them; `verb` is on the button."""
+    """One thing to do to units. `does` and `told` say what becomes of them; `verb` is on the button.
+
+    `run` gives the two numbers of the deed, which `told` puts into words; its text is why, where the action asks that.
+    """
 
     verb: str
     states: tuple[State, ...]
     does: str
-    done: str
+    told: Told
     run: Run
+    asks_why: bool = False
 
 
-def _revive(job: Job, state: State, ids: Sequence[int], pool: PersonPool) -> int:
-    return pool.revive(job.id, state, None, ids, job.who)
+def _revive(job: Job, state: State, ids: Sequence[int], _why: str, pool: PersonPool) -> tuple[int, int]:
+    return pool.revive(job.id, state, None, ids, job.who), 0
 
 
-def _purge(job: Job, state: State, ids: Sequence[int], pool: PersonPool) -> int:
-    return pool.purge(job.id, state, None, ids, job.who)
+def _purge(job: Job, state: State, ids: Sequence[int], _why: str, pool: PersonPool) -> tuple[int, int]:
+    return pool.purge(job.id, state, None, ids, job.who), 0
 
 
+def _cancel(job: Job, state: State, ids: Sequence[int], why: str, pool: PersonPool) -> tuple[int, int]:
+    steps = list(pool.cancelling(job.id, None, ids, job.who, why, only=state))
+    return sum(step.ended for step in steps), sum(step.asked for step in steps)
+
+
+def _are(done: str) -> Told:
+    return lambda units, _: f"{counted(units, 'unit')} {'is' if units == 1 else 'are'} {done}"
+
+
+READY = "They become ready again, with all their attempts."
+GONE = "They are removed for good, with their payloads."
 ACTIONS = {
-    "retry": Action("Retry", ("dead",), "They become ready again, with all their attempts.", "ready again", _revive),
-    "release": Action(
-        "Release", ("held",), "They become ready again, with all their attempts.", "ready again", _revive
+    "retry": Action("Retry", ("dead",), READY, _are("ready again"), _revive),
+    "release": Action("Release", ("held",), READY, _are("ready again"), _revive),
+    "purge": Action("Purge", ("held", "dead"), GONE, _are("removed"), _purge),
+    "cancel-held": Action(  # acts.py has "cancel", which is for whatever is not done
+        "Cancel",
+        ("held",),
+        "They are dead at once. Retry makes cancelled units ready again.",
+        acting.cancelled,
+        _cancel,
+        asks_why=True,
     ),
-    "purge": Action("Purge", ("held", "dead"), "They are removed for good, with their payloads.", "removed", _purge),
 }
 
 
@@ -78,6 +100,7 @@ async def _ask(request: web.Request) -> web.Response:
 async def _do(request: web.Request) -> web.StreamResponse:
     """Do it; the answer is a page of what was done."""
     action, chosen = _wanted(request)
+    why = await acting.why_in(request)
     async with allowed(request) as (_, job):
         pass
 
@@ -86,13 +109,12 @@ async def _do(request: web.Request) -> web.StreamResponse:
         while after is not None:
             ids, after = await _choose(pool, job.id, chosen, after)
             if ids:
-                deed.units += await pool.call(partial(action.run, job, chosen.state, ids), CALL_SECONDS_MAX)
-
-    def told(units: int, _: int) -> str:
-        return f"{counted(units, 'unit')} {'is' if units == 1 else 'are'} {action.done}"
+                units, asked = await pool.call(partial(action.run, job, chosen.state, ids, why), CALL_SECONDS_MAX)
+                deed.units += units
+                deed.beside += asked
 
     title = f"{action.verb} {chosen.state} units{_of(chosen, None, job)}"
-    return await acting.begin(request, Deed(job.id, job.namespace, title, told, _back(request, chosen)), work)
+    return await acting.begin(request, Deed(job.id, job.namespace, title, action.told, _back(request, chosen)), work)
 
 
 def _wanted(request: web.Request) -> tuple[Action, Chosen]:

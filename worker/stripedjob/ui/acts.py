@@ -18,8 +18,6 @@ from stripedjob.ui.acting import CALL_SECONDS_MAX, Job, Pool, allowed, back_to, 
 from stripedjob.ui.deeds import Deed
 from stripedjob.ui.routes import WrongRequestError
 
-WHY_MAX = 1_000  # characters, as on the command line
-
 
 @dataclass(frozen=True, slots=True)
 class Of:
@@ -76,11 +74,6 @@ async def _resume(pool: Pool, job: Job, of: Of, _why: str, deed: Deed) -> None:
     deed.units = int(await pool.call(lambda it: it.resume(job.id, of.resource, job.who), CALL_SECONDS_MAX))
 
 
-def _cancelled(ended: int, asked: int) -> str:
-    runs = f"; {counted(asked, 'unit')} of leased resources: what runs of them is ended by its worker" if asked else ""
-    return f"{counted(ended, 'unit')} {'is' if ended == 1 else 'are'} cancelled{runs}"
-
-
 def _hurried(units: int, resources: int) -> str:
     return f"{counted(units, 'delayed unit')} and {counted(resources, 'waiting resource')} go on now"
 
@@ -90,7 +83,7 @@ ACTS = {
         "Cancel",
         "What waits is dead at once. What runs is ended by its worker, within seconds; what is done before that is "
         "done. Retry makes cancelled units ready again.",
-        _cancelled,
+        acting.cancelled,
         _cancel,
         counts=True,
         asks_why=True,
@@ -133,16 +126,14 @@ async def _ask(request: web.Request) -> web.Response:
     act, of = _wanted(request)
     async with allowed(request) as (pool, job):
         there = await pool.call(partial(_there, job.id, of), CALL_SECONDS_MAX)
-    values = {"act": act, "of": of.named(job), "there": there, "why_max": WHY_MAX}
+    values = {"act": act, "of": of.named(job), "there": there}
     return acting.asks(request, "act.html", f"{act.verb}?", **values, back=back_to(request, of.resource, of.unit))
 
 
 async def _do(request: web.Request) -> web.StreamResponse:
     """Do it; the answer is a page of what was done."""
     act, of = _wanted(request)
-    why = str((await request.post()).get("why", "")).strip()
-    if len(why) > WHY_MAX or "\0" in why:
-        raise WrongRequestError(f"Why is a text of at most {WHY_MAX} characters.")
+    why = await acting.why_in(request)
     async with allowed(request) as (_, job):
         pass
 

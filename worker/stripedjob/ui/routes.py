@@ -184,7 +184,8 @@ def _history(request: web.Request) -> View:
     for number in (unit or "1", before):
         if not (number.isascii() and number.isdigit() and int(number) <= ID_MAX):
             raise WrongRequestError("There is no such page of what happened.")
-    return HistoryView(job_of(request), name_in(request.query, "resource") if unit is None else int(unit), int(before))
+    resource = name_in(request.query, "resource") if "resource" in request.query else None
+    return HistoryView(job_of(request), resource if unit is None else int(unit), int(before))
 
 
 def _aside(request: web.Request) -> View:

@@ -105,17 +105,17 @@ class UnitView:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """What happened to a resource, or to a unit by its id, before an event."""
+    """What happened to a resource, to a unit by its id, or to the job as a whole, before an event."""
 
     template: ClassVar[str] = "history.html"
     missing: ClassVar[str] = JobView.missing
     job: int
-    of: str | int
+    of: str | int | None
     before: int
 
     def title(self, _data: Any) -> str:
         """Name it, by what was read where that was."""
-        return f"What happened to {self.of if isinstance(self.of, str) else f'unit {self.of}'}"
+        return f"What happened to {f'unit {self.of}' if isinstance(self.of, int) else self.of or 'the job'}"
 
     def read(self, pool: ViewerPool) -> Any:
         """Read it."""

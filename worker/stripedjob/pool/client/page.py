@@ -70,8 +70,8 @@ def unit(pool: ViewerPool, job_id: int, unit_id: int, *, payloads: bool) -> Any:
     return found
 
 
-def history(pool: ViewerPool, job_id: int, of: str | int, before: int) -> Any:
-    """Return a page of what happened to a resource, or to a unit by its id."""
+def history(pool: ViewerPool, job_id: int, of: str | int | None, before: int) -> Any:
+    """Return a page of what happened to a resource, to a unit by its id, or to the job as a whole."""
     return pool.history(job_id, of, before, events=UNITS_MAX)
 
 

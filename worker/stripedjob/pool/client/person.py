@@ -54,10 +54,11 @@ class PersonPool(ViewerPool):
         return Cancelled(sum(step.ended for step in steps), sum(step.asked for step in steps))
 
     def cancelling(
-        self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str
+        self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str, *, only: State | None = None
     ) -> Iterator[Cancelled]:
-        """Cancel in steps of one call each."""
-        parts = [(None, part) for part in _parts(ids)] if ids else [(state, None) for state in WAITING_STATES]
+        """Cancel in steps of one call each; of given units, where `only` is given, those in this state."""
+        parts: list[tuple[str | None, list[int] | None]]
+        parts = [(only, part) for part in _parts(ids)] if ids else [(state, None) for state in WAITING_STATES]
         for state, part in parts:
             after: Place | None = Place()
             while after is not None:
@@ -98,7 +99,7 @@ class PersonPool(ViewerPool):
     def resume(self, job_id: int, resource: str | None, who: str | None = None) -> bool:
         """End the pause of a job, or of one resource of it; False: it was not paused."""
         if resource is None:
-            return bool(self._row("resume_job", [job_id])[0])
+            return bool(self._row("resume_job", [job_id, who])[0])
         return bool(self._row("resume_resource", [job_id, resource, who])[0])
 
     def _in_chunks(self, routine: str, values: Sequence[Any], who: str | None) -> int:

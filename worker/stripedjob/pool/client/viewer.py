@@ -199,12 +199,14 @@ class ViewerPool:
         values = [which.state, which.resource, which.reason, which.before, *after, min(looked, LOOKED_UNITS)]
         return self._row("list_units", [job_id, *values])[0]
 
-    def history(self, job_id: int, of: str | int, before: int | None, *, events: int) -> Any:
-        """Return a page of what happened to a resource, or to a unit by its id, the newest first, before this event.
+    def history(self, job_id: int, of: str | int | None, before: int | None, *, events: int) -> Any:
+        """Return a page of what happened, the newest first, before this event.
+
+        `of`: a resource, a unit by its id, or None for the job as a whole, which is in that of the others, too.
 
         What is in it: told_page() in SQL.
         """
-        routine = "resource_history" if isinstance(of, str) else "unit_history"
+        routine = "unit_history" if isinstance(of, int) else "resource_history"
         return self._row(routine, [job_id, of, before, events])[0]
 
     def payloads(self, job_id: int, ids: Sequence[int]) -> dict[int, str]:

@@ -13,7 +13,7 @@ from psycopg.types.json import Json
 from stripedjob.pool.client.session import PoolSession
 from stripedjob.pool.names import in_query
 from stripedjob.pool.pooled import AsyncConnection
-from stripedjob.pool.types import Batch, JobSettings, Lease, News, Poll, Then
+from stripedjob.pool.types import Batch, Fate, JobSettings, Lease, News, Poll, Recorded, Spared, Then
 
 BYTES_MAX = 16 << 20  # of the payloads of one claim, where the caller says nothing else
 
@@ -89,8 +89,8 @@ class WorkerPool(PoolSession):
         rows = await self._rows("claim(%s, %s, %s, %s, %s, %s)", values)
         return _leases(worker_id, rows[0], now) if rows else []
 
-    async def settle(self, job_id: int, batch: Batch) -> list[str]:
-        """Record what became of leases; returns the resources that were refused, because their lease was lost."""
+    async def settle(self, job_id: int, batch: Batch) -> Recorded:
+        """Record what became of leases, but for those that were lost; returns what was made of it."""
         ended, tally = batch.ended, batch.tally
         failed = [failure.as_row() for one in ended for failure in one.failed]
         is_plain = all(one.then is Then.IDLE for one in ended)
@@ -110,7 +110,11 @@ class WorkerPool(PoolSession):
             tally.lock_refusals,
         ]
         call = "settle(%s,%s,%s,%s::text[],%s::bigint[],%s::int[],%s::text[],%s::float8[],%s::bigint[],%s,%s,%s,%s)"
-        return list(await self._value(call, values))
+        refused, spared = (await self._rows(call, values))[0]
+        return Recorded(
+            refused,
+            {one["id"]: Spared(Fate(one["to"]), one["attempts"], one["after"]) for one in spared or ()},
+        )
 
     async def renew(self, worker_id: int, fences: Sequence[int] = ()) -> list[int]:
         """Extend every lease of the worker; returns those of `fences` that are not its any more.

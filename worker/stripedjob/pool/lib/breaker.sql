@@ -77,12 +77,13 @@ end
 $$;
 
 -- What a settlement means for the breaker, and the breaker for it: p_failed and p_wait are those of settle(), and come
--- back with what is spared as it goes back. p_valid: the resources whose leases are the worker's; p_is_done: something
--- of them was done. Of tries, those with a `kind` count, whose unit was not cancelled; units that were tried in one
--- call count once. The units are locked before the job's row: see docs/lock-order.md.
+-- back with what is spared as it goes back; `spared` is what settle() answers. p_valid: the resources whose leases are
+-- the worker's; p_is_done: something of them was done. Of tries, those with a `kind` count, whose unit was not
+-- cancelled; units that were tried in one call count once. The units are locked before the job's row: see
+-- docs/lock-order.md.
 create or replace function @extschema@.heed_breaker(
     p_job int, p_valid text[], p_is_done boolean, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
-    inout p_failed json, inout p_wait float8[]
+    inout p_failed json, inout p_wait float8[], out spared json
 ) language plpgsql as $$
 declare
     j @extschema@.job;
@@ -121,8 +122,8 @@ begin
         end if;
     end if;
     if spares_from <= cardinality(ids) then
-        select s.failed, s.wait into p_failed, p_wait from @extschema@.spare(p_failed, p_wait, p_resources, p_then,
-            ids[spares_from:], resources[spares_from:],
+        select s.failed, s.wait, s.spared into p_failed, p_wait, spared from @extschema@.spare(p_failed, p_wait,
+            p_resources, p_then, ids[spares_from:], resources[spares_from:],
             greatest(0, extract(epoch from j.open_until - @extschema@.clock()))) s;
     end if;
 end
@@ -154,19 +155,25 @@ end
 $$;
 
 -- Has these units go back in so many seconds, with the attempts that they had, in place of what was decided: delayed,
--- or where their resource waits for them, as with strict order, ready in it.
+-- or where their resource waits for them, as with strict order, ready in it. `spared`: what became of each of them.
 create or replace function @extschema@.spare(
     p_failed json, p_wait float8[], p_resources text[], p_then text[], p_ids bigint[], p_spared text[],
-    p_seconds float8, out failed json, out wait float8[]
+    p_seconds float8, out failed json, out wait float8[], out spared json
 ) language sql as $$
-    select (
-        select json_agg(case when s.id is null then f.value else (f.value::jsonb || jsonb_build_object(
-            'to', case f.value ->> 'to' when 'ready' then 'ready' else 'delayed' end,
-            'attempts', greatest(0, (f.value ->> 'attempts')::int - 1), 'after', p_seconds))::json end order by f.n)
-        from json_array_elements(p_failed) with ordinality f(value, n)
-        left join unnest(p_ids) s(id) on s.id = (f.value ->> 'id')::bigint
-    ), case when p_wait is not null then array(
+    select f.failed, case when p_wait is not null then array(
         select case when w.after = 'wait' and w.seconds < 'infinity' and w.resource = any(p_spared) then p_seconds
             else w.seconds end
-        from unnest(p_resources, p_then, p_wait) with ordinality w(resource, after, seconds, n) order by w.n) end
+        from unnest(p_resources, p_then, p_wait) with ordinality w(resource, after, seconds, n) order by w.n) end,
+        f.spared
+    from (
+        select json_agg(
+                case when s.instead is null then f.value else (f.value::jsonb || s.instead)::json end order by f.n
+            ) as failed,
+            json_agg(s.instead order by f.n) filter (where s.instead is not null) as spared
+        from json_array_elements(p_failed) with ordinality f(value, n)
+        left join lateral (select jsonb_build_object('id', i.id,
+            'to', case f.value ->> 'to' when 'ready' then 'ready' else 'delayed' end,
+            'attempts', greatest(0, (f.value ->> 'attempts')::int - 1), 'after', p_seconds) as instead
+            from unnest(p_ids) i(id) where i.id = (f.value ->> 'id')::bigint) s on true
+    ) f
 $$;

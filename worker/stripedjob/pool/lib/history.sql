@@ -61,6 +61,16 @@ create or replace function @extschema@.note_resources(
     from unnest(p_resources, p_fences) r(resource, fence) where j.history_seconds > 0 and r.resource is not null
 $$;
 
+-- What happened to a job as a whole.
+create or replace function @extschema@.note_job(
+    p_job int, p_event @extschema@.history_event, p_who text, p_reason text
+) returns void language sql as $$
+    insert into @extschema@.history (slot, at, job_id, event, who, reason)
+    select (select slot from @extschema@.history_ring), (select @extschema@.clock()), id, p_event, p_who,
+        nullif(p_reason, '')
+    from @extschema@.job where id = p_job and history_seconds > 0
+$$;
+
 -- Who calls, for what people do without a name: the session's role, or that of its SET ROLE.
 create or replace function @extschema@.caller() returns text language sql stable as $$
     select coalesce(nullif(current_setting('role'), 'none'), session_user)
@@ -88,8 +98,20 @@ create or replace function @extschema@.told_page(p_job int, p_found @extschema@.
     from @extschema@.job j where j.id = p_job
 $$;
 
+-- The last p_bound events before an id: of a resource, its units, and the job as a whole; of that alone where
+-- p_resource is null.
+create or replace function @extschema@.resource_events(p_job int, p_resource text, p_before bigint, p_bound int)
+    returns setof @extschema@.history language sql stable as $$
+    select * from (
+        (select * from @extschema@.history h where h.job_id = p_job and h.resource = p_resource
+            and h.id < p_before order by h.id desc limit p_bound)
+        union all (select * from @extschema@.history h where h.job_id = p_job and h.resource is null
+            and h.unit is null and h.id < p_before order by h.id desc limit p_bound)
+    ) e order by e.id desc limit p_bound
+$$;
+
 -- The last p_bound events before an id: of a unit, and from its first to its last, or to now where it is not over, of
--- its resource as a whole.
+-- its resource and of the job as a whole.
 create or replace function @extschema@.unit_events(p_job int, p_unit bigint, p_before bigint, p_bound int)
     returns setof @extschema@.history language sql stable as $$
     with own as materialized (
@@ -103,8 +125,10 @@ create or replace function @extschema@.unit_events(p_job int, p_unit bigint, p_b
         cross join (select id from @extschema@.history h where h.unit = p_unit order by h.id desc limit 1) z
     ), around as (
         select w.* from span cross join lateral (
-            select * from @extschema@.history h where h.job_id = p_job and h.resource = span.resource
-                and h.unit is null and h.id > span.first and h.id < span.upto order by h.id desc limit p_bound) w
+            (select * from @extschema@.history h where h.job_id = p_job and h.resource = span.resource
+                and h.unit is null and h.id > span.first and h.id < span.upto order by h.id desc limit p_bound)
+            union all (select * from @extschema@.history h where h.job_id = p_job and h.resource is null
+                and h.unit is null and h.id > span.first and h.id < span.upto order by h.id desc limit p_bound)) w
     )
     select * from (select * from own union all select * from around) e order by e.id desc limit p_bound
 $$;
@@ -155,7 +179,8 @@ exception when lock_not_available then
 end
 $$;
 
--- Removes what a job has of a history, at most p_bound events: those of its first resources by name. Returns how many.
+-- Removes what a job has of a history, at most p_bound events: those of its first resources by name, at last its own.
+-- Returns how many.
 create or replace function @extschema@.clear_history(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     upto record;
@@ -164,7 +189,11 @@ begin
     select h.resource, h.id into upto from (
         select resource, id from @extschema@.history where job_id = p_job order by resource, id limit p_bound) h
     order by h.resource desc, h.id desc limit 1;
-    delete from @extschema@.history where job_id = p_job and (resource, id) <= (upto.resource, upto.id);
+    if upto.resource is null then
+        delete from @extschema@.history where job_id = p_job and (resource is not null or id <= upto.id);
+    else
+        delete from @extschema@.history where job_id = p_job and (resource, id) <= (upto.resource, upto.id);
+    end if;
     get diagnostics n = row_count;
     return n;
 end

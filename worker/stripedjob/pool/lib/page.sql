@@ -130,7 +130,7 @@ begin
 end
 $$;
 
--- What happened last to a resource or a unit; null where the job keeps no history.
+-- What happened last to a resource, a unit, or the job as a whole; null where it keeps no history.
 create or replace function @extschema@.page_history(j @extschema@.job, p_resource text, p_unit bigint) returns json
     language sql stable as $$
     select case when j.history_seconds = 0 then null when p_unit is not null

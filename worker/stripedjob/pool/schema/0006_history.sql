@@ -11,8 +11,9 @@ create type @extschema@.history_event as enum (
     'cancelled', 'retried', 'released', 'hurried', 'purged', 'paused', 'resumed' -- what people do
 );
 
--- One row for each thing that happened; `unit` is null where it happened to the resource as a whole. `id` rises for
--- each unit and each resource: what comes later is written under a lock of what came before, or after its commit.
+-- One row for each thing that happened; `unit` is null where it happened to the resource as a whole, `resource` too
+-- where it happened to the job. `id` rises for each unit, each resource and each job: what comes later is written under
+-- a lock of what came before, or after its commit.
 -- `who`: a worker's name, or a person; `state`: what the unit is since. `slot`: its place in the ring, see
 -- history_ring.
 create sequence @extschema@.history_id as bigint no cycle;
@@ -26,7 +27,7 @@ create table @extschema@.history (
     state @extschema@.unit_state,
     slot smallint,
     attempt int,
-    resource text not null,
+    resource text,
     who text,
     reason text
 ) partition by list (slot);
@@ -64,4 +65,5 @@ drop function if exists @extschema@.purge(int, @extschema@.unit_state, text, big
 drop function if exists @extschema@.retry_now(int, text, bigint[], text, bigint, int);
 drop function if exists @extschema@.retry_resources_now(int, text, bigint[], text, int);
 drop function if exists @extschema@.resume_resource(int, text);
+drop function if exists @extschema@.resume_job(int);
 drop function if exists @extschema@.end_waiting(@extschema@.job, bigint[], text[], text);

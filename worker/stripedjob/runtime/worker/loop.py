@@ -237,7 +237,6 @@ class Worker:
         for outcome in outcomes:
             settlement = self._inflight.take(outcome, now)
             if settlement is not None:
-                self._observer.ended(settlement)
                 ended.append((settlement.lease, outcome))
         self._timing.took(ended)
         self._pace = self._pace.measured(

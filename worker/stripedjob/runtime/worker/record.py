@@ -50,7 +50,7 @@ class Recorder:
     async def _send_first(self, pool: WorkerPool, batch: Batch) -> list[str]:
         asked = clock.now()
         try:
-            refused = await pool.settle(self.job_id, batch)
+            recorded = await pool.settle(self.job_id, batch)
         except PoolDataError as error:
             self.observer.unstorable(batch, error)
             instead = plainer(batch, self.numbers, str(error))
@@ -59,9 +59,9 @@ class Recorder:
             self._batches.popleft()
             self._batches.extendleft(reversed(instead))
             return []
-        self.observer.settled(batch, refused, asked)
+        self.observer.settled(batch, recorded, asked)
         self._batches.popleft()
-        return refused
+        return list(recorded.refused)
 
 
 def plainer(batch: Batch, numbers: Iterator[int], problem: str) -> list[Batch]:

@@ -71,7 +71,8 @@ create or replace function @extschema@.page_job(p_job int) returns json language
         'workers', @extschema@.page_workers(j.id, null, 50, 5),
         'ready', @extschema@.page_ready(j.id, 10), 'waiting', @extschema@.page_waiting(j, false, 10), 'for_person',
             @extschema@.page_waiting(j, true, 10),
-        'dead', @extschema@.page_reasons(j.id, 'dead', 5), 'held', @extschema@.page_reasons(j.id, 'held', 5))
+        'dead', @extschema@.page_reasons(j.id, 'dead', 5), 'held', @extschema@.page_reasons(j.id, 'held', 5),
+        'history', @extschema@.page_history(j, null, null))
     from @extschema@.job j where j.id = p_job
 $$;
 

@@ -68,10 +68,10 @@ begin
 end
 $$;
 
--- Cancels units that are ready, delayed or held: given ids, or those of one state after a place in the order of
--- resource and id, of one resource or all; it looks at p_bound of them. `ended`: so many are dead now, with who and why
--- as their reason. `asked`: so many are of a resource that is leased: a worker that has begun one is to end it. The
--- place after the last that was looked at; null: there was none.
+-- Cancels units that are ready, delayed or held: given ids, or of these the ones in p_state where it is not null; or
+-- those of one state after a place in the order of resource and id, of one resource or all; it looks at p_bound of
+-- them. `ended`: so many are dead now, with who and why as their reason. `asked`: so many are of a resource that is
+-- leased: a worker that has begun one is to end it. The place after the last that was looked at; null: there was none.
 create or replace function @extschema@.cancel(
     p_job int, p_state @extschema@.unit_state, p_resource text, p_ids bigint[], p_after_resource text,
     p_after_id bigint, p_who text, p_why text, p_bound int,
@@ -96,7 +96,8 @@ begin
     loop
         next_resource := looked.resource;
         next_id := looked.id;
-        if looked.state in ('ready', 'delayed', 'held') and looked.cancelled is null then
+        if looked.state in ('ready', 'delayed', 'held') and looked.state = coalesce(p_state, looked.state)
+            and looked.cancelled is null then
             ids := ids || looked.id;
             resources := resources || looked.resource;
         end if;
@@ -211,13 +212,18 @@ begin
     update @extschema@.job set paused_at = @extschema@.clock(), paused_by = p_who, paused_why = p_why,
         limit_unpaused = schedule_limit, schedule_limit = 0
     where id = p_job and paused_at is null;
-    return found;
+    if found then
+        perform @extschema@.note_job(p_job, 'paused', p_who, p_why);
+        return true;
+    end if;
+    return false;
 end
 $$;
 
 -- Ends the pause of a job: the limit is what was applied last; and closes its breaker. False: it was neither paused
 -- nor kept back by that.
-create or replace function @extschema@.resume_job(p_job int) returns boolean language plpgsql as $$
+create or replace function @extschema@.resume_job(p_job int, p_who text default null) returns boolean
+    language plpgsql as $$
 begin
     perform @extschema@.check_job(p_job, 'person');
     update @extschema@.job set schedule_limit = coalesce(limit_unpaused, schedule_limit), limit_unpaused = null,
@@ -227,6 +233,7 @@ begin
         perform @extschema@.close_breaker(p_job);
         perform pg_notify(@extschema@.channel(p_job::text), '*'), @extschema@.notify_delegator(p_job);
         perform pg_notify(@extschema@.channel('operator'), p_job::text);
+        perform @extschema@.note_job(p_job, 'resumed', coalesce(p_who, @extschema@.caller()), null);
         return true;
     end if;
     return false;

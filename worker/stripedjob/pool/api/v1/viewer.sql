@@ -234,18 +234,19 @@ create or replace function @extschema@.unit_states(p_job int, p_ids bigint[])
     select u.id, u.state::text, u.reason from @extschema@.unit u where u.id = any(p_ids) and u.job_id = p_job
 $$;
 
--- What happened to a resource and its units, where the job keeps a history: a page of at most p_bound events, 1,000 at
--- most, before this id, null: the newest; as told_page() gives it.
+-- What happened to a resource, its units, and the job as a whole, where the job keeps a history; p_resource null: to
+-- the job as a whole alone. A page of at most p_bound events, 1,000 at most, before this id, null: the newest; as
+-- told_page() gives it.
 create or replace function @extschema@.resource_history(p_job int, p_resource text, p_before bigint, p_bound int)
     returns json language sql stable as $$
     select @extschema@.check_job(p_job, 'viewer');
     select @extschema@.told_page(p_job, array(
-        select h from @extschema@.history h
-        where job_id = p_job and resource = p_resource and id < coalesce(p_before, 9223372036854775807)
-        order by id desc limit least(p_bound, 1000)), least(p_bound, 1000))
+        select e from @extschema@.resource_events(p_job, p_resource, coalesce(p_before, 9223372036854775807),
+            least(p_bound, 1000)) e), least(p_bound, 1000))
 $$;
 
--- What happened to a unit, also where it is done and gone, and meanwhile to its resource as a whole; as above.
+-- What happened to a unit, also where it is done and gone, and meanwhile to its resource and the job as a whole; as
+-- above.
 create or replace function @extschema@.unit_history(p_job int, p_unit bigint, p_before bigint, p_bound int)
     returns json language sql stable as $$
     select @extschema@.check_job(p_job, 'viewer');

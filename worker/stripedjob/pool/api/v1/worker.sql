@@ -104,8 +104,9 @@ end
 $$;
 
 -- Records what became of leased units, in one transaction. Invariant: where a lease is no longer the worker's under
--- this fence, nothing of it is recorded; those resources are returned, and counted as stale. A batch that comes again,
--- because the answer to it was lost, changes nothing.
+-- this fence, nothing of it is recorded; those resources are `refused`, and counted as stale. A batch that comes again,
+-- because the answer to it was lost, changes nothing. `spared`: null, or what became of those of p_failed that the
+-- job's circuit breaker has spared: [{"id", "to", "attempts", "after"}], as in p_failed.
 -- p_batch  its number, which grows for each worker
 -- p_resources, p_fences, p_worked   the leases, and how many units of each are in p_done
 -- p_then   null: all are 'idle'; for each lease: 'keep' it; or end it, and the resource is 'idle' (nothing left, unless
@@ -119,8 +120,9 @@ $$;
 create or replace function @extschema@.settle(
     p_job int, p_worker bigint, p_batch bigint, p_resources text[], p_fences bigint[], p_worked int[], p_then text[],
     p_wait float8[],
-    p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int
-) returns text[] language plpgsql as $$
+    p_done bigint[], p_failed json, p_claimed int, p_lock_tries int, p_lock_refusals int,
+    out refused text[], out spared json
+) language plpgsql as $$
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
@@ -131,8 +133,9 @@ declare
     is_done boolean;
 begin
     perform @extschema@.check_job(p_job, 'worker');
+    refused := '{}';
     if (select batch from @extschema@.worker where id = p_worker and job_id = p_job for no key update) >= p_batch then
-        return '{}';
+        return;
     end if;
     select * into j from @extschema@.job where id = p_job;
     select array_agg(l.resource), array_agg(l.resource) filter (where not l.goes),
@@ -157,8 +160,8 @@ begin
             case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
         is_done := n + coalesce(completed, 0) > 0;
         if j.breaker_failures > 0 and (is_done and j.alike > 0 or not is_done and p_failed is not null) then
-            select * into p_failed, p_wait from @extschema@.heed_breaker(p_job, valid, is_done, p_resources, p_fences,
-                p_worked, p_then, p_failed, p_wait);
+            select * into p_failed, p_wait, spared from @extschema@.heed_breaker(p_job, valid, is_done, p_resources,
+                p_fences, p_worked, p_then, p_failed, p_wait);
         end if;
         if p_failed is not null then
             perform @extschema@.fail_units(j, p_worker, valid, p_failed);
@@ -181,9 +184,8 @@ begin
     if cardinality(p_resources) > coalesce(cardinality(valid), 0) then
         update @extschema@.job set stale = stale + cardinality(p_resources) - coalesce(cardinality(valid), 0)
             where id = p_job;
+        refused := array(select unnest(p_resources) except select unnest(valid));
     end if;
-    return case when cardinality(p_resources) = cardinality(valid) then '{}' else array(
-        select unnest(p_resources) except select unnest(valid)) end;
 end
 $$;
 

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.pages import HOSTILE, Page, filled, page_of, token_of
+from tests.support.pages import HOSTILE, Page, token_of
 from tests.support.runs import await_
 
 from stripedjob.pool.client import page as reads
+from stripedjob.pool.types import Failure, Fate, Then
 from stripedjob.ui import acting, actions
-from stripedjob.ui.app import Served
-from stripedjob.ui.security import Rights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.queues import Queue
 
 COUNTS = "select state::text, count(*) from striped.unit group by 1"
 DEAD = 2 + len(HOSTILE)
 
 
-@pytest.fixture
-def pool(queue_database: str) -> Iterator[Queue]:
-    with filled(queue_database) as made:
-        yield made
-
-
-@pytest.fixture
-def page(pool: Queue) -> Iterator[Page]:
-    with page_of(Served(pool.url, rights=Rights(actions=True))) as base:
-        yield Page(base)
-
-
 def counts(pool: Queue) -> dict[str, int]:
     return dict(pool.db.execute(COUNTS).fetchall())
-
-
-def do(page: Page, path: str) -> str:
-    """Go through the page that asks; gives what is said afterwards."""
-    answer = page.ask(path, form={"token": token_of(page.ask(path))})
-    assert answer.status == 303
-    return page.ask(answer.headers["Location"]).text
 
 
 ASKED = [
@@ -51,11 +29,22 @@ ASKED = [
     ("retry?state=dead&resource=dead-2", "Retry 1 dead", "1 unit is ready again.", {"dead": DEAD - 1, "ready": 4}),
     ("release?state=held", "Release 1 held unit", "1 unit is ready again.", {"held": 0, "ready": 4}),
     ("purge?state=held", "Purge 1 held unit", "1 unit is removed.", {"held": 0}),
+    ("cancel-held?state=held", "Cancel 1 held unit", "1 unit is cancelled.", {"held": 0, "dead": DEAD + 1}),
     ("purge?state=dead", f"Purge {DEAD} dead units", f"{DEAD} units are removed.", {"dead": 0}),
     ("purge?state=dead&unit={dead}", "Purge 1 dead unit", "1 unit is removed.", {"dead": DEAD - 1}),
     ("purge?state=dead&reason={reason}", "Purge 2 dead units", "2 units are removed.", {"dead": DEAD - 2}),
 ]
-OTHERS = ("retry?state=held", "release?state=dead", "purge", "purge?state=ready", "drop?state=dead", "purge?unit=x")
+OTHERS = (
+    "retry?state=held",
+    "cancel-held?state=dead",
+    "cancel-held",
+    "cancel?state=held",
+    "release?state=dead",
+    "purge",
+    "purge?state=ready",
+    "drop?state=dead",
+    "purge?unit=x",
+)
 
 
 @pytest.mark.parametrize(("action", "asked", "said", "changes"), ASKED, ids=[one[0] for one in ASKED])
@@ -68,8 +57,59 @@ def test_an_action_does_what_it_says(  # noqa: PLR0917
     path = f"/jobs/{pool.job_id}/do/" + action.replace("{dead}", str(dead)).replace("{reason}", reason)
     assert asked in page.ask(path).text
     assert counts(pool) == before
-    assert said in do(page, path)
+    assert said in page.do(path)
     assert counts(pool) == {state: n for state, n in (before | changes).items() if n}
+
+
+def test_held_units_of_one_reason_are_cancelled_with_who_and_why(
+    pool: Queue, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "CHOSEN_MAX", 3)
+    worker, reasons = pool.worker("x"), {f"held-{n}": ("<b>ask</b> ann" if n < 5 else "ask bob") for n in range(7)}
+    for name in reasons:
+        pool.put(name)
+    for name, lease in pool.take_all(worker, units=1).items():
+        faults = (Failure(lease.ids[0], Fate.HELD, 0, 0, reasons[name]),) if name in reasons else ()
+        pool.end(worker, lease, then=Then.IDLE, done=(), failed=faults)
+    shown = page.ask(f"/jobs/{pool.job_id}/held").text
+    digest = pool.one("select md5('<b>ask</b> ann')")
+    path = f"/jobs/{pool.job_id}/do/cancel-held?state=held&reason={digest}"
+    assert path.replace("&", "&amp;") in shown
+    asked = page.ask(path).text
+    assert "Cancel 5 held units of job default/sync, for this reason: &lt;b&gt;ask&lt;/b&gt; ann" in asked
+    assert 'name="why"' in asked
+    assert 'name="why"' not in page.ask(path.replace("cancel-held", "purge")).text
+    assert counts(pool)["held"] == 8
+    assert "5 units are cancelled." in page.do(path, why=" wrong <price>\n")
+    assert counts(pool)["held"] == 3
+    found = pool.db.execute("select resource, reason from striped.unit where resource like 'held-%' and state = 'dead'")
+    assert dict(found.fetchall()) == dict.fromkeys(list(reasons)[:5], "cancelled by ann: wrong <price>")
+    assert "There are none" in page.ask(path).text
+
+
+def test_a_held_unit_that_was_released_before_its_turn_is_not_cancelled(
+    pool: Queue, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = reads.choose
+
+    def released_meanwhile(*args: Any) -> Any:
+        found = chosen(*args)
+        pool.db.execute("select striped.revive(%s, 'held', null, null, 9)", [pool.job_id])
+        return found
+
+    path = f"/jobs/{pool.job_id}/do/cancel-held?state=held"
+    token = token_of(page.ask(path))
+    monkeypatch.setattr(reads, "choose", released_meanwhile)
+    answer = page.ask(path, form={"token": token})
+    assert "0 units are cancelled." in page.ask(answer.headers["Location"]).text
+    assert pool.one("select state::text from striped.unit where resource = 'held/1'") == "ready"
+
+
+@pytest.mark.parametrize("why", ["x" * 1001, "\0"])
+def test_a_why_that_cannot_be_kept_is_refused(pool: Queue, page: Page, why: str) -> None:
+    path = f"/jobs/{pool.job_id}/do/cancel-held?state=held"
+    assert page.ask(path, form={"token": token_of(page.ask(path)), "why": why}).status == 400
+    assert counts(pool)["held"] == 1
 
 
 def test_where_there_are_none_nothing_is_asked(pool: Queue, page: Page) -> None:
@@ -87,7 +127,7 @@ def test_an_action_on_more_than_one_call_takes_is_exact(
     pool: Queue, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reads, "CHOSEN_MAX", 3)
-    assert f"{DEAD} units are removed" in do(page, f"/jobs/{pool.job_id}/do/purge?state=dead")
+    assert f"{DEAD} units are removed" in page.do(f"/jobs/{pool.job_id}/do/purge?state=dead")
     assert "dead" not in counts(pool)
 
 
@@ -107,7 +147,7 @@ def test_what_was_done_before_a_failure_is_told_and_stays(
         create trigger refuse before delete on striped.unit for each row execute function striped.refuse()"""
     )
     try:
-        said = do(page, f"/jobs/{pool.job_id}/do/purge?state=dead")
+        said = page.do(f"/jobs/{pool.job_id}/do/purge?state=dead")
     finally:
         pool.db.execute("drop trigger refuse on striped.unit; drop function striped.refuse()")
     gone = DEAD - counts(pool)["dead"]

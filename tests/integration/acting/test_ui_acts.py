@@ -8,39 +8,16 @@ from urllib.parse import urlencode
 
 import psycopg
 import pytest
-from tests.support.pages import HOSTILE, JOB, Page, filled, page_of, token_of
+from tests.support.pages import HOSTILE, JOB, Page, token_of
 from tests.support.runs import await_
 
 from stripedjob.pool.client import person
 from stripedjob.ui import acting, acts
-from stripedjob.ui.app import Served
-from stripedjob.ui.security import Rights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.queues import Queue
 
 REASON = "select reason from striped.unit where id = %s"
-
-
-@pytest.fixture
-def pool(queue_database: str) -> Iterator[Queue]:
-    with filled(queue_database) as made:
-        yield made
-
-
-@pytest.fixture
-def page(pool: Queue) -> Iterator[Page]:
-    with page_of(Served(pool.url, rights=Rights(actions=True), who="ann")) as base:
-        yield Page(base)
-
-
-def do(page: Page, path: str, **fields: str) -> str:
-    """Go through the page that asks; gives what is said afterwards."""
-    answer = page.ask(path, form={"token": token_of(page.ask(path))} | fields)
-    assert answer.status == 303
-    return page.ask(answer.headers["Location"]).text
 
 
 def path_of(pool: Queue, act: str) -> str:
@@ -54,13 +31,13 @@ def test_what_waits_of_a_resource_is_cancelled_with_who_and_why(pool: Queue, pag
     assert "Cancel the resource ready-1 of job default/sync." in asked
     assert "There are now: 2 ready, 0 delayed and 0 held units." in asked
     assert pool.one("select state::text from striped.unit where id = %s", [unit]) == "ready"
-    assert "2 units are cancelled." in do(page, path_of(pool, "cancel?resource=ready-1"), why="wrong price")
+    assert "2 units are cancelled." in page.do(path_of(pool, "cancel?resource=ready-1"), why="wrong price")
     assert pool.one(REASON, [unit]) == "cancelled by ann: wrong price"
     assert pool.one("select state::text from striped.unit where id = %s", [other]) == "ready"
 
 
 def test_what_runs_is_asked_to_end(pool: Queue, page: Page) -> None:
-    said = do(page, path_of(pool, "cancel?resource=busy"))
+    said = page.do(path_of(pool, "cancel?resource=busy"))
     assert "0 units are cancelled; 1 unit of leased resources: what runs of them is ended by its worker." in said
     assert pool.one("select cancelled from striped.unit where resource = 'busy'") == "cancelled by ann"
 
@@ -68,10 +45,10 @@ def test_what_runs_is_asked_to_end(pool: Queue, page: Page) -> None:
 def test_one_unit_is_cancelled_and_one_that_is_gone_says_so(pool: Queue, page: Page) -> None:
     unit = pool.one("select id from striped.unit where resource = 'later'")
     assert "It is delayed now." in page.ask(path_of(pool, f"cancel?unit={unit}")).text
-    assert "1 unit is cancelled." in do(page, path_of(pool, f"cancel?unit={unit}"))
+    assert "1 unit is cancelled." in page.do(path_of(pool, f"cancel?unit={unit}"))
     pool.db.execute("delete from striped.unit where id = %s", [unit])
     assert "It is not there: done and removed." in page.ask(path_of(pool, f"cancel?unit={unit}")).text
-    assert "0 units are cancelled." in do(page, path_of(pool, f"cancel?unit={unit}"))
+    assert "0 units are cancelled." in page.do(path_of(pool, f"cancel?unit={unit}"))
 
 
 def test_a_job_of_many_units_is_cancelled_in_steps_that_count(
@@ -81,7 +58,7 @@ def test_a_job_of_many_units_is_cancelled_in_steps_that_count(
     for n in range(10):
         pool.put(f"many-{n}")
     waiting = pool.one("select count(*) from striped.unit where state in ('ready', 'delayed', 'held')")
-    said = do(page, path_of(pool, "cancel"))
+    said = page.do(path_of(pool, "cancel"))
     assert f"{waiting - 1} units are cancelled; 1 unit of leased resources" in said
     assert pool.one("select count(*) from striped.unit where state in ('ready', 'delayed', 'held')") == 1
 
@@ -97,7 +74,7 @@ def test_what_was_cancelled_before_a_failure_is_told_and_stays(
         create trigger refuse before update on striped.unit for each row execute function striped.refuse()"""
     )
     try:
-        said = do(page, path_of(pool, "cancel"))
+        said = page.do(path_of(pool, "cancel"))
     finally:
         pool.db.execute("drop trigger refuse on striped.unit; drop function striped.refuse()")
     gone = pool.one("select count(*) from striped.unit where reason like 'cancelled by ann%%'")
@@ -108,26 +85,26 @@ def test_what_was_cancelled_before_a_failure_is_told_and_stays(
 
 @pytest.mark.parametrize("act", ["hurry", "hurry?resource=late"])
 def test_what_waits_for_another_try_goes_on_now(pool: Queue, page: Page, act: str) -> None:
-    assert "0 delayed units and 1 waiting resource go on now." in do(page, path_of(pool, act))
+    assert "0 delayed units and 1 waiting resource go on now." in page.do(path_of(pool, act))
     assert pool.one("select state::text from striped.stripe where resource = 'late'") == "ready"
 
 
 def test_a_unit_that_is_delayed_goes_on_now(pool: Queue, page: Page) -> None:
     unit = pool.one("select id from striped.unit where resource = 'later'")
-    assert "1 delayed unit and 0 waiting resources go on now." in do(page, path_of(pool, f"hurry?unit={unit}"))
+    assert "1 delayed unit and 0 waiting resources go on now." in page.do(path_of(pool, f"hurry?unit={unit}"))
 
 
 @pytest.mark.parametrize("of", ["", "?resource=ready-1", "?resource=never+seen", "?resource=%F0%9F%98%80"])
 def test_a_pause_is_made_told_seen_and_ended(pool: Queue, page: Page, of: str) -> None:
     where = f"/jobs/{pool.job_id}{of.replace('?resource', '/resource?name')}"
-    assert "It is paused." in do(page, path_of(pool, f"pause{of}"), why="the shop\nis <closed>")
-    assert "It was paused already, and stays so as it was." in do(page, path_of(pool, f"pause{of}"), why="other")
+    assert "It is paused." in page.do(path_of(pool, f"pause{of}"), why="the shop\nis <closed>")
+    assert "It was paused already, and stays so as it was." in page.do(path_of(pool, f"pause{of}"), why="other")
     seen = page.ask(where).text
     assert r"aused by ann" in seen
     assert r"the shop\nis &lt;closed&gt;" in seen
     assert f"/do/resume{of}" in seen
-    assert "It goes on." in do(page, path_of(pool, f"resume{of}"))
-    assert "It was not paused." in do(page, path_of(pool, f"resume{of}"))
+    assert "It goes on." in page.do(path_of(pool, f"resume{of}"))
+    assert "It was not paused." in page.do(path_of(pool, f"resume{of}"))
     await_("another look", lambda: f"/do/pause{of}" in page.ask(where).text)
 
 
@@ -175,7 +152,7 @@ def test_a_why_that_cannot_be_kept_is_refused(pool: Queue, page: Page, why: str)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_acted_on(pool: Queue, page: Page, name: str) -> None:
     of = "?" + urlencode({"resource": name})
-    assert "It is paused." in do(page, path_of(pool, "pause" + of), why=name)
+    assert "It is paused." in page.do(path_of(pool, "pause" + of), why=name)
     assert pool.one("select why from striped.pause where resource = %s", [name]) == name.strip()
 
 
@@ -186,7 +163,7 @@ def test_what_happened_is_shown_and_says_who(pool: Queue, page: Page) -> None:
     pool.runner.run(pool.pool.upkeep(pool.job_id))
     leases = pool.take_all(worker, units=1)
     pool.end(worker, leases["seen"])
-    do(page, path_of(pool, "pause?resource=seen"), why="closed")
+    page.do(path_of(pool, "pause?resource=seen"), why="closed")
     gone = page.ask(f"/jobs/{pool.job_id}/units/{units[0]}")
     assert gone.status == 200
     assert "It is gone" in gone.text
@@ -202,6 +179,21 @@ def test_what_happened_is_shown_and_says_who(pool: Queue, page: Page) -> None:
     assert whole.count('<td class="words">put in</td>') == 30
     assert page.ask(f"/jobs/{pool.job_id}/history?unit={units[1]}&before=1").status == 200
     assert "Nothing is known" in page.ask(f"/jobs/{pool.job_id}/history?resource=nobody").text
+
+
+def test_a_pause_of_the_job_is_told_with_it_its_resources_and_its_units(pool: Queue, page: Page) -> None:
+    pool.apply(replace(JOB, history_seconds=3600))
+    units = [pool.put("seen") for _ in range(2)]
+    worker = pool.worker("w")
+    pool.runner.run(pool.pool.upkeep(pool.job_id))
+    pool.end(worker, pool.take_all(worker, units=1)["seen"])
+    page.do(path_of(pool, "pause"), why="the <whole> shop")
+    page.do(path_of(pool, "resume"))
+    for of in ("", "/resource?name=seen", f"/units/{units[1]}", "/history", "/history?resource=seen"):
+        path = f"/jobs/{pool.job_id}{of}"
+        await_("another look", lambda: "the job was resumed by ann" in page.ask(path).text)  # noqa: B023
+        assert "the job was paused by ann: the &lt;whole&gt; shop" in page.ask(path).text
+    assert "the job was" not in page.ask(f"/jobs/{pool.job_id}/units/{units[0]}").text
 
 
 def test_names_that_begin_so_are_found(pool: Queue, page: Page) -> None:
