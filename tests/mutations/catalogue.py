@@ -16,6 +16,7 @@ ASSIGN = "pool/lib/assign.sql"
 HAND_OUT = "pool/lib/hand_out.sql"
 LEASE = "pool/lib/lease.sql"
 NOTIFY = "pool/lib/notify.sql"
+DECISIONS = "tests/integration/test_pool_decisions.py"
 OUTCOME = "pool/lib/outcome.sql"
 UNIT_STATES = "pool/lib/unit_states.sql"
 UPKEEP = "pool/lib/upkeep.sql"
@@ -116,9 +117,16 @@ IDLE = (
     Mutation(
         "who was busy until now sleeps as long as others",
         "runtime/idle.py",
-        "min(seconds_max, max(SOON_SECONDS, GROWTH * (self._clock() - self._since)))",
+        "min(seconds_max, self.pause_seconds())",
         "seconds_max",
         "tests/integration/test_worker.py::test_what_is_committed_while_somebody_else_calls_is_found_soon",
+    ),
+    Mutation(
+        "who has just leased something looks for the others as seldom as ever",
+        "runtime/worker/keeper.py",
+        "min(self._at, self._again_at)",
+        "self._at",
+        "tests/isolation/test_missed_calls.py::test_every_set_of_times[asleep-long]",
     ),
 )
 SHARED = (
@@ -358,6 +366,27 @@ WOKEN = (
         "then @extschema@.clock() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
         "then @extschema@.clock() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
         FOLDED,
+    ),
+    Mutation(
+        "what was decided on what is long past holds for all",
+        NOTIFY,
+        "as_of_now constant boolean := current_setting('transaction_isolation') = 'read committed';",
+        "as_of_now constant boolean := true;",
+        f"{DECISIONS}::test_a_transaction_that_sees_what_was_decides_for_itself_alone[repeatable read]",
+    ),
+    Mutation(
+        "nobody is called again for 100 ms, whoever came",
+        NOTIFY,
+        "called is not null and some_came is not true",
+        "called is not null",
+        f"{DECISIONS}::test_who_was_called_is_given_time_to_come[polls]",
+    ),
+    Mutation(
+        "who claims is not seen to have come",
+        "pool/lib/lease.sql",
+        "working = true, polled_at = @extschema@.clock(),",
+        "working = true,",
+        f"{DECISIONS}::test_who_was_called_is_given_time_to_come[claims]",
     ),
     Mutation(
         "nobody is called when a unit is committed",

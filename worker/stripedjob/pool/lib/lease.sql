@@ -76,8 +76,9 @@ begin
     if allowed <= (select count(*) from @extschema@.worker o where o.job_id = w.job_id and o.working) then
         return false;
     end if;
-    update @extschema@.worker set working = true, expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
-        where id = w.id;
+    update @extschema@.worker set working = true, polled_at = @extschema@.clock(),
+        expires_at = @extschema@.clock() + @extschema@.lease(w.job_id)
+    where id = w.id;
     return true;
 end
 $$;

@@ -44,30 +44,74 @@ create or replace function @extschema@.notify_delegator(p_job int) returns void 
     select pg_notify(@extschema@.channel(p_job || '_delegator'), '')
 $$;
 
--- At the end of a transaction that put units in: somebody idle is called, once for each statement, unless a worker is
--- just about to claim again. NOTIFY makes the commits of those who use it wait for each other, so of the transactions
--- that end at the same time one does; whoever comes sees the units of most others, and calls for what is left. It runs
--- with the rights of the pool's owner: who puts units in need not see workers.
-create or replace function @extschema@.call_somebody() returns trigger language plpgsql
-security definer set search_path = pg_catalog, pg_temp as $$
+-- When it is, in places of 10 ms, and whose: 32 bits of the one, 31 of the other.
+create or replace function @extschema@.call_place(p_job int) returns bigint language sql volatile as $$
+    select ((date_part('epoch', @extschema@.clock()) * 100)::bigint & 4294967295) << 31 | p_job
+$$;
+
+-- A time before which the last call of this job was not, if that is less than 100 ms ago; else null.
+create or replace function @extschema@.called_since(p_job int) returns timestamptz language plpgsql as $$
 declare
-    soon constant interval := '20 milliseconds'; -- in which a worker that has just settled is back
+    last constant bigint := pg_sequence_last_value('@extschema@.called');
+    places constant bigint := (@extschema@.call_place(p_job) - last) >> 31;
+begin
+    if last & 2147483647 = p_job and places between 0 and 9 then
+        return @extschema@.clock() - (places + 1) * interval '10 milliseconds';
+    end if;
+    return null;
+end
+$$;
+
+-- Calls somebody idle, unless a worker is just about to claim again, or was called and has 100 ms to come. NOTIFY makes
+-- the commits of those who use it wait for each other, so of the transactions that end at the same time one does;
+-- whoever comes sees the units of most others, and calls for what is left. What a transaction sees that began long
+-- before is no decision for others.
+create or replace function @extschema@.decide_call(p_job int) returns void language plpgsql as $$
+declare
+    soon constant interval := '10 milliseconds'; -- in which a worker that has just settled is back
+    as_of_now constant boolean := current_setting('transaction_isolation') = 'read committed';
+    called constant timestamptz := @extschema@.called_since(p_job);
     some_idle boolean;
     some_back boolean;
+    some_came boolean;
 begin
-    select bool_or(not working or lacks > 0), bool_or(working and lacks = 0 and settled_at > @extschema@.clock() - soon)
-    into some_idle, some_back from @extschema@.worker where job_id = new.job_id;
-    if some_back or not coalesce(some_idle, true)
-        or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), new.job_id) then
+    if as_of_now then
+        perform setval('@extschema@.decided', @extschema@.call_place(p_job));
+    end if;
+    select bool_or(not working or lacks > 0),
+        bool_or(working and lacks = 0 and settled_at > @extschema@.clock() - soon),
+        bool_or(greatest(polled_at, settled_at) > called)
+    into some_idle, some_back, some_came from @extschema@.worker where job_id = p_job;
+    if some_back or not coalesce(some_idle, true) or called is not null and some_came is not true
+        or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), p_job) then
+        return;
+    end if;
+    if some_idle and (select delegated from @extschema@.job where id = p_job) then
+        perform @extschema@.notify_delegator(p_job);
+        return;
+    end if;
+    if as_of_now then
+        perform setval('@extschema@.called', @extschema@.call_place(p_job));
+    end if;
+    if some_idle then
+        perform @extschema@.notify_idle(p_job, 1);
+    else
+        perform pg_notify(@extschema@.channel('operator'), p_job::text);
+    end if;
+end
+$$;
+
+-- At the end of a transaction that put units in, once for each statement: whether somebody idle is called is decided,
+-- unless it has been already in these 10 ms, for whoever puts units into the job. That is good enough: a worker that
+-- was called then, or about to claim again, looks once more 20 ms after it has come (runtime/idle.py). It runs with the
+-- rights of the pool's owner: who puts units in need not see workers.
+create or replace function @extschema@.call_somebody() returns trigger language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if pg_sequence_last_value('@extschema@.decided') = @extschema@.call_place(new.job_id) then
         return null;
     end if;
-    if some_idle is null then
-        perform pg_notify(@extschema@.channel('operator'), new.job_id::text);
-    elsif (select delegated from @extschema@.job where id = new.job_id) then
-        perform @extschema@.notify_delegator(new.job_id);
-    else
-        perform @extschema@.notify_idle(new.job_id, 1);
-    end if;
+    perform @extschema@.decide_call(new.job_id);
     return null;
 end
 $$;

@@ -107,7 +107,7 @@ create table @extschema@.worker (
     started_at timestamptz not null default now(),
     expires_at timestamptz not null,
     settled_at timestamptz, -- when it recorded something last
-    polled_at timestamptz, -- when it asked last, being idle
+    polled_at timestamptz, -- when it asked or claimed last, being idle
     done bigint not null default 0,
     retried bigint not null default 0,
     delayed bigint not null default 0,
@@ -199,6 +199,12 @@ create table @extschema@.wake (
     calls boolean not null default false
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 create index wake_job on @extschema@.wake (job_id, id);
+
+-- For which job it was decided last whether somebody is called, and when; and for which somebody was: see
+-- lib/notify.sql. These are sequences, since what is set is seen at once, by all, and nobody waits for it or fails by
+-- it, whatever becomes of the transaction. A crash forgets it.
+create unlogged sequence @extschema@.decided as bigint;
+create unlogged sequence @extschema@.called as bigint;
 
 -- Its body is in lib/notify.sql; it is made here, since a constraint trigger cannot be replaced, and to drop it would
 -- lock the table at each upgrade.

@@ -24,6 +24,7 @@ from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
 from stripedjob.runtime.worker.chores import Chores
 from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Inflight
+from stripedjob.runtime.worker.keeper import Keeper
 from stripedjob.runtime.worker.locking import Locking
 from stripedjob.runtime.worker.pace import Pace
 from stripedjob.runtime.worker.record import Recorder
@@ -31,7 +32,6 @@ from stripedjob.runtime.worker.settings import WorkerSettings
 from stripedjob.runtime.worker.timing import Timing
 
 UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
-KEEP_UP_SECONDS = 0.5  # and of keep_up(), where the worker is busy and claims nothing
 SHORT_SECONDS = 0.05  # after a claim that brought less than it might; a worker without work asks by poll()
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
@@ -56,9 +56,9 @@ class Worker:
         self._numbers = count(1)  # of batches and of sessions: each is greater than all before
         self._recorder = Recorder(settings.job_id, self._numbers, observer)
         self._timing = Timing(observer.wait, observer.run)
-        self._chores = Chores(settings.job_id, self._timing, self._clock)
+        self._chores, self._keeper = Chores(settings.job_id, self._timing, self._clock), Keeper(self._clock)
         self._worker_id, self._pace = 0, Pace()
-        self._renew_at = self._lease_end = self._upkeep_at = self._keep_up_at = self._claim_at = 0.0
+        self._renew_at = self._lease_end = self._upkeep_at = self._claim_at = 0.0
         self._is_short = False  # the last claim brought less than it might
         self._reconnect, self._idle = Reconnect(self._clock), Idle(self._clock)
         self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
@@ -191,6 +191,7 @@ class Worker:
         self._claim_at = self._clock() + SHORT_SECONDS
         self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS
         if leases:
+            self._keeper.claimed()
             self._pace = pace
             self._inflight.tally.claimed += len(leases)
             leases = await self._locked(leases)
@@ -207,8 +208,8 @@ class Worker:
 
     async def _keep_up(self, pool: WorkerPool) -> None:
         """See to it that others hear of work while this one is busy, and that it hears what is cancelled."""
-        if self._clock() >= self._keep_up_at:
-            self._keep_up_at = self._clock() + KEEP_UP_SECONDS
+        if self._keeper.due_seconds() <= 0:
+            self._keeper.kept_up()
             cancelled = await pool.keep_up(self._settings.job_id, self._worker_id)
             self._executor.cancel(self._inflight.places(cancelled))
 
@@ -247,7 +248,7 @@ class Worker:
 
     def _patience(self) -> float:
         due = self._inflight.due_seconds(self._clock())
-        return SETTLE_SECONDS if due is None else max(0.0, due)
+        return max(0.0, min(SETTLE_SECONDS if due is None else due, self._keeper.due_seconds()))
 
     async def _rest(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
