@@ -167,13 +167,13 @@ create or replace function @extschema@.spare(
         f.spared
     from (
         select json_agg(
-                case when s.instead is null then f.value else (f.value::jsonb || s.instead)::json end order by f.n
+                case when s.id is null then f.value else (f.value::jsonb || r.instead)::json end order by f.n
             ) as failed,
-            json_agg(s.instead order by f.n) filter (where s.instead is not null) as spared
+            json_agg(r.instead order by f.n) filter (where s.id is not null) as spared
         from json_array_elements(p_failed) with ordinality f(value, n)
-        left join lateral (select jsonb_build_object('id', i.id,
+        left join unnest(p_ids) s(id) on s.id = (f.value ->> 'id')::bigint
+        cross join lateral (select jsonb_build_object('id', s.id,
             'to', case f.value ->> 'to' when 'ready' then 'ready' else 'delayed' end,
-            'attempts', greatest(0, (f.value ->> 'attempts')::int - 1), 'after', p_seconds) as instead
-            from unnest(p_ids) i(id) where i.id = (f.value ->> 'id')::bigint) s on true
+            'attempts', greatest(0, (f.value ->> 'attempts')::int - 1), 'after', p_seconds) as instead) r
     ) f
 $$;
