@@ -1,4 +1,4 @@
-"""A server that somebody else has set up: the pool does the same there, and nothing costs more."""
+"""A server that somebody else has set up: the pool does the same there, at the same cost."""
 
 from __future__ import annotations
 
