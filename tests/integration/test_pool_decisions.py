@@ -197,3 +197,11 @@ def test_serializable_transactions_do_not_fail_each_other(pool: Queue, database:
             second.commit()
         except errors.SerializationFailure as error:
             pytest.fail(str(error))
+
+
+def test_the_operator_is_called_again_whatever_came_of_it(pool: Queue, ear: psycopg.Connection) -> None:
+    """It puts off by itself what it hears of too often; a job without workers has nobody else who looks."""
+    for at in (7000, 7010, 7020):
+        turn(pool.db, at)
+        pool.db.execute(PUT)
+        assert calls(ear) == 1

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 PROCESSES_PER_CORE = 1.5  # with more, tests whose own programs need seconds to start run out of patience
 NICENESS = 5
 CLUSTER = "the cluster"
-# Ours, those of `kubectl wait`, of subprocess and of pytest-timeout.
-PATIENCE_WORDS = [": not within", "timed out waiting for the condition", "TimeoutExpired", "Timeout \\(>"]
+# Ours, those of `kubectl wait`, of subprocess, of asyncio and of pytest-timeout.
+PATIENCE_WORDS = [
+    ": not within",
+    "timed out waiting for the condition",
+    "TimeoutExpired",
+    "^TimeoutError",
+    "Timeout \\(>",
+]
 GIVES_WAY = pytest.StashKey[bool]()
 # Tests that one process runs in their order: by the beginning of their node ids, the name of what they share.
 TOGETHER: Mapping[str, str] = {

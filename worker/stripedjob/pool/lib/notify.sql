@@ -64,8 +64,9 @@ $$;
 
 -- Calls somebody idle, unless a worker is just about to claim again, or was called and has 100 ms to come. NOTIFY makes
 -- the commits of those who use it wait for each other, so of the transactions that end at the same time one does;
--- whoever comes sees the units of most others, and calls for what is left. What a transaction sees that began long
--- before is no decision for others.
+-- whoever comes sees the units of most others, and calls for what is left. The operator, which is called where there are
+-- no workers, puts off by itself what it hears too often. What a transaction sees that began long before is no decision
+-- for others.
 create or replace function @extschema@.decide_call(p_job int) returns void language plpgsql as $$
 declare
     soon constant interval := '10 milliseconds'; -- in which a worker that has just settled is back
@@ -82,21 +83,19 @@ begin
         bool_or(working and lacks = 0 and settled_at > @extschema@.clock() - soon),
         bool_or(greatest(polled_at, settled_at) > called)
     into some_idle, some_back, some_came from @extschema@.worker where job_id = p_job;
-    if some_back or not coalesce(some_idle, true) or called is not null and some_came is not true
+    if some_back or not coalesce(some_idle, true) or some_idle and called is not null and some_came is not true
         or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), p_job) then
         return;
     end if;
-    if some_idle and (select delegated from @extschema@.job where id = p_job) then
-        perform @extschema@.notify_delegator(p_job);
-        return;
-    end if;
-    if as_of_now then
-        perform setval('@extschema@.called', @extschema@.call_place(p_job));
-    end if;
-    if some_idle then
-        perform @extschema@.notify_idle(p_job, 1);
-    else
+    if some_idle is null then
         perform pg_notify(@extschema@.channel('operator'), p_job::text);
+    elsif (select delegated from @extschema@.job where id = p_job) then
+        perform @extschema@.notify_delegator(p_job);
+    else
+        if as_of_now then
+            perform setval('@extschema@.called', @extschema@.call_place(p_job));
+        end if;
+        perform @extschema@.notify_idle(p_job, 1);
     end if;
 end
 $$;
