@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "worker"
 RUN_SECONDS_MAX = 280
+PATIENCE_SECONDS = "60"  # a fault may make a test wait for what never comes, which is an answer
 TESTS_FAILED = 1  # pytest's exit code
 COUNTS = re.compile(r"(\d+) (failed|error)")
 
@@ -66,7 +67,11 @@ class Verdict:
 def judged(tests: list[str], package: Path, postgres_url: str) -> Verdict:
     """Run tests against a copy of the package."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"PYTHONPATH": str(package), "STRIPEDJOB_TEST_POSTGRES": postgres_url}
+    environment = os.environ | {
+        "PYTHONPATH": str(package),
+        "STRIPEDJOB_TEST_POSTGRES": postgres_url,
+        "STRIPEDJOB_TEST_PATIENCE": PATIENCE_SECONDS,
+    }
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False
     )

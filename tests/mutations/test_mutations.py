@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def test_without_a_mutation_the_tests_pass(tmp_path: Path, postgres_url: str) -> None:
-    tests = sorted({one.test for one in MUTATIONS})
-    verdict = judged(tests, copied(tmp_path), postgres_url)
+    """As they do with all others; here in a copy, with one of each file."""
+    tests = {one.test.partition("::")[0]: one.test for one in MUTATIONS}
+    verdict = judged(list(tests.values()), copied(tmp_path), postgres_url)
     assert verdict.code == 0, verdict.output
 
 

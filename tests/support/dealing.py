@@ -58,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Pods, servers, a browser and an API server share the processors with all other tests. A value that is wrong fails
     at once.
     """
+    if "STRIPEDJOB_TEST_PATIENCE" in os.environ:  # of tests/mutations
+        return
     for item in items:
         item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=PATIENCE_WORDS))
 

@@ -20,7 +20,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = int(os.environ.get("STRIPEDJOB_TEST_PATIENCE", "180"))
 HANDLERS = Path(__file__).parent / "job_handlers.py"
 OVERLAPS = """
 select count(*) from effect a join effect b
