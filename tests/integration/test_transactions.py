@@ -182,12 +182,13 @@ def test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were(place
         ("commit", TransactionEndedError),
         ("raise", KeyError),
         ("roll back", psycopg.Rollback),
-        ("idle", psycopg.errors.IdleInTransactionSessionTimeout),
+        # Once in a hundred times, what the server said at the end of its session does not arrive: then nobody knows.
+        ("idle", (psycopg.errors.IdleInTransactionSessionTimeout, TryLostError)),
         ("deferred", psycopg.errors.ForeignKeyViolation),
     ],
 )
 def test_what_the_handler_did_to_its_transaction_is_its_own_failure(
-    place: Place, how: str, error: type[BaseException]
+    place: Place, how: str, error: type[BaseException] | tuple[type[BaseException], ...]
 ) -> None:
     place.site.sql("create table parent (id int primary key)")
     place.site.sql("create table child (id int references parent deferrable initially deferred)")
@@ -209,8 +210,7 @@ def test_what_the_handler_did_to_its_transaction_is_its_own_failure(
             case "idle":
                 conn.execute("set local idle_in_transaction_session_timeout to 1")
                 gone = "select count(*) from pg_stat_activity where application_name = 'tested'"
-                process = Path(f"/proc/{conn.info.backend_pid}")  # while it ends, what is sent is lost with its answer
-                while place.site.sql(gone) != [(0,)] or process.exists():
+                while place.site.sql(gone) != [(0,)]:
                     threading.Event().wait(0.01)
             case "deferred":
                 conn.execute("insert into child values (7)")
