@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from stripedjob.pool.types import Lease
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from stripedjob.runtime.executor.wire import Config
     from stripedjob.runtime.outcome import Fault, Outcome
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = int(os.environ.get("STRIPEDJOB_TEST_PATIENCE", "90"))
 
 
 def lease(name: str, *payloads: Any) -> Lease:
