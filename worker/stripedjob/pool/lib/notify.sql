@@ -64,9 +64,9 @@ $$;
 
 -- Calls somebody idle, unless a worker is just about to claim again, or was called and has 100 ms to come. NOTIFY makes
 -- the commits of those who use it wait for each other, so of the transactions that end at the same time one does;
--- whoever comes sees the units of most others, and calls for what is left. The operator, which is called where there are
--- no workers, puts off by itself what it hears too often. What a transaction sees that began long before is no decision
--- for others.
+-- whoever comes sees the units of most others, and calls for what is left. The operator, which is called where there
+-- are no workers, puts off by itself what it hears too often. What a transaction sees that began long before is no
+-- decision for others.
 create or replace function @extschema@.decide_call(p_job int) returns void language plpgsql as $$
 declare
     soon constant interval := '10 milliseconds'; -- in which a worker that has just settled is back
