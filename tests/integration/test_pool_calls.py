@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.queues import FIFO, Queue, queue
+from tests.support.queues import FIFO, Queue, heard, listening, queue
 from tests.support.rights import as_role, new_role
 
 from stripedjob.pool.client.worker import array_of_numbers, array_of_texts
@@ -26,17 +26,8 @@ def pool(queue_database: str) -> Iterator[Queue]:
 
 @pytest.fixture
 def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(queue_database, autocommit=True) as conn:
-        conn.execute(f'listen "striped_striped_{pool.job_id}"')
-        conn.execute(f'listen "striped_striped_{pool.job_id}_delegator"')
-        conn.execute("listen striped_striped_operator")
+    with listening(queue_database, pool.job_id) as conn:
         yield conn
-
-
-def heard(ear: psycopg.Connection) -> list[str]:
-    """Return the calls that have come: whatever was committed before is delivered with the answer to a query."""
-    ear.execute("select 1")
-    return [call.payload for call in ear.notifies(timeout=0)]
 
 
 def forget(pool: Queue) -> None:

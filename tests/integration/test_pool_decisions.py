@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import errors
-from tests.support.engines import new_database
-from tests.support.queues import FIFO, Queue, queue
+from tests.support.queues import FIFO, Queue, heard, listening, queue
 from tests.support.turned import turn, turned
 
 if TYPE_CHECKING:
@@ -24,38 +23,28 @@ PUT_ELSEWHERE = "select striped.enqueue('else', 'r')"
 COME_MS = 100  # which who was called has, before somebody is called again
 
 
-@pytest.fixture(scope="module")
-def database(postgres_url: str) -> Iterator[str]:
-    with new_database(postgres_url) as url:
-        yield url
-
-
 @pytest.fixture
-def pool(database: str) -> Iterator[Queue]:
-    with queue(database, MUTEX) as made:
+def pool(queue_database: str) -> Iterator[Queue]:
+    with queue(queue_database, MUTEX) as made:
         turned(made.db)
         yield made
 
 
 @pytest.fixture
-def ear(pool: Queue, database: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute(f'listen "striped_striped_{pool.job_id}"')
-        conn.execute(f'listen "striped_striped_{pool.job_id}_delegator"')
-        conn.execute("listen striped_striped_operator")
+def ear(pool: Queue, queue_database: str) -> Iterator[psycopg.Connection]:
+    with listening(queue_database, pool.job_id) as conn:
         yield conn
 
 
 @pytest.fixture
-def other(database: str) -> Iterator[psycopg.Connection]:
+def other(queue_database: str) -> Iterator[psycopg.Connection]:
     """Another who puts units in."""
-    with psycopg.connect(database, autocommit=True) as conn:
+    with psycopg.connect(queue_database, autocommit=True) as conn:
         yield conn
 
 
 def calls(ear: psycopg.Connection) -> int:
-    ear.execute("select 1")
-    return len(list(ear.notifies(timeout=0)))
+    return len(heard(ear))
 
 
 def test_a_decision_is_good_for_ten_milliseconds_and_for_all(
@@ -185,10 +174,10 @@ def test_what_is_undone_later_fails_nobody(pool: Queue, ear: psycopg.Connection,
     assert calls(ear) == 1
 
 
-def test_serializable_transactions_do_not_fail_each_other(pool: Queue, database: str) -> None:
+def test_serializable_transactions_do_not_fail_each_other(pool: Queue, queue_database: str) -> None:
     turn(pool.db, 10_000)
     pool.worker()
-    with psycopg.connect(database) as first, psycopg.connect(database) as second:
+    with psycopg.connect(queue_database) as first, psycopg.connect(queue_database) as second:
         for conn in (first, second):
             conn.execute("set transaction isolation level serializable")
             conn.execute(PUT.replace("'r'", f"'{conn.info.backend_pid}'").encode())

@@ -116,3 +116,19 @@ def queue(url: str, job: JobSettings = FIFO) -> Iterator[Queue]:
             yield Queue(url, db, pool, runner, runner.run(pool.apply_job(job)))
         finally:
             runner.run(context.__aexit__(None, None, None))
+
+
+@contextmanager
+def listening(url: str, job_id: int) -> Iterator[psycopg.Connection]:
+    """Have a connection that hears who is called for a job: its workers, its delegator, and the operator."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f'listen "striped_striped_{job_id}"'.encode())
+        conn.execute(f'listen "striped_striped_{job_id}_delegator"'.encode())
+        conn.execute("listen striped_striped_operator")
+        yield conn
+
+
+def heard(ear: psycopg.Connection) -> list[str]:
+    """Return the calls that have come: whatever was committed before is delivered with the answer to a query."""
+    ear.execute("select 1")
+    return [call.payload for call in ear.notifies(timeout=0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -181,6 +182,10 @@ def test_what_happened_is_shown_and_says_who(pool: Queue, page: Page) -> None:
     assert "Nothing is known" in page.ask(f"/jobs/{pool.job_id}/history?resource=nobody").text
 
 
+def is_told(page: Page, path: str) -> bool:
+    return "the job was resumed by ann" in page.ask(path).text
+
+
 def test_a_pause_of_the_job_is_told_with_it_its_resources_and_its_units(pool: Queue, page: Page) -> None:
     pool.apply(replace(JOB, history_seconds=3600))
     units = [pool.put("seen") for _ in range(2)]
@@ -191,7 +196,7 @@ def test_a_pause_of_the_job_is_told_with_it_its_resources_and_its_units(pool: Qu
     page.do(path_of(pool, "resume"))
     for of in ("", "/resource?name=seen", f"/units/{units[1]}", "/history", "/history?resource=seen"):
         path = f"/jobs/{pool.job_id}{of}"
-        await_("another look", lambda: "the job was resumed by ann" in page.ask(path).text)  # noqa: B023
+        await_("another look", partial(is_told, page, path))
         assert "the job was paused by ann: the &lt;whole&gt; shop" in page.ask(path).text
     assert "the job was" not in page.ask(f"/jobs/{pool.job_id}/units/{units[0]}").text
 

@@ -49,8 +49,8 @@ def _purge(job: Job, state: State, ids: Sequence[int], _why: str, pool: PersonPo
 
 
 def _cancel(job: Job, state: State, ids: Sequence[int], why: str, pool: PersonPool) -> tuple[int, int]:
-    steps = list(pool.cancelling(job.id, None, ids, job.who, why, only=state))
-    return sum(step.ended for step in steps), sum(step.asked for step in steps)
+    done = pool.cancel(job.id, None, ids, job.who, why, only=state)
+    return done.ended, done.asked
 
 
 def _are(done: str) -> Told:

@@ -48,9 +48,14 @@ class PersonPool(ViewerPool):
         """Remove held or dead units for good; returns how many."""
         return self._in_chunks("purge", [job_id, state, resource, list(ids) if ids else None], who)
 
-    def cancel(self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str) -> Cancelled:
-        """Cancel what waits, and ask for the end of what runs: of the job, of one resource, or given units."""
-        steps = list(self.cancelling(job_id, resource, ids, who, why))
+    def cancel(
+        self, job_id: int, resource: str | None, ids: Sequence[int], who: str, why: str, *, only: State | None = None
+    ) -> Cancelled:
+        """Cancel what waits, and ask for the end of what runs: of the job, of one resource, or given units.
+
+        `only`: of given units, those in this state.
+        """
+        steps = list(self.cancelling(job_id, resource, ids, who, why, only=only))
         return Cancelled(sum(step.ended for step in steps), sum(step.asked for step in steps))
 
     def cancelling(
