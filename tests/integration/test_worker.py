@@ -8,6 +8,7 @@ import signal
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -294,20 +295,22 @@ def test_a_worker_that_was_idle_for_longer_than_a_lease_works_at_its_first_claim
     site.job = replace(site.job, lease_seconds=1)
     site.apply()
 
-    async def scene() -> int:
+    async def scene() -> None:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             worker = await site.worker(stack, site.handler("pause"))
-            run = asyncio.create_task(worker.run())
-            await eventually(lambda: 0 < worker._lease_end < clock.now())
-            process = worker._executor._process
-            site.fill(1, 1, "0.3")
-            await eventually(lambda: site.status()["total_done"])
-            assert worker._executor._process is process
-            worker.drain()
-            await run
-        return int(site.status()["total_claimed"])
+            ends: list[float] = []  # of the lease, as it stood at each claim
+            with patch.object(worker._observer, "claimed", lambda _leases, _asked: ends.append(worker._lease_end)):
+                run = asyncio.create_task(worker.run())
+                await eventually(lambda: 0 < worker._lease_end < clock.now())
+                process, ends[:] = worker._executor._process, [worker._lease_end]
+                site.fill(1, 1, "0.3")
+                await eventually(lambda: site.status()["total_done"])
+                assert worker._executor._process is process
+                worker.drain()
+                await run
+        assert ends[1] > ends[0]  # it had renewed before it claimed
 
-    assert asyncio.run(scene()) == 1
+    asyncio.run(scene())
 
 
 def test_the_executor_ends_with_its_worker(fresh_database: str) -> None:
