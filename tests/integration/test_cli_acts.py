@@ -57,6 +57,15 @@ def test_a_list_for_a_person_forges_no_line(job: Job) -> None:
     assert lines[2] == '    {"n": 0}'
 
 
+def test_a_list_says_when_units_are_due_and_that_there_are_none(job: Job) -> None:
+    later = {"resource": "later", "payload": {}, "due_at": "2099-01-31T08:00:00.123456Z"}
+    job.do("enqueue", "--from", "-", stdin=json.dumps(later))
+    header, line = job.do("list", "--resource", "later").splitlines()
+    assert line[header.index("DUE") :].split()[0].startswith("2099-01-31T")
+    assert "." not in line
+    assert refused(job, "list", "--resource", "nobody") == (0, "no such unit\n")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -89,6 +89,16 @@ def test_a_quick_rate_follows_what_happens_now() -> None:
     assert [meter.rate(26 + second, 19_900) for second in range(1, 80)][-1] == 0
 
 
+def test_the_time_that_workers_take_to_start_does_not_count() -> None:
+    meter = Meter()
+    rates = [meter.rate(second / 2, max(0, second - 4) * 50) for second in range(10)]
+    assert rates[4:] == [0.0, *[100.0] * 5]
+    meter = Meter()
+    assert [meter.rate(second, second // 30) for second in range(61)][30:] == pytest.approx(
+        [*(1 / second for second in range(30, 60)), 2 / 60]
+    )
+
+
 def test_numbers_do_not_contradict_one_another() -> None:
     shown = dict(facts(Progress(replace(STATUS, delayed=1), 2, 0.0, None)))
     assert (shown["pending"], shown["ETA"], shown["rate"], shown["delayed"]) == ("0", "-", "0.0/s", "1")

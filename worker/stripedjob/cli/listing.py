@@ -82,8 +82,10 @@ def list_units(
     if form["as_json"]:
         click.echo(json.dumps({"units": units, "next": following and _written(following), "looked": looked}))
         return
-    for line in table(units):
+    for line in table(units) if units else []:
         click.echo(line)
+    if not units and not following:
+        click.echo("no such unit", err=True)
     if following:
         seen = "" if len(units) >= limit else f"{looked:,} units were looked at; "
         click.echo(f"{seen}go on with --after {shlex.quote(printable(_written(following)))}", err=True)
@@ -127,7 +129,7 @@ def table(units: list[dict[str, Any]]) -> list[str]:
             printable(one["resource"]),
             str(one["attempts"]),
             duration(one["age_seconds"]),
-            one["due_at"] or "-",
+            re.sub(r"\.\d+", "", one["due_at"] or "-"),  # without fractions of a second
             printable(one["reason"] or "-"),
         )
         for one in units

@@ -142,7 +142,10 @@ class Meter:
     _seen: "deque[tuple[float, int]]" = field(default_factory=deque)
 
     def rate(self, now: float, done: int) -> float:
-        """Take a number in; gives units a second over the last seconds, over more of them where few were done."""
+        """Take a number in; gives units a second over the last seconds, over more of them where few were done.
+
+        Seconds at their beginning in which nothing was done, such as while workers start, do not count.
+        """
         self._seen.append((now, done))
         while len(self._seen) > 1 and self._is_old(now, done):
             self._seen.popleft()
@@ -150,8 +153,9 @@ class Meter:
         return (done - self._seen[0][1]) / seconds if seconds > 0 else 0.0
 
     def _is_old(self, now: float, done: int) -> bool:
-        at, units = self._seen[1]
-        return now - at >= RATE_SECONDS_MAX or (now - at >= RATE_SECONDS and done - units >= RATE_UNITS_MIN)
+        (_, before), (at, units) = self._seen[0], self._seen[1]
+        is_enough = done - units >= RATE_UNITS_MIN
+        return now - at >= RATE_SECONDS_MAX or (is_enough and (now - at >= RATE_SECONDS or units == before))
 
 
 @dataclass(slots=True)

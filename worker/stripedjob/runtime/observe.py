@@ -12,6 +12,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, TOO_LATE, logger
+from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import Batch, Failure, Lease, Recorded, Settlement, Then
 from stripedjob.runtime import clock
 from stripedjob.runtime.traces import Traces
@@ -84,7 +85,9 @@ class Observer:
     def disconnected(self, error: Exception) -> None:
         """Note that Postgres does not answer."""
         if self._pool_problem is None or not self._pool_problem.startswith(str(error)):
-            self._log(logger.warning, "Postgres cannot be reached; trying again", error=str(error))
+            is_away = isinstance(error, PoolUnreachableError)
+            words = "Postgres cannot be reached; trying again" if is_away else "a call failed in Postgres; trying again"
+            self._log(logger.warning, words, error=str(error))
         self._pool_problem = str(error)
         self._pool_up.set(0)
 
