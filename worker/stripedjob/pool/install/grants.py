@@ -77,16 +77,16 @@ def granted(conn: psycopg.Connection[Any], schema: str) -> list[Granted]:
 
 def secure(conn: psycopg.Connection[Any], schema: str) -> None:
     """Have the functions of the API run with the rights of the pool's owner, as they are not when they are made."""
-    for one in published():
-        if not one.as_caller:
-            how = f"alter function {one.signature} security definer set search_path = {SEARCH_PATH}"
-            conn.execute(for_schema(how, schema))
+    how = f"security definer set search_path = {SEARCH_PATH}"
+    statements = [f"alter function {one.signature} {how}" for one in published() if not one.as_caller]
+    conn.execute(for_schema(";".join(statements), schema))
 
 
 def grant_again(conn: psycopg.Connection[Any], schema: str, before: Before, made: Collection[int]) -> None:
     """Give our objects (oids) that were not there before the grants that the rules say, and take away all others."""
     models = {(one.kind, one.name): one for one in before.granted if one.whole in before.ours}
     known = {one.oid for one in before.granted}
+    statements = []  # the names are as Postgres itself quotes them
     for one in granted(conn, schema):
         if one.oid in known or one.whole not in made:
             continue
@@ -95,10 +95,11 @@ def grant_again(conn: psycopg.Connection[Any], schema: str, before: Before, made
         thing = "table" if one.kind == "view" else one.kind
         for grant in sorted(set(one.grants) - wanted):
             privilege, _, role = grant.removesuffix(" with grant option").partition(" to ")
-            _run(conn, f"revoke {privilege} on {thing} {one.identity} from {role}")
+            statements.append(f"revoke {privilege} on {thing} {one.identity} from {role}")
         for grant in sorted(wanted - set(one.grants)):
             privilege, _, role = grant.partition(" to ")
-            _run(conn, f"grant {privilege} on {thing} {one.identity} to {role}")
+            statements.append(f"grant {privilege} on {thing} {one.identity} to {role}")
+    conn.execute(";".join(statements).encode())
 
 
 def _like(models: dict[tuple[str, str], Granted], new: Granted) -> Granted | None:
@@ -108,7 +109,3 @@ def _like(models: dict[tuple[str, str], Granted], new: Granted) -> Granted | Non
     parts = {one.name: one.part for one in published()}
     others = (("function", name) for name, part in parts.items() if part == parts.get(new.name))
     return next((models[other] for other in others if other in models), None)
-
-
-def _run(conn: psycopg.Connection[Any], statement: str) -> None:
-    conn.execute(statement.encode())  # the names are as Postgres itself quotes them

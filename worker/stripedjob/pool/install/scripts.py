@@ -1,8 +1,9 @@
-"""The SQL files of the pool, as they are in this version of the package. Read by migrate.py."""
+"""The SQL files of the pool, as they are in this version of the package, read once a process. Used by migrate.py."""
 
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from psycopg import sql
@@ -33,13 +34,14 @@ class Migration:
     text: str
 
 
-def migrations() -> list[Migration]:
+@cache
+def migrations() -> tuple[Migration, ...]:
     """All migrations of this version of the package, in order."""
     found = sorted(
         (entry for entry in (files("stripedjob.pool") / "schema").iterdir() if entry.name.endswith(".sql")),
         key=lambda entry: entry.name,
     )
-    return [Migration(int(entry.name[:4]), entry.name[5:-4], entry.read_text("utf-8")) for entry in found]
+    return tuple(Migration(int(entry.name[:4]), entry.name[5:-4], entry.read_text("utf-8")) for entry in found)
 
 
 def latest() -> int:
@@ -47,6 +49,7 @@ def latest() -> int:
     return migrations()[-1].version
 
 
+@cache
 def routines() -> str:
     """All functions, triggers and views of this version of the package, as one text."""
     pool = files("stripedjob.pool")
@@ -71,15 +74,16 @@ class Published:
         return self.signature.partition("(")[0].removeprefix(f"{SCHEMA_TOKEN}.")
 
 
-def published() -> list[Published]:
+@cache
+def published() -> tuple[Published, ...]:
     """All functions of the API, by part; their schema is SCHEMA_TOKEN."""
     folder = files("stripedjob.pool") / API
     texts = {entry.name.removesuffix(".sql"): entry.read_text("utf-8") for entry in folder.iterdir()}
-    return [
+    return tuple(
         Published(part, f"{found['name']}({_types(found['arguments'])})", "security invoker" in found["rest"])
         for part, text in sorted(texts.items())
         for found in FUNCTION.finditer(text)
-    ]
+    )
 
 
 def _types(arguments: str) -> str:
