@@ -65,7 +65,7 @@ class Spec(Generic[W]):
     """
 
     name: str
-    world: Callable[[psycopg.Connection], W]
+    world: Callable[[Stage], W]
     sessions: Mapping[str, Sequence[Step[W]]]
     orders: Sequence[Order] | None = None
     errors: frozenset[str] = frozenset()
@@ -93,11 +93,17 @@ class Trace:
 
 
 class Stage:
-    """An observer's connection, and the sessions' connections, which are used again for every order."""
+    """An observer's connection, and the sessions' connections, which are used again for every order.
+
+    `restorer`: one whose statements fire no triggers. Another session, since a change of that setting takes the plans
+    of all its statements.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.observer = psycopg.connect(url, autocommit=True, application_name="observer", options=OPTIONS)
+        quiet = f"{OPTIONS} -c session_replication_role=replica"
+        self.restorer = psycopg.connect(url, autocommit=True, application_name="restorer", options=quiet)
         self._sessions: dict[str, Session] = {}
 
     def __enter__(self) -> Self:
@@ -107,6 +113,7 @@ class Stage:
         for session in self._sessions.values():
             self._end(session)
             session.close()
+        self.restorer.close()
         self.observer.close()
 
     def session(self, name: str) -> Session:
@@ -116,7 +123,7 @@ class Stage:
 
     def play(self, spec: Spec[W], order: Order) -> Trace:
         """Run one order and judge it; raises InfeasibleError where it is not possible."""
-        world, trace = spec.world(self.observer), Trace()
+        world, trace = spec.world(self), Trace()
         left = {name: iter(steps) for name, steps in spec.sessions.items()}
         try:
             for n, name in enumerate(order):
@@ -205,7 +212,7 @@ class Stage:
 
         Its last gate is before its second step. Returns the trace, and whether there was a gate of this number.
         """
-        world, trace = spec.world(self.observer), Trace()
+        world, trace = spec.world(self), Trace()
         (first, (step, *rest)), (second, others) = spec.sessions.items()
         session = self.session(first)
         self.observer.execute("select pg_advisory_lock(%s, %s)", [GATE_LOCK, session.pid])

@@ -106,7 +106,7 @@ def locked(conn: psycopg.Connection, job_id: int) -> dict[Row, str]:
 
 def use_of(stage: Stage, spec: Spec[World], step: Step[World]) -> Use:
     """Observe a routine: once alone, and for each row of its scene while another session holds that one."""
-    rows = sorted(rows_of(stage.observer, spec.world(stage.observer).id))
+    rows = sorted(rows_of(stage.observer, spec.world(stage).id))
     waits = dict[Row, Wait]()
     for row in rows:
         modes, held = list[str](), dict[Row, str]()
@@ -125,7 +125,7 @@ def _run(
     stage: Stage, spec: Spec[World], step: Step[World], held: tuple[Row, str] | None
 ) -> tuple[bool, dict[Row, str]]:
     """Run a routine while a row is held; return whether it waits, and what it has locked by then or at its end."""
-    world, trace = spec.world(stage.observer), Trace()
+    world, trace = spec.world(stage), Trace()
     routine = stage.session("routine")
     try:
         if held:

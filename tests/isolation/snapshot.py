@@ -17,16 +17,22 @@ where c.relnamespace = any(array['striped', 'public']::regnamespace[]) and c.rel
     and attnum > 0 and not attisdropped
 group by c.oid, c.relname
 having 'job_id' = any(array_agg(a.attname)) or c.relname = 'job' order by c.relname"""
+RESTORE = """
+create function {}() returns void language plpgsql as $$
+begin
+    {};
+end
+$$"""
 DRAWN = {"fence", "term", "n"}  # columns whose values differ each time
 IDS = {"id", "unit_id", "worker_id"}  # those of rows that were not there before likewise
 
 
 class Snapshot:
-    """A job's rows as they are now. `conn` belongs to a superuser: triggers and foreign keys rest meanwhile."""
+    """A job's rows as they are now. Over `restorer` they are put back, where triggers and foreign keys rest."""
 
-    def __init__(self, conn: psycopg.Connection, job_id: int) -> None:
-        """Keep them in tables of the schema `saved`."""
-        self._conn = conn
+    def __init__(self, conn: psycopg.Connection, restorer: psycopg.Connection, job_id: int) -> None:
+        """Keep them in tables of the schema `saved`, with a function there that puts them back: its plans are kept."""
+        self._conn, self._restorer = conn, restorer
         saves, restores, states = list[sql.Composable](), list[sql.Composable](), list[sql.Composable]()
         ids = sql.Identifier("saved", f"ids_{job_id}")
         for table, columns, times in conn.execute(TABLES).fetchall():
@@ -55,14 +61,14 @@ class Snapshot:
         drawn = sql.SQL("select id from striped.{} where job_id = {}")
         both = sql.SQL(" union ").join(drawn.format(sql.Identifier(table), job_id) for table in ("unit", "worker"))
         conn.execute(sql.SQL("create table {} as {}").format(ids, both))
-        self._restore = sql.SQL("; ").join(
-            [sql.SQL("set session_replication_role = replica"), *restores, sql.SQL("reset session_replication_role")]
-        )
-        self._state = sql.SQL("select concat_ws(chr(10), {})").format(sql.SQL(", ").join(states))
+        restore = sql.Identifier("saved", f"restore_{job_id}")
+        conn.execute(sql.SQL(RESTORE).format(restore, sql.SQL("; ").join(restores)))
+        self._restore = sql.SQL("select {}()").format(restore).as_bytes(conn)
+        self._state = sql.SQL("select concat_ws(chr(10), {})").format(sql.SQL(", ").join(states)).as_bytes(conn)
 
     def restore(self) -> None:
         """Put the rows back, with their times as far from now as they were when they were kept."""
-        self._conn.execute(self._restore)
+        self._restorer.execute(self._restore)
 
     def state(self) -> str:
         """Return what decisions rest on: no moments, but whether they are past; no ids that were drawn since."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import psycopg
 from tests.isolation.calls import LOST
-from tests.isolation.harness import Spec, Step, transaction
+from tests.isolation.harness import Spec, Stage, Step, transaction
 from tests.isolation.world import World
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Specs(list[Spec[World]]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scenes: dict[tuple[psycopg.Connection, JobSettings, Callable[[World], None]], World] = {}
+        self.scenes: dict[tuple[Stage, JobSettings, Callable[[World], None]], World] = {}
 
     def add(
         self,
@@ -55,10 +55,10 @@ class Specs(list[Spec[World]]):
     ) -> None:
         """Add one; `prompt` names sessions that never wait."""
 
-        def world(conn: psycopg.Connection) -> World:
-            if (conn, job, scene) not in self.scenes:
-                self.scenes[conn, job, scene] = World.of(conn, job, scene)
-            return self.scenes[conn, job, scene].again()
+        def world(stage: Stage) -> World:
+            if (stage, job, scene) not in self.scenes:
+                self.scenes[stage, job, scene] = World.of(stage, job, scene)
+            return self.scenes[stage, job, scene].again()
 
         slug = re.sub(r"\W+", "-", name.replace("'s", "s"))  # so that -k takes it
         self.append(Spec(slug, world, sessions, errors=errors, prompt=frozenset(prompt.split())))

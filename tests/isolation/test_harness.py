@@ -40,7 +40,9 @@ def change(name: str) -> Step[Table]:
 
 
 def spec(one: Sequence[Step[Table]], other: Sequence[Step[Table]], prompt: str = "") -> Spec[Table]:
-    return Spec("sides", Table, {"one": one, "other": other}, prompt=frozenset(prompt.split()))
+    return Spec(
+        "sides", lambda stage: Table(stage.observer), {"one": one, "other": other}, prompt=frozenset(prompt.split())
+    )
 
 
 def test_a_step_that_waits_is_seen_and_goes_on(stage: Stage) -> None:

@@ -50,17 +50,17 @@ def test_a_migration_and_a_routine(made: Spec[World], stage: Stage, request: pyt
     check(stage, made, request.config.getoption("--order"))
 
 
-def scene(conn: psycopg.Connection) -> World:
+def scene(stage: Stage) -> World:
     """Make the scene in this database; the migration is as if it had not been there."""
-    conn.execute("delete from striped.migration where version = 9999")
-    return World.of(conn, FIFO, busy).again()
+    stage.observer.execute("delete from striped.migration where version = 9999")
+    return World.of(stage, FIFO, busy).again()
 
 
 @pytest.mark.parametrize("name", ["enqueue", "claim", "settle", "upkeep", "complete", "poll"])
 def test_others_are_served_while_a_migration_waits(name: str, stage: Stage) -> None:
     spec = Specs()
     spec.add("served", FIFO, busy, user=[], migrator=[], other=[])
-    world, trace = scene(stage.observer), Trace()
+    world, trace = scene(stage), Trace()
     user, migrator, other = (stage.session(role) for role in ("user", "migrator", "other"))
     stage.take_step(spec[0], world, trace, "user", transaction(FIFOS["enqueue"])[0])
     stage.take_step(spec[0], world, trace, "migrator", MIGRATE)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.isolation.calls import Leased, Worker
+    from tests.isolation.harness import Stage
 
 MUTEX = JobSettings("default", "mutex", schedule_limit=2, lease_seconds=3600, crash_threshold=100)
 FIFO = replace(MUTEX, job_type="fifo", on_failure="Block")
@@ -56,12 +57,13 @@ class World:
     checks: tuple[Callable[[World], list[str]], ...] = ()  # what a scene wants to hold besides
 
     @classmethod
-    def of(cls, conn: psycopg.Connection, job: JobSettings, scene: Callable[[World], None]) -> World:
+    def of(cls, stage: Stage, job: JobSettings, scene: Callable[[World], None]) -> World:
         """Make the job under a name of its own, and the scene in it."""
+        conn = stage.observer
         world = cls(conn, replace(job, job_type=f"{job.job_type}-{next(numbers)}"), None, {}, job.schedule_limit)
         world.id = calls.apply_job(conn, world.job)
         scene(world)
-        world.snapshot = Snapshot(conn, world.id)
+        world.snapshot = Snapshot(conn, stage.restorer, world.id)
         return world
 
     def again(self) -> World:
