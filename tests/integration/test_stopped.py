@@ -9,6 +9,10 @@ from pathlib import Path
 
 from tests.support.runs import OVERLAPS, Job, await_, children
 
+OPEN = """
+select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'
+    and starts_with(application_name, 'stripedjob ')"""  # of a worker's handlers
+
 
 def test_an_executor_ends_in_time_though_its_main_process_is_stopped(
     tmp_path: Path, fresh_database: str, fresh_valkey: str
@@ -16,8 +20,7 @@ def test_an_executor_ends_in_time_though_its_main_process_is_stopped(
     job, end = Job(tmp_path / "job", fresh_database, fresh_valkey), tmp_path / "end"
     job.do("enqueue", "--from", "-", stdin=json.dumps({"resource": "a", "payload": {"until": str(end)}}))
     with job.running("--until-empty", "--workers", "1") as run:
-        begun = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
-        await_("the handler is in its transaction", lambda: job.sql(begun))
+        await_("the handler is in its transaction", lambda: job.sql(OPEN))
         worker = run.workers()[0]
         (executor,) = children(worker)
         os.kill(worker, signal.SIGSTOP)
