@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "worker"
 RUN_SECONDS_MAX = 280
-PATIENCE_SECONDS = "60"  # a fault may make a test wait for what never comes, which is an answer
+PATIENCE_SECONDS = "30"  # a fault may make a test wait for what never comes, which is an answer
 TESTS_FAILED = 1  # pytest's exit code
 COUNTS = re.compile(r"(\d+) (failed|error)")
 
