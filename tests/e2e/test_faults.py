@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -172,7 +173,8 @@ def test_a_roll_out_of_an_image_under_load(busy: PodJob, container: dict[str, An
     crashed, begun = busy.numbers()["total_crashed"], starts(busy.site)
     start(busy, f"rolled{len(container)}x")
     before = {one["metadata"]["uid"] for one in busy.pods()}
-    busy.apply(template={"spec": {"containers": [container]}})
+    new = {"env": [{"name": "ROLL_OUT", "value": secrets.token_hex(4)}]}  # also where this test runs once more
+    busy.apply(template={"spec": {"containers": [container | new]}})
     busy.wait("Ready", 90)  # true to its word: not while one of the old ones is there
     assert not before & {one["metadata"]["uid"] for one in busy.pods()}
     assert {one["spec"]["containers"][0]["image"] for one in busy.pods()} == {HANDLERS.name}

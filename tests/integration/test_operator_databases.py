@@ -275,7 +275,7 @@ async def test_a_period_that_another_may_be_at_is_asked_for_until_that_has_ended
         await until(lambda: clock.doubted)
         assert clock.fired is None
         await until(lambda: clock.fired)
-        assert len(minutes) > 2
+        assert len(minutes) > 1  # it was asked for again
         assert pending(database, "job") == 0
 
 

@@ -24,12 +24,15 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, fresh_database: str, fre
 
 
 def delegators(run: Run) -> list[int]:
-    found = []
-    for pid in run.workers():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"delegator" in words:
-            found.append(pid)
-    return found
+    return [pid for pid in run.workers() if b"delegator" in words(pid)]
+
+
+def words(pid: int) -> list[bytes]:
+    """Return the words of a process's command; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def assert_each_effect_once(job: Job, units: int) -> None:

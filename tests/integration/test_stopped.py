@@ -38,5 +38,5 @@ def has_ended(pid: int) -> bool:
     """Tell whether it has, also where nobody has taken note of it yet: its parent is stopped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True

@@ -158,6 +158,7 @@ class Site:
         return sorted(pods, key=lambda pod: pod != f"pod/{leader}")
 
 
+EVENTS_SHOWN = 30
 WORK = {"python": "pod_handlers:work", "transaction": True}
 WORK_ALL = {"python": "pod_handlers:work_all", "transaction": True, "per": "Resource"}
 
@@ -184,8 +185,19 @@ class PodJob:
         began = time.monotonic()
         what = f"jsonpath={what}" if what.startswith("{") else f"condition={what}"
         name = self.name if of == "stripedjob" else f"{self.name}-worker"
-        self.site.kubectl("wait", f"{of}/{name}", f"--for={what}", f"--timeout={seconds}s")
+        try:
+            self.site.kubectl("wait", f"{of}/{name}", f"--for={what}", f"--timeout={seconds}s")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.described()}") from None
         return time.monotonic() - began
+
+    def described(self) -> str:
+        """Say what the cluster knows of it: what is in its way, where something is awaited in vain."""
+        kubectl = self.site.kubectl
+        one = kubectl("get", "stripedjob", self.name, "-o", "jsonpath={.status}")
+        pods = kubectl("get", "pods", "-l", f"striped.dev/job={self.name}", "-o", "wide")
+        events = kubectl("get", "events", "--sort-by=.lastTimestamp").splitlines()[-EVENTS_SHOWN:]
+        return "\n".join([one, pods, *events])
 
     def scaled(self, workers: int, seconds: float) -> float:
         """Wait until the Deployment is to have so many pods; returns how long that took."""

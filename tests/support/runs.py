@@ -61,7 +61,7 @@ def await_(what: str, is_so: Callable[[], Any], seconds: float = PATIENCE_SECOND
 def children(pid: int) -> list[int]:
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
