@@ -38,10 +38,8 @@ def test_a_leader_that_is_told_to_end_leaves_the_lease(  # noqa: PLR0917 - fixtu
         assert not is_leading(second)
         told = time.monotonic()
         assert operator.stop() == 0
-        ended = time.monotonic()
-        measured("ended after", ended - told)  # by itself, kopf waits 5 s for what runs beside it
+        measured("ended after", time.monotonic() - told)  # by itself, kopf waits 5 s for what runs beside it
         await_("the second leads", lambda: is_leading(second), LEASE_SECONDS / 2)
-        assert time.monotonic() - ended < LEASE_SECONDS / 2
         jobs.apply("second", jobType="second")
         jobs.until("Ready", "Idle", "second")
     finally:

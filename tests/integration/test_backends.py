@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -88,10 +87,8 @@ def test_what_a_killed_holder_had_is_worked_on_within_one_lease(job: Job, tmp_pa
         await_("it is between two renewals", lambda: stopped_between_renewals(job, pid))
         for one in [pid, *children(pid)]:  # a child that is left alone would finish the unit, under the lease it has
             os.kill(one, signal.SIGKILL)
-        killed = time.monotonic()
         gate.touch()
         await_("the other has done it", lambda: job.done() == 1, LEASE_SECONDS)
-        assert time.monotonic() - killed <= LEASE_SECONDS
     assert job.status()["total_crashed"] == 1
 
 
