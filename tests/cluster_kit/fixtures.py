@@ -25,7 +25,7 @@ from tests.cluster_kit.images import POSTGRES, REDIS
 from tests.cluster_kit.traces import difference, traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 UP_SECONDS_MAX = 3600  # with everything to build
 WAIT_SECONDS = 60
@@ -238,7 +238,7 @@ def database(
     *,
     port: int,
     data: str,
-    ready: dict[str, Any],
+    ready: Sequence[str],
     env: dict[str, str],
     volume: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
@@ -250,7 +250,7 @@ def database(
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": key, "value": value} for key, value in env.items()],
         "ports": [{"containerPort": port}],
-        "readinessProbe": ready | {"periodSeconds": 2, "timeoutSeconds": 5},
+        "readinessProbe": {"exec": {"command": list(ready)}, "periodSeconds": 1, "timeoutSeconds": 5},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -310,11 +310,11 @@ def start_databases(kubectl: Program, volume: dict[str, Any] | None = None) -> P
         POSTGRES.name,
         port=5432,
         data="/var/lib/postgresql",
-        ready={"exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", "postgres"]}},
+        ready=["pg_isready", "-h", "127.0.0.1", "-U", "postgres"],
         env={"POSTGRES_PASSWORD": password, "PGDATA": "/var/lib/postgresql/data"},
         volume=volume,
     )
-    redis = database("redis", REDIS.name, port=6379, data="/data", ready={"tcpSocket": {"port": 6379}}, env={})
+    redis = database("redis", REDIS.name, port=6379, data="/data", ready=["redis-cli", "ping"], env={})
     kubectl.apply(secret, *postgres, *redis)
     for name in ("postgres", "redis"):
         kubectl("rollout", "status", f"deployment/{name}", f"--timeout={WAIT_SECONDS}s")

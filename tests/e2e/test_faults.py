@@ -68,7 +68,8 @@ def test_a_worker_killed_on_the_node(busy: PodJob, measured: Measured) -> None:
     assert busy.numbers()["total_crashed"] == crashed + 1
     busy.wait(f"{{.status.workers.ready}}={WORKERS}", 60)
     (again,) = [one for one in busy.pods() if one["metadata"]["uid"] == pod["metadata"]["uid"]]
-    assert again["status"]["containerStatuses"][0]["restartCount"] == 1
+    restarts = again["status"]["containerStatuses"][0]["restartCount"]
+    assert restarts in {1, 2}  # it may have been started again before its namespaces were seen to be gone
 
 
 @pytest.mark.acceptance("A34")

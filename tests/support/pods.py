@@ -158,7 +158,7 @@ class Site:
         return sorted(pods, key=lambda pod: pod != f"pod/{leader}")
 
 
-EVENTS_SHOWN = 30
+LINES_SHOWN = 30
 WORK = {"python": "pod_handlers:work", "transaction": True}
 WORK_ALL = {"python": "pod_handlers:work_all", "transaction": True, "per": "Resource"}
 
@@ -196,8 +196,9 @@ class PodJob:
         kubectl = self.site.kubectl
         one = kubectl("get", "stripedjob", self.name, "-o", "jsonpath={.status}")
         pods = kubectl("get", "pods", "-l", f"striped.dev/job={self.name}", "-o", "wide")
-        events = kubectl("get", "events", "--sort-by=.lastTimestamp").splitlines()[-EVENTS_SHOWN:]
-        return "\n".join([one, pods, *events])
+        events = kubectl("get", "events", "--sort-by=.lastTimestamp").splitlines()[-LINES_SHOWN:]
+        logs = [kubectl.done("logs", pod, f"--tail={LINES_SHOWN}").stdout for pod in self.ready()]
+        return "\n".join([one, pods, *events, *logs])
 
     def scaled(self, workers: int, seconds: float) -> float:
         """Wait until the Deployment is to have so many pods; returns how long that took."""
@@ -236,7 +237,10 @@ class PodJob:
 
     def check(self, seconds: float) -> None:
         """Check that every unit takes effect, once, and that no two intervals of a resource overlap."""
-        await_(f"{self.enqueued} effects", lambda: self.done() >= self.enqueued, seconds)
+        try:
+            await_(f"{self.enqueued} effects", lambda: self.done() >= self.enqueued, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.numbers()}\n{self.described()}") from None
         assert self.done() == self.enqueued
         assert self.site.one(OVERLAPS, [f"{self.name}/%"]) == 0
 
