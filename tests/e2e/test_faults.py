@@ -218,11 +218,14 @@ def scrape(site: Site, pod: str) -> str:
 def test_what_is_told_to_end_while_it_starts_ends(busy: PodJob, of: str) -> None:
     site, kubectl, crashed = busy.site, busy.site.kubectl, busy.numbers()["total_crashed"]
 
-    def pods() -> list[dict[str, Any]]:
-        return busy.pods() if of == "a worker" else [kubectl.json("get", one) for one in site.operators()]
+    of_it = f"striped.dev/job={busy.name}" if of == "a worker" else "app.kubernetes.io/component=operator"
 
-    last = pods()[-1]  # of operators not the leader
-    kubectl("delete", "pod", last["metadata"]["name"])
+    def pods() -> list[dict[str, Any]]:
+        found = kubectl.json("get", "pods", "-l", of_it)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    last = f"pod/{busy.ready()[-1]}" if of == "a worker" else site.operators()[-1]  # not the leader
+    kubectl("delete", last, "--wait=false")  # another one comes at once
     started = "{.status.containerStatuses[0].state.running}"
     (new,) = await_("a new one", lambda: [pod for pod in pods() if not is_ready(pod)], 30)
     name = new["metadata"]["name"]
