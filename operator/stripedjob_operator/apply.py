@@ -48,8 +48,8 @@ class Applier:
             if not _is_so(state, deployment, known):
                 await self._may_make(state, deployment, known)
                 await self._apply_children(state, job, wanted, digests, known)
-                are_fewer = known is not None and known["spec"]["replicas"] > inputs.workers > 0
-                if not are_fewer or await self._mark_idle(state.key, database):
+                fewer = known if known and known["spec"]["replicas"] > inputs.workers > 0 else None
+                if fewer is None or await self._mark_idle(state.key, fewer["status"]["replicas"], database):
                     await self._put(state, deployment)
             await self._apply_delegator(state, job, inputs)
         except NameTakenError as error:
@@ -113,14 +113,18 @@ class Applier:
                 await self.cluster.apply(manifest)
         state.children = digests
 
-    async def _mark_idle(self, key: Key, database: Database | None) -> bool:
-        """Tell Kubernetes, before there are fewer, which pods are idle: those go first. False: it is being asked."""
+    async def _mark_idle(self, key: Key, replicas: int, database: Database | None) -> bool:
+        """Tell Kubernetes, before there are fewer than these, which pods are idle: those go first.
+
+        False: it is not known yet. The pool is being asked, or the watch has not delivered all pods to a new operator.
+        """
         if database is None or key not in database.jobs or database.problem:
             return True  # it is better to scale down than not to
-        working = database.busy(key)
+        pods = self.observed.pods.get(key, {})
+        working = database.busy(key) if len(pods) >= replicas else None
         if working is None:
             return False
-        for name, pod in list(self.observed.pods.get(key, {}).items()):
+        for name, pod in list(pods.items()):
             cost = "0" if name in working else IDLE_COST
             if not pod.ending and pod.deletion_cost != cost:
                 await self.cluster.annotate_pod((key[0], name), {DELETION_COST: cost})
