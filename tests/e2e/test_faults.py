@@ -171,8 +171,9 @@ BEHIND_A_SHELL = OWN_IMAGE | {"command": ["sh", "-c", "stripedjob worker; echo e
 @pytest.mark.acceptance("A47")
 @pytest.mark.parametrize("container", [BEHIND_A_SHELL, OWN_IMAGE], ids=["to a shell's", "from a shell's"])
 def test_a_roll_out_of_an_image_under_load(busy: PodJob, container: dict[str, Any]) -> None:
+    busy.check(60)  # nothing is left of what came before
     crashed, begun = busy.numbers()["total_crashed"], starts(busy.site)
-    start(busy, f"rolled{len(container)}x")
+    start(busy, f"rolled{len(container)}x{secrets.token_hex(2)}")
     before = {one["metadata"]["uid"] for one in busy.pods()}
     new = {"env": [{"name": "ROLL_OUT", "value": secrets.token_hex(4)}]}  # also where this test runs once more
     busy.apply(template={"spec": {"containers": [container | new]}})
