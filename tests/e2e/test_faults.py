@@ -182,7 +182,8 @@ def test_a_roll_out_of_an_image_under_load(busy: PodJob, container: dict[str, An
     assert {one["spec"]["containers"][0]["image"] for one in busy.pods()} == {HANDLERS.name}
     busy.check(60)
     assert busy.numbers()["total_crashed"] == crashed
-    assert starts(busy.site) - begun == UNITS
+    twice = starts(busy.site) - begun - UNITS
+    assert 0 <= twice < WORKERS  # a drained worker ends what it began, where its connection bears it
 
 
 @pytest.mark.acceptance("A49")
