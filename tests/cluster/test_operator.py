@@ -203,7 +203,7 @@ def test_two_operators_one_schedule_and_a_killed_leader(
         jobs.until("ScheduleWorks", "Scheduled")
         await_("a worker", lambda: bool(jobs.replicas()))  # or two: a minute may have begun, with two units
         assert operator.stop(signal.SIGKILL) == -signal.SIGKILL
-        await_("the other leads", lambda: "leading" in second.log.read_text())
+        await_("the other leads", lambda: "leading" in second.log.read_text(), 20)
         operator.start()
         earlier = ask(fresh_database, COUNT)
         await_("a period", lambda: ask(fresh_database, COUNT) != earlier, 75)

@@ -68,8 +68,7 @@ def test_a_worker_killed_on_the_node(busy: PodJob, measured: Measured) -> None:
     assert busy.numbers()["total_crashed"] == crashed + 1
     busy.wait(f"{{.status.workers.ready}}={WORKERS}", 60)
     (again,) = [one for one in busy.pods() if one["metadata"]["uid"] == pod["metadata"]["uid"]]
-    restarts = again["status"]["containerStatuses"][0]["restartCount"]
-    assert restarts in {1, 2}  # it may have been started again before its namespaces were seen to be gone
+    assert again["status"]["containerStatuses"][0]["restartCount"] == 1
 
 
 @pytest.mark.acceptance("A34")
@@ -182,8 +181,7 @@ def test_a_roll_out_of_an_image_under_load(busy: PodJob, container: dict[str, An
     assert {one["spec"]["containers"][0]["image"] for one in busy.pods()} == {HANDLERS.name}
     busy.check(60)
     assert busy.numbers()["total_crashed"] == crashed
-    twice = starts(busy.site) - begun - UNITS
-    assert 0 <= twice < WORKERS  # a drained worker ends what it began, where its connection bears it
+    assert starts(busy.site) - begun == UNITS
 
 
 @pytest.mark.acceptance("A49")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.engines import RestartablePostgres
 
 
-GIVES_UP_SECONDS_MAX = 60.0  # connect_timeout is 5 s; the rest is for a machine that has other things to do
+GIVES_UP_SECONDS_MAX = 20.0  # connect_timeout is 5 s; the rest is for a machine that has other things to do
 
 
 @pytest.fixture

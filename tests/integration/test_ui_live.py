@@ -157,7 +157,7 @@ def test_pages_that_are_opened_at_once_are_read_once(pool: Queue, base: str, rea
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(reads) <= 5  # one, if the machine has nothing else to do
+    assert len(reads) <= 2
 
 
 def test_a_database_that_goes_away_is_told_and_comes_back(restartable_postgres: RestartablePostgres) -> None:
@@ -176,7 +176,7 @@ def test_a_database_that_goes_away_is_told_and_comes_back(restartable_postgres: 
         assert "default/sync" in Page(base).ask(path).text  # as it was
         restartable_postgres.start()
         await_("the end of the trouble", lambda: not viewer.trouble())
-        await_("the list of jobs, which is read anew by itself", lambda: Page(base).ask("/").status == 200)
+        await_("the list of jobs again", lambda: Page(base).ask("/").status == 200)
 
 
 def test_a_pool_that_is_not_there_is_a_page_with_words(fresh_database: str) -> None:
