@@ -102,7 +102,7 @@ MODULES = (
         cgo=True,
         packages=("gcc", "libc6-dev", "libseccomp-dev", "pkg-config"),
     ),
-    Module("coredns", {"coredns": "github.com/coredns/coredns"}),
+    Module("coredns", {"coredns": "stripedjob.test/coredns"}),
     Module("pause", {"pause": "stripedjob.test/pause"}),
 )
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "etcd", "helm")

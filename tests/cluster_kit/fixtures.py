@@ -232,6 +232,11 @@ def helm(cluster: RunningCluster, namespace: str) -> Program:
     return Program(cluster.helm.path, cluster.helm.kubeconfig, namespace)
 
 
+# Of what pods get on a busy machine, one that asks for nothing gets next to nothing: workers at their start would keep
+# their own database from answering.
+DATABASE_REQUESTS = {"cpu": "250m", "memory": "64Mi"}
+
+
 def database(
     name: str,
     image: str,
@@ -250,6 +255,7 @@ def database(
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": key, "value": value} for key, value in env.items()],
         "ports": [{"containerPort": port}],
+        "resources": {"requests": DATABASE_REQUESTS},
         "readinessProbe": {"exec": {"command": list(ready)}, "periodSeconds": 1, "timeoutSeconds": 5},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -290,6 +290,31 @@ def test_an_executor_ends_itself_where_its_main_process_does_not(
     assert (outcome.tried, outcome.faults, outcome.suspect) == (0, (), False)
 
 
+@pytest.mark.parametrize("watch_seconds", [supervisor.WATCH_SECONDS, 3600], ids=["by its watch", "by itself"])
+@pytest.mark.parametrize("deadline", [1.0, 0.0], ids=["at work", "draining"])
+def test_what_is_stopped_since_its_time_is_over_is_told_of(
+    deadline: float,
+    watch_seconds: float,
+    notes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It begins again, which a person has to be able to explain."""
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", watch_seconds)
+
+    async def scene() -> None:
+        async with hosting(calling("pauses"), lease("a", 3600)) as executor:
+            await until(notes.read_text)
+            executor.shared_state.deadline = deadline
+            executor.shared_state.kill_at = now()
+            await ended(executor)
+
+    asyncio.run(scene())
+    (told,) = caplog.records
+    assert told.message == (supervisor.NOT_RENEWED if deadline else supervisor.NOT_DRAINED)
+    assert told.__dict__["calls"] == 1
+
+
 def test_an_executor_whose_time_is_extended_goes_on(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "WATCH_SECONDS", 3600)
 

@@ -1,12 +1,17 @@
-"""What a session remembers of where the living begin in an index is a hint: it delays nothing by more than a second."""
+"""What a session remembers of where the living begin in an index is a hint: it delays nothing for long."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from tests.support.queues import FIFO, Queue, queue
+from tests.support.turned import turn, turned
+
+from stripedjob.pool.names import channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +25,9 @@ def pool(queue_database: str) -> Iterator[Queue]:
         yield made
 
 
-def remember(pool: Queue, what: str, job: int, place: str) -> None:
-    """Have the session of the pool's calls remember a place."""
-    pool.runner.run(pool.pool._value("remember(%s, %s, %s)", [what, job, place]))
+def remember(pool: Queue, what: str, job: int, place: str, took: float = 0.0) -> None:
+    """Have the session of the pool's calls remember a place, which it took so many seconds to find."""
+    pool.runner.run(pool.pool._value("remember(%s, %s, %s, make_interval(secs => %s))", [what, job, place, took]))
 
 
 def recalled(pool: Queue, what: str, job: int) -> str | None:
@@ -54,6 +59,35 @@ def test_a_wake_before_the_place_is_folded_where_none_comes_after_it(pool: Queue
     pool.put("a")
     remember(pool, "wakes", pool.job_id, "1000000")
     assert [lease.resource for lease in pool.take(worker)] == ["a"]
+
+
+@pytest.mark.parametrize(("took", "seconds"), [(0.0, 1.0), (0.02, 1.0), (0.05, 2.0), (0.5, 20.0), (60.0, 30.0)])
+def test_looks_from_the_start_are_a_small_part_of_the_time(pool: Queue, took: float, seconds: float) -> None:
+    turned(pool.db)
+    remember(pool, "ready", pool.job_id, "x", took)
+    turn(pool.db, round(seconds * 500))
+    remember(pool, "ready", pool.job_id, "y")  # which does not put it off
+    turn(pool.db, round(seconds * 1000) - 1)
+    assert recalled(pool, "ready", pool.job_id) == "y"
+    turn(pool.db, round(seconds * 1000))
+    assert recalled(pool, "ready", pool.job_id) is None
+
+
+def test_a_busy_worker_looks_for_others_from_the_place_on(pool: Queue) -> None:
+    """So that the look costs nothing: whom to call for what stands before it is decided by a look from the start."""
+    busy, idle = pool.worker(), pool.worker()
+    pool.put("a")
+    pool.put("b")
+    assert len(pool.take(busy, resources=1)) == 1
+    with psycopg.connect(pool.url, autocommit=True) as other:
+        other.execute(SQL("listen {}").format(Identifier(channel("striped", str(pool.job_id)))))
+        remember(pool, "ready", pool.job_id, "infinity")
+        pool.runner.run(pool.pool.keep_up(pool.job_id, busy))
+        assert not list(other.notifies(timeout=0.1))
+        pool.runner.run(pool.pool._conn.execute("reset all"))
+        pool.runner.run(pool.pool.keep_up(pool.job_id, busy))
+        (call,) = other.notifies(timeout=5, stop_after=1)
+        assert call.payload == str(idle)
 
 
 @pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '1|"striped"', '{job}|infinity|x|"other"'])

@@ -112,8 +112,8 @@ $$;
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it
 -- leaves. Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands
 -- first. Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps
--- it in the index, the session begins for a second where it found something last; what comes to stand before that is
--- seen a second later. Two slow looks in a second are asked for, since one may have waited for a processor.
+-- it in the index, the session begins for a while where it found something last (recall.sql); what comes to stand
+-- before that is seen when that is over. Two slow looks are asked for, since one may have waited for a processor.
 create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[]
     language plpgsql as $$
 declare
@@ -147,7 +147,7 @@ begin
     end loop;
     if first_rank is not null and (front > '-infinity' or @extschema@.clock() > began + slow) then
         perform @extschema@.remember('ready', w.job_id,
-            case when known is null then '-infinity' else first_rank::text end);
+            case when known is null then '-infinity' else first_rank::text end, @extschema@.clock() - began);
     end if;
     if first_rank is not null and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
         -- where nothing was counted, there may be more

@@ -146,7 +146,7 @@ end
 $$;
 
 -- Whether there are wakes. Where all that look have to walk through folded ones, since a snapshot that is open
--- elsewhere keeps them in the index, this session begins for a second where it found one last, as for ready resources.
+-- elsewhere keeps them in the index, this session begins for a while where it found one last, as for ready resources.
 create or replace function @extschema@.has_wakes(p_job int) returns boolean language plpgsql as $$
 declare
     slow constant interval := '5 milliseconds';
@@ -159,7 +159,8 @@ begin
         select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
     end if;
     if front is not null or @extschema@.clock() > began + slow then
-        perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text);
+        perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text,
+            @extschema@.clock() - began);
     end if;
     return first_id is not null;
 end

@@ -21,6 +21,8 @@ CANCEL_SECONDS = 5.0  # for what was cancelled to end in good order
 SECOND_LINE_SECONDS = 5.0  # after its time-out, what keeps that by itself and has not is ended with the executor
 EXIT_SECONDS_MAX = 2.0  # for an idle executor to end by itself
 START_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after the executor died so many times in a row while it started
+NOT_RENEWED = "the leases were not renewed in time: what ran was stopped, and begins again"
+NOT_DRAINED = "the time to drain is over: what ran was stopped, and begins again"
 STARTS_MAX = 1 + len(START_BACKOFF_SECONDS)  # in a row; then the handler counts as broken
 
 
@@ -207,8 +209,9 @@ class ExecutorSupervisor:
         had = list(self._given)  # what comes from now on is the next one's
         await self._end()
         running = self.shared_state.running()
-        self._blameless |= self.shared_state.is_overdue
-        self.shared_state.is_overdue = False
+        if self.shared_state.is_overdue:
+            self._blameless, self.shared_state.is_overdue = True, False
+            self._tell_stopped(running)
         for slot in range(self._config.slots):
             self.shared_state.clear(slot)
         lost = [self._lost(key, *self._given.pop(key), running) for key in had if key in self._given]
@@ -264,9 +267,16 @@ class ExecutorSupervisor:
                 await self._stop()
             elif moment >= self.shared_state.kill_at and self._given:
                 if self._ready:
+                    self._tell_stopped(self.shared_state.running())
                     await self._stop()
                 else:
                     self._give_back()
+
+    def _tell_stopped(self, running: list[Running]) -> None:
+        """Say that the leases' time ended before the work's: at the end of a drain nothing starts any more."""
+        if running:
+            words = NOT_RENEWED if self.shared_state.deadline else NOT_DRAINED
+            logger.warning(words, extra={"calls": len(running)})
 
     def _is_overdue(self, moment: float) -> bool:
         """Return whether something runs whose time to end, since it was cancelled, is over."""
