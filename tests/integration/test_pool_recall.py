@@ -73,6 +73,47 @@ def test_looks_from_the_start_are_a_small_part_of_the_time(pool: Queue, took: fl
     assert recalled(pool, "ready", pool.job_id) is None
 
 
+def test_what_stands_before_the_place_waits_for_the_next_look_from_the_start(pool: Queue) -> None:
+    """Such looks take a twentieth of the time at most, also of workers that have nothing else to do."""
+    turned(pool.db)
+    worker = pool.worker()
+    pool.put("a")
+    remember(pool, "ready", pool.job_id, "infinity", 0.05)
+    turn(pool.db, 999)
+    assert pool.take(worker) == []
+    assert not pool.runner.run(pool.pool.poll(worker)).claimable
+    turn(pool.db, 1000)
+    assert pool.runner.run(pool.pool.poll(worker)).claimable
+    assert [lease.resource for lease in pool.take(worker)] == ["a"]
+
+
+def test_a_wake_before_the_place_waits_for_the_next_look_from_the_start(pool: Queue) -> None:
+    turned(pool.db)
+    worker = pool.worker()
+    pool.put("a")
+    remember(pool, "wakes", pool.job_id, "1000000", 0.05)
+    turn(pool.db, 999)
+    assert pool.take(worker) == []
+    turn(pool.db, 1000)
+    assert [lease.resource for lease in pool.take(worker)] == ["a"]
+
+
+def test_what_was_leased_since_is_seen(pool: Queue) -> None:
+    """A session that found no lease of its worker looks only for later ones the next time."""
+    worker = pool.worker()
+    assert pool.take(worker) == []
+    for resource in ("a", "b"):
+        pool.put(resource)
+        (lease,) = pool.take(worker)
+        assert pool.take(worker) == []
+        assert pool.one("select working from striped.worker where id = %s", [worker])
+        assert pool.runner.run(pool.pool.renew(worker, [lease.fence, 7_000])) == [7_000]
+        pool.end(worker, lease)
+        assert pool.take(worker) == []
+        assert not pool.one("select working from striped.worker where id = %s", [worker])
+        assert pool.runner.run(pool.pool.renew(worker, [lease.fence])) == [lease.fence]
+
+
 def test_a_busy_worker_looks_for_others_from_the_place_on(pool: Queue) -> None:
     """So that the look costs nothing: whom to call for what stands before it is decided by a look from the start."""
     busy, idle = pool.worker(), pool.worker()
@@ -81,7 +122,7 @@ def test_a_busy_worker_looks_for_others_from_the_place_on(pool: Queue) -> None:
     assert len(pool.take(busy, resources=1)) == 1
     with psycopg.connect(pool.url, autocommit=True) as other:
         other.execute(SQL("listen {}").format(Identifier(channel("striped", str(pool.job_id)))))
-        remember(pool, "ready", pool.job_id, "infinity")
+        remember(pool, "ready", pool.job_id, "infinity", 0.5)
         pool.runner.run(pool.pool.keep_up(pool.job_id, busy))
         assert not list(other.notifies(timeout=0.1))
         pool.runner.run(pool.pool._conn.execute("reset all"))
@@ -90,7 +131,7 @@ def test_a_busy_worker_looks_for_others_from_the_place_on(pool: Queue) -> None:
         assert call.payload == str(idle)
 
 
-@pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '1|"striped"', '{job}|infinity|x|"other"'])
+@pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '1|"striped"', '{job}|infinity|x|y|"other"'])
 def test_what_another_left_behind_is_not_believed(pool: Queue, setting: str) -> None:
     worker = pool.worker()
     pool.put("a")

@@ -22,6 +22,7 @@ UNIT_STATES = "pool/lib/unit_states.sql"
 UPKEEP = "pool/lib/upkeep.sql"
 LEASES, UNITS = "tests/integration/test_pool_leases.py", "tests/integration/test_pool_units.py"
 SESSIONS = "tests/integration/test_pool_sessions.py"
+RECALL = "tests/integration/test_pool_recall.py"
 GUARDS, MEETINGS = "tests/integration/test_pool_guards.py", "tests/integration/test_pool_meetings.py"
 FIFO, DELEGATION = "tests/integration/test_fifo.py", "tests/integration/test_delegation.py"
 LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worker.py"
@@ -36,7 +37,7 @@ FENCED = (
     Mutation(
         "settle takes any fence",
         WORKER_CALLS,
-        "and worker_id is not distinct from p_worker\n                and fence = x.fence",
+        "and worker_id is not distinct from p_worker and fence = x.fence",
         "and worker_id is not distinct from worker_id",
         f"{LEASES}::test_a35_a_late_settlement_changes_nothing_and_is_counted",
     ),
@@ -224,8 +225,8 @@ MET = (
     Mutation(
         "upkeep waits for a resource whose handler has not committed",
         UPKEEP,
-        "resource = r.resource for update skip locked) s",
-        "resource = r.resource for update) s",
+        "order by resource desc limit 1 for update skip locked) s",
+        "order by resource desc limit 1 for update) s",
         f"{SESSIONS}::test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource",
     ),
     Mutation(
@@ -319,9 +320,23 @@ LIMITED = (
     Mutation(
         "a worker without work keeps its slot",
         LEASE,
-        "set wants = 0, lacks = 0, working = exists (",
-        "set wants = 0, lacks = 0, working = true or exists (",
+        "set wants = 0, lacks = 0, working = is_leased",
+        "set wants = 0, lacks = 0, working = true",
         f"{GUARDS}::test_a_slot_is_free_when_its_worker_has_nothing_left",
+    ),
+    Mutation(
+        "a worker's leases to come count as ended",
+        LEASE,
+        "coalesce(pg_sequence_last_value('@extschema@.fence'), 0)",
+        "coalesce(pg_sequence_last_value('@extschema@.fence'), 0) + 1000",
+        f"{RECALL}::test_what_was_leased_since_is_seen",
+    ),
+    Mutation(
+        "who finds nothing looks from the start each time",
+        LEASE,
+        " or not @extschema@.may_look('ready', p_job)",
+        "",
+        f"{RECALL}::test_what_stands_before_the_place_waits_for_the_next_look_from_the_start",
     ),
     Mutation(
         "leased resources are not outstanding",
@@ -349,8 +364,8 @@ WOKEN = (
     Mutation(
         "a wake does not mark a leased stripe",
         UPKEEP,
-        "ready = s.ready + excluded.ready, woken = true,",
-        "ready = s.ready + excluded.ready, woken = s.woken,",
+        "ready = s.ready + w.units, woken = true,",
+        "ready = s.ready + w.units, woken = s.woken,",
         FOLDED,
     ),
     Mutation(
@@ -363,8 +378,9 @@ WOKEN = (
     Mutation(
         "wakes of leased stripes are thrown away",
         UPKEEP,
-        "then @extschema@.clock() else s.next_at end\n$$;\n\n-- Resources whose wait is over",
-        "then @extschema@.clock() else s.next_at end where s.state <> 'leased'\n$$;\n\n-- Resources whose wait is over",
+        "from taken where resource <> '' group by resource",
+        "from taken where resource <> '' and not exists (select from @extschema@.stripe o"
+        " where o.job_id = p_job and o.resource = taken.resource and o.state = 'leased') group by resource",
         FOLDED,
     ),
     Mutation(

@@ -53,11 +53,23 @@ begin
 end
 $$;
 
+-- A fence up to which the worker holds no lease, as this session knows: none was there, and those that come have higher
+-- ones. 0: it knows nothing.
+create or replace function @extschema@.ended_until(p_worker bigint) returns bigint language sql stable as $$
+    select case when given[1] = p_worker::text and array_to_string(given[3:], '|') = '@extschema@'
+        then given[2]::bigint else 0 end
+    from (select string_to_array(current_setting('striped.ended', true), '|') given) s
+$$;
+
 -- Of these fences, those under which the worker holds no lease.
 create or replace function @extschema@.lost_fences(p_worker bigint, p_fences bigint[]) returns bigint[]
-    language sql stable as $$
-    select array(select unnest(p_fences) except
-        select fence from @extschema@.stripe where worker_id = p_worker and state = 'leased')
+    language plpgsql as $$
+declare
+    ended constant bigint := @extschema@.ended_until(p_worker);
+begin
+    return array(select unnest(p_fences) except
+        select fence from @extschema@.stripe where worker_id = p_worker and state = 'leased' and fence > ended);
+end
 $$;
 
 -- Invariant: at most schedule_limit workers of a job have `working`, and only those may claim. A slot is taken under
@@ -84,12 +96,23 @@ end
 $$;
 
 -- A worker without a lease gives its slot back; one that may lease no more gives back what was assigned to it in any
--- case.
-create or replace function @extschema@.release_slot(p_worker bigint) returns void language sql as $$
-    select @extschema@.unassign(p_worker);
-    update @extschema@.worker w set wants = 0, lacks = 0, working = exists (
-        select from @extschema@.stripe where worker_id = p_worker and state = 'leased')
-    where id = p_worker and (working or wants > 0)
+-- case. Its row is locked, so that it leases nothing meanwhile, and the session remembers that it has none: the
+-- next look need not walk through leases that have ended, which a snapshot that is open elsewhere keeps in the index.
+create or replace function @extschema@.release_slot(p_worker bigint) returns void language plpgsql as $$
+declare
+    ended constant bigint := @extschema@.ended_until(p_worker);
+    is_leased boolean;
+begin
+    perform @extschema@.unassign(p_worker);
+    is_leased := exists (
+        select from @extschema@.stripe where worker_id = p_worker and state = 'leased' and fence > ended);
+    if not is_leased then
+        perform set_config('striped.ended', concat_ws('|', p_worker,
+            coalesce(pg_sequence_last_value('@extschema@.fence'), 0), '@extschema@'), false);
+    end if;
+    update @extschema@.worker w set wants = 0, lacks = 0, working = is_leased
+    where id = p_worker and (working or wants > 0);
+end
 $$;
 
 -- How many of p_available resources one of p_workers may take: half an even share, so that the last ones spread.
@@ -109,47 +132,61 @@ returns int language sql stable as $$
     ) s
 $$;
 
+-- The rank of a job's first ready resource; null: there is none. Where all that look have to walk through what was
+-- worked already, this session begins for a while where it found something last, or where it found that there was
+-- nothing (recall.sql); what comes to stand before that is seen later. Two slow looks are asked for, since one may have
+-- waited for a processor.
+create or replace function @extschema@.first_ready(p_job int) returns timestamptz language plpgsql as $$
+declare
+    slow constant interval := '10 milliseconds';
+    known constant timestamptz := @extschema@.recall('ready', p_job)::timestamptz; -- -infinity: one look was slow
+    front timestamptz := coalesce(known, '-infinity');
+    began timestamptz := @extschema@.clock();
+    first_rank timestamptz;
+begin
+    loop
+        select rank into first_rank from @extschema@.stripe
+        where job_id = p_job and state = 'ready' and rank >= front order by rank limit 1;
+        exit when first_rank is not null or front = '-infinity' or not @extschema@.may_look('ready', p_job);
+        front := '-infinity';
+        began := @extschema@.clock();
+    end loop;
+    if front > '-infinity' or @extschema@.clock() > began + slow then
+        perform @extschema@.remember('ready', p_job,
+            case when known is null then '-infinity' else coalesce(first_rank, greatest(known, began)) end::text,
+            case when front = '-infinity' then @extschema@.clock() - began end);
+    end if;
+    return first_rank;
+end
+$$;
+
 -- The ready resources that a worker may lease by itself: its fair share, and idle workers are called for what it
 -- leaves. Where their stripes are, which are locked. A resource that workers died with comes alone, when it stands
--- first. Where all claims have to walk through what was worked already, since a snapshot that is open elsewhere keeps
--- it in the index, the session begins for a while where it found something last (recall.sql); what comes to stand
--- before that is seen when that is over. Two slow looks are asked for, since one may have waited for a processor.
+-- first.
 create or replace function @extschema@.pick_ready(w @extschema@.worker, p_resources int, p_unshared int) returns tid[]
     language plpgsql as $$
 declare
-    slow constant interval := '10 milliseconds';
-    began constant timestamptz := @extschema@.clock();
-    known constant timestamptz := @extschema@.recall('ready', w.job_id)::timestamptz; -- -infinity: one look was slow
-    front timestamptz := coalesce(known, '-infinity');
+    first_rank constant timestamptz := @extschema@.first_ready(w.job_id);
     workers int := (select count(*) from @extschema@.worker o where o.job_id = w.job_id);
     available int;
     share int := p_resources;
-    first_rank timestamptz;
     suspicious boolean;
     suspects tid[];
     others tid[];
 begin
-    loop
-        if p_unshared < p_resources then
-            available := @extschema@.count_ready(w.job_id, workers, p_resources, front);
-            share := least(p_resources, greatest(p_unshared, @extschema@.fair_share(available, workers)));
-        end if;
-        select (array_agg(r.rank))[1], (array_agg(r.crashes))[1] > 0,
-            array_agg(r.ctid) filter (where r.crashes > 0), array_agg(r.ctid) filter (where r.crashes = 0)
-        into first_rank, suspicious, suspects, others
-        from (
-            select ctid, rank, crashes from @extschema@.stripe
-            where job_id = w.job_id and state = 'ready' and rank >= front order by rank limit share
-                for update skip locked
-        ) r;
-        exit when first_rank is not null or front = '-infinity';
-        front := '-infinity';
-    end loop;
-    if first_rank is not null and (front > '-infinity' or @extschema@.clock() > began + slow) then
-        perform @extschema@.remember('ready', w.job_id,
-            case when known is null then '-infinity' else first_rank::text end, @extschema@.clock() - began);
+    if p_unshared < p_resources then
+        available := @extschema@.count_ready(w.job_id, workers, p_resources, first_rank);
+        share := least(p_resources, greatest(p_unshared, @extschema@.fair_share(available, workers)));
     end if;
-    if first_rank is not null and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
+    select (array_agg(r.crashes))[1] > 0,
+        array_agg(r.ctid) filter (where r.crashes > 0), array_agg(r.ctid) filter (where r.crashes = 0)
+    into suspicious, suspects, others
+    from (
+        select ctid, crashes from @extschema@.stripe
+        where job_id = w.job_id and state = 'ready' and rank >= first_rank order by rank limit share
+            for update skip locked
+    ) r;
+    if share > 0 and coalesce(cardinality(suspects), 0) + coalesce(cardinality(others), 0) = share then
         -- where nothing was counted, there may be more
         perform @extschema@.notify_idle(w.job_id, coalesce(available - share, 1));
     end if;

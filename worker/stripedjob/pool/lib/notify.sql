@@ -35,9 +35,8 @@ $$;
 
 -- Calls an idle worker or two where resources are ready; of a delegated job its delegator does so.
 create or replace function @extschema@.notify_ready(p_job int) returns void language sql as $$
-    select @extschema@.notify_idle(id, @extschema@.count_ready(id, 1, 1,
-        coalesce(@extschema@.recall('ready', id)::timestamptz, '-infinity'))) from @extschema@.job
-        where id = p_job and not delegated
+    select @extschema@.notify_idle(id, @extschema@.count_ready(id, 1, 1, @extschema@.first_ready(id)))
+    from @extschema@.job where id = p_job and not delegated
 $$;
 
 -- Calls the delegator: NOTIFY striped_<schema>_<job>_delegator.

@@ -70,10 +70,9 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
     from counts c where w.id = p_worker
 $$;
 
--- Moves the stripes of settle that stay: p_kept of p_resources. A resource waits for a person only where order is
--- strict.
+-- Moves the stripes of settle that stay, which are at p_kept. A resource waits for a person only where order is strict.
 create or replace function @extschema@.end_leases(
-    j @extschema@.job, p_kept text[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
+    j @extschema@.job, p_kept tid[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
         ready = greatest(0, s.ready - x.worked), completed = 0,
@@ -92,5 +91,5 @@ create or replace function @extschema@.end_leases(
                     and u.state = 'held') then 'infinity'
             else @extschema@.clock() end end
     from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
-    where s.job_id = j.id and s.resource = any(p_kept) and x.resource = s.resource
+    where s.ctid = any(p_kept) and x.resource = s.resource
 $$;

@@ -79,6 +79,8 @@ declare
     ids bigint[];
     resources text[];
     there text[];
+    free text[];
+    places tid[];
     locked text[] := '{}';
     last_id bigint := coalesce(@extschema@.recall('wakes', p_job)::bigint, 0);
 begin
@@ -87,30 +89,36 @@ begin
         from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id
             limit bound) k;
         there := @extschema@.with_stripe(p_job, resources);
-        locked := array(select unnest(there) except select resource from @extschema@.lock_free(p_job, there));
-        perform @extschema@.fold_these(p_job, ids, locked);
+        select array_agg(f.resource), array_agg(f.place) into free, places from @extschema@.lock_free(p_job, there) f;
+        locked := array(select unnest(there) except select unnest(free));
+        perform @extschema@.fold_these(p_job, ids, locked, places);
         exit when ids is null or cardinality(ids) < bound or cardinality(locked) < cardinality(resources);
     end loop;
 end
 $$;
 
--- Those of p_resources that have a stripe. One look by the primary key for each, here and below: a plan for an array of
--- many may go through all that the job has.
+-- Those of p_resources that have a stripe. One look by the primary key for each, here, below and in settle(): a plan
+-- for an array of many may go through all that the job has. And each looks backwards, for which the key is written as a
+-- range: of versions that a snapshot keeps, the newest is most often the last in the index, and found first.
 create or replace function @extschema@.with_stripe(p_job int, p_resources text[]) returns text[]
     language sql stable as $$
     select array(select r.resource from unnest(p_resources) r(resource) cross join lateral (
-        select from @extschema@.stripe where job_id = p_job and resource = r.resource limit 1) s)
+        select from @extschema@.stripe where job_id = p_job and resource >= r.resource and resource <= r.resource
+        order by resource desc limit 1) s)
 $$;
 
 -- Locks those stripes of p_resources that nobody has locked, and returns where they are, for the next statement.
 create or replace function @extschema@.lock_free(p_job int, p_resources text[]) returns table (resource text, place tid)
     language sql as $$
     select r.resource, s.ctid from unnest(p_resources) r(resource) cross join lateral (
-        select ctid from @extschema@.stripe where job_id = p_job and resource = r.resource for update skip locked) s
+        select ctid from @extschema@.stripe where job_id = p_job and resource >= r.resource and resource <= r.resource
+        order by resource desc limit 1 for update skip locked) s
 $$;
 
-create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[]) returns void
-    language sql as $$
+-- Folds these wakes, but for those of p_locked, into the stripes that are there, at p_places, and into new ones: nobody
+-- makes one without upkeep's turn.
+create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[], p_places tid[])
+returns void language sql as $$
     with taken as (
         delete from @extschema@.wake where id = any(p_ids) and resource <> all(p_locked)
             returning resource, units, delayed, importance
@@ -118,18 +126,23 @@ create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_l
         update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken),
             delayed_in = delayed_in + (select sum(delayed) from taken)
         where job_id = p_job and exists (select from taken)
+    ), woken as (
+        select resource, sum(units) units, max(importance) importance from taken where resource <> '' group by resource
+    ), there as (
+        update @extschema@.stripe s set
+            ready = s.ready + w.units, woken = true, importance = greatest(s.importance, w.importance),
+            rank = least(s.rank, @extschema@.clock() - w.importance * interval '1 minute'),
+            next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then @extschema@.clock()
+                else s.next_at end
+        from woken w where s.ctid = any(p_places) and w.resource = s.resource
+        returning s.resource
     )
-    insert into @extschema@.stripe as s (job_id, resource, ready, importance, rank, area)
-    select p_job, t.resource, t.units, t.importance, @extschema@.clock() - t.importance * interval '1 minute',
-        case when j.outstanding_max is not null then @extschema@.area_of(j, t.resource) end
-    from (select resource, sum(units) units, max(importance) importance from taken where resource <> ''
-        group by resource) t
-    join @extschema@.job j on j.id = p_job
-    order by t.resource
-    on conflict (job_id, resource) do update set
-        ready = s.ready + excluded.ready, woken = true, importance = greatest(s.importance, excluded.importance),
-        rank = least(s.rank, excluded.rank),
-        next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then @extschema@.clock() else s.next_at end
+    insert into @extschema@.stripe (job_id, resource, ready, importance, rank, area)
+    select p_job, w.resource, w.units, w.importance, @extschema@.clock() - w.importance * interval '1 minute',
+        case when j.outstanding_max is not null then @extschema@.area_of(j, w.resource) end
+    from woken w join @extschema@.job j on j.id = p_job
+    where w.resource not in (select resource from there)
+    order by w.resource
 $$;
 
 -- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.
@@ -150,17 +163,21 @@ $$;
 create or replace function @extschema@.has_wakes(p_job int) returns boolean language plpgsql as $$
 declare
     slow constant interval := '5 milliseconds';
-    began constant timestamptz := @extschema@.clock();
+    began timestamptz := @extschema@.clock();
     front constant bigint := @extschema@.recall('wakes', p_job)::bigint;
+    place bigint := coalesce(front, 0);
     first_id bigint;
 begin
-    select id into first_id from @extschema@.wake where job_id = p_job and id > coalesce(front, 0) order by id limit 1;
-    if first_id is null and front > 0 then -- those of a transaction that began before others and ended after them
+    select id into first_id from @extschema@.wake where job_id = p_job and id > place order by id limit 1;
+    if first_id is null and place > 0 and @extschema@.may_look('wakes', p_job) then
+        -- for those of a transaction that began before others and ended after them
+        place := 0;
+        began := @extschema@.clock();
         select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
     end if;
     if front is not null or @extschema@.clock() > began + slow then
         perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text,
-            @extschema@.clock() - began);
+            case when place = 0 then @extschema@.clock() - began end);
     end if;
     return first_id is not null;
 end

@@ -126,8 +126,8 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
-    kept text[];  -- of these, the ones whose stripe stays
-    idle tid[];   -- where the stripes of the others are
+    kept tid[];   -- of these, where the stripes are that stay,
+    idle tid[];   -- and those of the others
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
     is_done boolean;
@@ -138,21 +138,21 @@ begin
         return;
     end if;
     select * into j from @extschema@.job where id = p_job;
-    select array_agg(l.resource), array_agg(l.resource) filter (where not l.goes),
+    select array_agg(l.resource), array_agg(l.place) filter (where not l.goes),
         array_agg(l.place) filter (where l.goes), sum(l.completed)
     into valid, kept, idle, completed
     from (
         select x.resource, s.completed, s.place,
             coalesce(x.after, 'idle') = 'idle' and not s.woken and not s.paused as goes
         from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
-        -- One look by the primary key for each: any other plan goes through all that was leased lately, again and
-        -- again. A stripe that has an owner is leased, so `state` need not be asked for, which would tempt the planner
-        -- to another index.
+        -- One look by the primary key for each, as in with_stripe(): any other plan goes through all that was leased
+        -- lately, again and again. A stripe that has an owner is leased, so `state` need not be asked for, which would
+        -- tempt the planner to another index.
         cross join lateral (
             select woken, paused, stripe.completed, ctid as place from @extschema@.stripe
-            where job_id = p_job and resource = x.resource and worker_id is not distinct from p_worker
-                and fence = x.fence
-            for update
+            where job_id = p_job and resource >= x.resource and resource <= x.resource
+                and worker_id is not distinct from p_worker and fence = x.fence
+            order by stripe.resource desc limit 1 for update
         ) s
     ) l;
     if valid is not null then
@@ -260,7 +260,7 @@ begin
     where id = p_worker;
     claimable := coalesce(@extschema@.breaker_admits(j) > 0, true) and (
         exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
-        or w.lacks = 0 and exists (select from @extschema@.stripe where job_id = w.job_id and state = 'ready')
+        or w.lacks = 0 and @extschema@.first_ready(w.job_id) is not null
             and j.schedule_limit > (select count(*) from @extschema@.worker o
                 where o.job_id = w.job_id and o.working and o.id <> w.id));
     return next;
