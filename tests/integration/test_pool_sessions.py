@@ -14,7 +14,7 @@ from tests.support.pool_calls import all_done, claimed, count, enqueue, play, se
 
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect_for_handler
-from stripedjob.pool.errors import PoolUnreachableError, WorkerLostError
+from stripedjob.pool.errors import PoolError, PoolUnreachableError, WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,5 +235,26 @@ def test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_lo
             assert set(found) == ({"b"} if role == "another role" else {"a", "b"})
         finally:
             handler.close()
+
+    play(fresh_database, scene)
+
+
+def test_what_fails_in_a_message_of_two_calls_leaves_the_session_in_order(
+    db: psycopg.Connection, fresh_database: str
+) -> None:
+    """Whichever of them it is; and what the first has done stays done."""
+
+    async def scene(pool: WorkerPool, job_id: int) -> None:
+        worker = await pool.register(job_id, "w")
+        enqueue(db, "a")
+        with pytest.raises(PoolError, match="integer"):
+            await pool.claim(worker, 1, 1, upkeep_of="x")  # type: ignore[arg-type]
+        assert count(db, "select count(*) from striped.wake") == 1
+        with pytest.raises(WorkerLostError):
+            await pool.claim(worker + 1, 1, 1, upkeep_of=job_id)
+        assert count(db, "select count(*) from striped.wake") == 0
+        (lease,) = await pool.claim(worker, 1, 1, upkeep_of=job_id)
+        assert lease.resource == "a"
+        assert await pool.claim(worker, 1, 1, upkeep_of=job_id) == []
 
     play(fresh_database, scene)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import psycopg
 import pytest
 from tests.support.worker_env import Site
@@ -9,6 +12,7 @@ from tests.support.worker_env import Site
 import stripedjob
 from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.viewer import ViewerPool
+from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.connection import connect
 from stripedjob.pool.install import doctor
 
@@ -73,6 +77,14 @@ def test_our_sessions_have_settings_of_their_own(odd_database: str) -> None:
     with connect(odd_database) as conn:
         found = conn.execute(query, [list(COSTS | MEANINGS)]).fetchall()
     assert {str(name): value for name, value in found} == {name: ours for name, (_, ours) in (COSTS | MEANINGS).items()}
+
+
+def test_a_workers_session_plans_each_statement_once(odd_database: str) -> None:
+    async def scene() -> Any:
+        async with WorkerPool.open(odd_database) as pool:
+            return await (await pool._conn.execute("show plan_cache_mode")).fetchone()
+
+    assert asyncio.run(scene()) == ("force_generic_plan",)
 
 
 @pytest.mark.parametrize("locks", ["Redis", "Postgres"])

@@ -172,8 +172,8 @@ class Forgetful(WorkerPool):
 
     lost: tuple[str, ...] = ()
 
-    async def claim(self, *asked: int, now: float = 0.0) -> list[Lease]:
-        leases = await super().claim(*asked, now=now)
+    async def claim(self, *asked: int, **how: Any) -> list[Lease]:
+        leases = await super().claim(*asked, **how)
         if leases and not Forgetful.lost:
             Forgetful.lost = tuple(lease.resource for lease in leases)
             raise PoolUnreachableError("the answer was lost")

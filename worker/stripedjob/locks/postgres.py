@@ -14,7 +14,7 @@ from psycopg import sql
 
 from stripedjob.locks.backend import CALL_SECONDS_MAX, Held, LockBackend, LockSettings, check_batch
 from stripedjob.locks.errors import LockConfigError, LockError, LockUnavailable
-from stripedjob.pool.connection import check_url, connect_async, foreign_errors
+from stripedjob.pool.connection import CALLING_SESSION, check_url, connect_async, foreign_errors
 from stripedjob.pool.errors import (
     PoolConfigError,
     PoolDataError,
@@ -100,7 +100,7 @@ class PostgresLock(LockBackend):
 
     async def _execute(self, call: LiteralString, values: Sequence[Any]) -> list[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect_async(self._settings.url)
+            self._connection = await connect_async(self._settings.url, CALLING_SESSION)
             self._connection.prepare_threshold = None  # a transaction pooler may give each call another session
         query = sql.SQL("select {}.").format(in_query(self._settings.schema)) + sql.SQL(call)
         with foreign_errors():

@@ -6,14 +6,14 @@ PoolUnreachableError.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
-from stripedjob.pool.connection import CALL_SECONDS_MAX, connect_async, foreign_errors
+from stripedjob.pool.connection import CALL_SECONDS_MAX, CALLING_SESSION, connect_async, foreign_errors
 from stripedjob.pool.errors import PoolRetryError, PoolSchemaError
 from stripedjob.pool.install.scripts import latest
 from stripedjob.pool.names import channel as channel_of
@@ -33,13 +33,14 @@ class PoolSession:
         """Take a connection in autocommit mode."""
         self._conn = conn
         self._schema = schema
+        self._select = sql.SQL("select * from {}.").format(in_query(schema)).as_bytes()
         self._channel: str | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, schema: str = "striped") -> AsyncIterator[Self]:
         """Connect; raises PoolUnreachableError or PoolRefusedError with the server's own words."""
-        conn = await connect_async(url)
+        conn = await connect_async(url, CALLING_SESSION)
         try:
             yield cls(conn, schema)
         finally:
@@ -103,21 +104,56 @@ class PoolSession:
 
     async def _rows(self, call: str, values: Sequence[Any]) -> list[Any]:
         """Make a call; see _fetch."""
-        return await self._fetch(sql.SQL("select * from {}.").format(in_query(self._schema)) + sql.SQL(call), values)
+        return await self._fetch(self._select + call.encode(), values)
 
-    async def _fetch(self, query: sql.Composed, values: Sequence[Any]) -> list[Any]:
-        """Run a query, again where Postgres was busy: of a transaction that failed nothing is left."""
+    async def _rows_after(self, first: str, call: str, values: Sequence[Any]) -> list[Any]:
+        """Make two calls, each in a transaction of its own, and return the second's rows; `values` are those of both.
+
+        It is one message, but through a pooler, where a message is one transaction.
+        """
+        if self._conn.is_pooled:
+            places = first.count("%s")
+            await self._rows(first, values[:places])
+            return await self._rows(call, values[places:])
+        query = b"begin; " + self._select + first.encode() + b"; commit; " + self._select + call.encode()
+        return await self._retried(lambda: self._last_rows(query, values))
+
+    async def _fetch(self, query: sql.Composed | bytes, values: Sequence[Any]) -> list[Any]:
+        """Run a query; returns its rows."""
+
+        async def rows() -> list[Any]:
+            return await (await self._run(query, values)).fetchall()
+
+        return await self._retried(rows)
+
+    async def _retried(self, run: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+        """Run something again where Postgres was busy: of a transaction that failed nothing is left."""
         for tries in range(1, TRIES_MAX):
             try:
-                return await (await self._run(query, values)).fetchall()
+                return await run()
             except PoolRetryError:
                 await asyncio.sleep(RETRY_SECONDS * tries)
-        return await (await self._run(query, values)).fetchall()
+        return await run()
 
-    async def _run(self, query: sql.Composed, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
+    async def _run(self, query: sql.Composed | bytes, values: Sequence[Any]) -> psycopg.AsyncCursor[Any]:
         with foreign_errors():
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 return await self._conn.execute(query, values, binary=True)
+
+    async def _last_rows(self, statements: bytes, values: Sequence[Any]) -> list[Any]:
+        """Run statements that stand in one message; returns the rows of the last."""
+        with foreign_errors():
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                cursor = psycopg.AsyncClientCursor(self._conn)
+                try:
+                    await cursor.execute(statements, values)
+                except BaseException:  # in the middle of a transaction, maybe
+                    with suppress(psycopg.Error):
+                        await self._conn.rollback()
+                    raise
+                while cursor.nextset():
+                    pass
+                return await cursor.fetchall()
 
 
 async def _slept(seconds: float, wake: asyncio.Event) -> None:

@@ -76,17 +76,22 @@ class WorkerPool(PoolSession):
         unshared: int = 0,
         *,
         now: float = 0.0,
+        upkeep_of: int | None = None,
     ) -> list[Lease]:
         """Lease ready resources with the head of their units; [] where there are none or the limit is reached.
 
         Their payloads have `bytes_max` bytes in all, or are one unit. So many resources as `unshared` are taken also
         where less would be a fair share. `now`: the time of the caller's clock, by which the leases say since when
-        their units wait. Raises WorkerLostError.
+        their units wait. `upkeep_of`: the id of the worker's job, to do its upkeep first. Raises WorkerLostError.
         """
         await self._forget_calls()
         session = self._sessions.get(worker_id, 0)
         values = [worker_id, session, resources_max, units_max, bytes_max, unshared]
-        rows = await self._rows("claim(%s, %s, %s, %s, %s, %s)", values)
+        call = "claim(%s, %s, %s, %s, %s, %s)"
+        if upkeep_of is None:
+            rows = await self._rows(call, values)
+        else:
+            rows = await self._rows_after("upkeep(%s)", call, [upkeep_of, *values])
         return _leases(worker_id, rows[0], now) if rows else []
 
     async def settle(self, job_id: int, batch: Batch) -> Recorded:

@@ -2,8 +2,9 @@
 
 Called by `stripedjob worker`. One coroutine does the verbs in turn, so that a lease is in one place at a time and a
 renewal can never overtake a release. The handler runs in another process meanwhile, so nothing that it does delays a
-renewal. A batch costs five round trips whatever its size: upkeep, claim and settle in Postgres, acquire and release in
-the lock backend. Whatever becomes of a connection, what was sent and not acknowledged is sent again.
+renewal. A batch costs four round trips whatever its size: claim, with upkeep where it is due, and settle in Postgres,
+acquire and release in the lock backend. Whatever becomes of a connection, what was sent and not acknowledged is sent
+again.
 """
 
 import asyncio
@@ -183,9 +184,9 @@ class Worker:
         size_bytes = BYTES_MAX - self._inflight.size_bytes
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
-        await self._upkeep(pool)
         unshared, asked = self._pace.unshared(settings.slots, resources), self._clock()
-        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=asked)
+        job_id = settings.job_id if asked >= self._upkeep_at else None  # where the claim before found too little, too
+        leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=asked, upkeep_of=job_id)
         self._observer.claimed(leases, asked)
         self._is_short = len(leases) < resources
         self._claim_at = self._clock() + SHORT_SECONDS
@@ -200,11 +201,6 @@ class Worker:
             else:
                 self._executor.submit(self._inflight.give(leases, self._clock()))
         return bool(leases)
-
-    async def _upkeep(self, pool: WorkerPool) -> None:
-        """Keep the pool moving before a claim, where the claim before found too little, else now and then."""
-        if self._clock() >= self._upkeep_at:
-            await pool.upkeep(self._settings.job_id)
 
     async def _keep_up(self, pool: WorkerPool) -> None:
         """See to it that others hear of work while this one is busy, and that it hears what is cancelled."""
