@@ -55,6 +55,7 @@ def test_a_job_scales_with_its_backlog(jobs: Jobs, namespace: str, fresh_databas
     assert jobs.status()["pool"]["pending"] == 10
     ask(fresh_database, "select striped.clear(striped.job_id(%s, 'job'), 1000)", namespace)
     await_("no worker", lambda: jobs.replicas() == 0)
+    jobs.told("Scaled", times=2)
     assert [reason for reason, _ in jobs.events()].count("Scaled") == 2
 
 
@@ -111,7 +112,7 @@ def test_limits_of_every_kind(jobs: Jobs, namespace: str, fresh_database: str) -
     await_("one worker", lambda: jobs.replicas() == 1)
     refused = jobs.kubectl.done("scale", "stripedjob/job", "--replicas=4")
     assert "must not be above scheduleLimit" in refused.stderr
-    assert {"Suspended", "Resumed"} <= {reason for reason, _ in jobs.events()}
+    jobs.told("Suspended", "Resumed")
 
 
 @pytest.mark.usefixtures("operator")
@@ -138,8 +139,7 @@ def test_what_is_wrong_is_said_and_heals(jobs: Jobs, namespace: str, fresh_datab
         lambda: (jobs.deployment() or {})["spec"]["template"]["metadata"]["annotations"] != before,
         20,
     )
-    reasons = [reason for reason, _ in jobs.events()]
-    assert {"SecretNotFound", "LockUnreachable", "NoProblem"} <= set(reasons)
+    jobs.told("SecretNotFound", "LockUnreachable", "NoProblem")
     jobs.apply("late", jobType="job")
     assert 'StripedJob "job" is older' in jobs.until("Ready", "PoolConflict", "late")["message"]
     assert jobs.replicas("late") == 0
@@ -166,7 +166,7 @@ def test_deletion_cleans_up_and_never_hangs(jobs: Jobs, namespace: str, fresh_da
     jobs.apply("stuck", pool=pool | {"deletionPolicy": "Delete"})
     jobs.until("PoolReachable", "PoolUnreachable", "stuck")
     jobs.kubectl("delete", "stripedjob", "stuck", "--timeout=60s")
-    assert "CleanupFailed" in {reason for reason, _ in jobs.events()}
+    jobs.told("CleanupFailed")
 
 
 @pytest.mark.usefixtures("operator")

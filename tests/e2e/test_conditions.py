@@ -109,7 +109,7 @@ def test_what_the_cluster_alone_can_see(site: Site, broken: dict[str, PodJob], m
         assert job.jobs.condition("Stalled", job.name)["status"] == "True"
         assert site.kubectl.done("wait", "--for=condition=Ready", f"sj/{job.name}", "--timeout=0s").returncode != 0
     measured("all seen after", SEEN_SECONDS - (end - time.monotonic()))
-    assert {reason for reason, _ in EXPECTED.values()} <= {reason for reason, _ in job.jobs.events()}
+    job.jobs.told(*{reason for reason, _ in EXPECTED.values()})
 
     repair(site, broken)
     end = time.monotonic() + HEALED_SECONDS
@@ -145,7 +145,7 @@ def test_kubectl_apply_names_the_mistake(site: Site, field: str) -> None:
 def test_deletion_does_not_hang_on_a_pool_that_is_away(site: Site, deletion: subprocess.Popen[str]) -> None:
     said, _ = deletion.communicate(timeout=DELETED_SECONDS + 10)
     assert deletion.returncode == 0, said
-    assert "CleanupFailed" in {reason for reason, _ in site.job("doomed").jobs.events()}
+    site.job("doomed").jobs.told("CleanupFailed")
     site.kubectl("wait", "--for=delete", "pods", "-l", "striped.dev/job=doomed", "--timeout=30s")
 
 

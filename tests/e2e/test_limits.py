@@ -79,7 +79,7 @@ def test_none_works_at_limit_zero_or_while_suspended(job: PodJob) -> None:
     job.check(60)
     assert job.peak() <= 2
     assert job.numbers()["total_crashed"] == 0
-    assert {"Suspended", "Resumed"} <= {reason for reason, _ in job.jobs.events()}
+    job.jobs.told("Suspended", "Resumed")
 
 
 @pytest.mark.acceptance("A25")

@@ -144,6 +144,15 @@ class Jobs:
     def events(self) -> list[tuple[str, str]]:
         return [(one["reason"], one["message"]) for one in self.kubectl.json("get", "events")["items"]]
 
+    def told(self, *reasons: str, times: int = 1) -> None:
+        """Wait until there are so many Events of each of these: they come a moment after the status."""
+
+        def are_there() -> bool:
+            found = [reason for reason, _ in self.events()]
+            return all(found.count(one) >= times for one in reasons)
+
+        await_(f"Events {', '.join(reasons)}", are_there)
+
 
 @pytest.fixture(scope="session")
 def crd(cluster: RunningCluster) -> None:
