@@ -33,8 +33,8 @@ CHANGES = {
     ),
     "pool/client/worker.py": (
         (
-            '"claim(%s, %s, %s, %s, %s, %s)", values)',
-            '"claim(%s, %s, %s, %s, %s, %s, %s)", [*values, "next"])',
+            'call = "claim(%s, %s, %s, %s, %s, %s)"',
+            'call, values = "claim(%s, %s, %s, %s, %s, %s, %s)", [*values, "next"]',
         ),
     ),
 }
