@@ -73,28 +73,20 @@ def test_looks_from_the_start_are_a_small_part_of_the_time(pool: Queue, took: fl
     assert recalled(pool, "ready", pool.job_id) is None
 
 
-def test_what_stands_before_the_place_waits_for_the_next_look_from_the_start(pool: Queue) -> None:
+@pytest.mark.parametrize(("what", "place"), [("ready", "infinity"), ("wakes", "1000000")])
+def test_what_stands_before_the_place_waits_for_the_next_look_from_the_start(
+    pool: Queue, what: str, place: str
+) -> None:
     """Such looks take a twentieth of the time at most, also of workers that have nothing else to do."""
     turned(pool.db)
     worker = pool.worker()
     pool.put("a")
-    remember(pool, "ready", pool.job_id, "infinity", 0.05)
+    remember(pool, what, pool.job_id, place, 0.05)
     turn(pool.db, 999)
     assert pool.take(worker) == []
     assert not pool.runner.run(pool.pool.poll(worker)).claimable
     turn(pool.db, 1000)
     assert pool.runner.run(pool.pool.poll(worker)).claimable
-    assert [lease.resource for lease in pool.take(worker)] == ["a"]
-
-
-def test_a_wake_before_the_place_waits_for_the_next_look_from_the_start(pool: Queue) -> None:
-    turned(pool.db)
-    worker = pool.worker()
-    pool.put("a")
-    remember(pool, "wakes", pool.job_id, "1000000", 0.05)
-    turn(pool.db, 999)
-    assert pool.take(worker) == []
-    turn(pool.db, 1000)
     assert [lease.resource for lease in pool.take(worker)] == ["a"]
 
 

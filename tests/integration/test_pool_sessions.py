@@ -248,7 +248,7 @@ def test_what_fails_in_a_message_of_two_calls_leaves_the_session_in_order(
         worker = await pool.register(job_id, "w")
         enqueue(db, "a")
         with pytest.raises(PoolError, match="integer"):
-            await pool.claim(worker, 1, 1, upkeep_of="x")  # type: ignore[arg-type]
+            await pool.claim(worker, 1, 1, upkeep_of="x")  # type: ignore[arg-type] # Postgres refuses it
         assert count(db, "select count(*) from striped.wake") == 1
         with pytest.raises(WorkerLostError):
             await pool.claim(worker + 1, 1, 1, upkeep_of=job_id)

@@ -86,8 +86,8 @@ POOL_SESSION = ANY_SESSION | {
     "idle_session_timeout": "0",
     "array_nulls": "on",
 }
-# Of processes that make the same few calls again and again: each statement in them is planned once. To plan them anew
-# each time, as Postgres does where it hopes to gain by it, took a third of the time from a commit to the handler.
+# Of processes that make the same few calls again and again: each statement in them is planned once. To plan them for
+# each call, as Postgres does where it hopes to gain by it, took a third of the time from a commit to the handler.
 CALLING_SESSION = POOL_SESSION | {"plan_cache_mode": "force_generic_plan"}
 
 

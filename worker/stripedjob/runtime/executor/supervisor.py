@@ -21,9 +21,9 @@ CANCEL_SECONDS = 5.0  # for what was cancelled to end in good order
 SECOND_LINE_SECONDS = 5.0  # after its time-out, what keeps that by itself and has not is ended with the executor
 EXIT_SECONDS_MAX = 2.0  # for an idle executor to end by itself
 START_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after the executor died so many times in a row while it started
+STARTS_MAX = 1 + len(START_BACKOFF_SECONDS)  # in a row; then the handler counts as broken
 NOT_RENEWED = "the leases were not renewed in time: what ran was stopped, and begins again"
 NOT_DRAINED = "the time to drain is over: what ran was stopped, and begins again"
-STARTS_MAX = 1 + len(START_BACKOFF_SECONDS)  # in a row; then the handler counts as broken
 
 
 class HandlerError(Exception):

@@ -185,7 +185,7 @@ class Worker:
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         unshared, asked = self._pace.unshared(settings.slots, resources), self._clock()
-        job_id = settings.job_id if asked >= self._upkeep_at else None  # where the claim before found too little, too
+        job_id = settings.job_id if asked >= self._upkeep_at else None  # at once after a claim that brought too little
         leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=asked, upkeep_of=job_id)
         self._observer.claimed(leases, asked)
         self._is_short = len(leases) < resources
