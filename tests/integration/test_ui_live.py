@@ -55,7 +55,7 @@ class Viewer:
         try:
             yield self
         finally:
-            sock.shutdown(socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_WR)  # what is on its way is still read, up to the page's end of it
             reader.join(10)
             conn.close()
 
