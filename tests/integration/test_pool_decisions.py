@@ -90,6 +90,17 @@ def test_a_worker_that_has_settled_is_expected_for_ten_milliseconds(
     assert calls(ear) == called
 
 
+@pytest.mark.parametrize(("settled_ms", "claimable"), [(9, False), (11, True)])
+def test_what_another_is_about_to_claim_is_left_to_it(pool: Queue, settled_ms: int, *, claimable: bool) -> None:
+    turn(pool.db, 3000)
+    back, idle = pool.worker(), pool.worker()
+    pool.put("a")
+    pool.db.execute("update striped.worker set working = true, settled_at = striped.clock() where id = %s", [back])
+    turn(pool.db, 3000 + settled_ms)
+    assert pool.runner.run(pool.pool.poll(idle)).claimable == claimable
+    assert pool.runner.run(pool.pool.poll(back)).claimable  # whoever asks is nobody else
+
+
 @pytest.mark.parametrize("how", ["polls", "claims"])
 def test_who_was_called_is_given_time_to_come(pool: Queue, ear: psycopg.Connection, how: str) -> None:
     turn(pool.db, 4000)

@@ -16,10 +16,12 @@ import pytest
 from tests.isolation import calls
 from tests.isolation.world import MUTEX
 from tests.support.engines import new_database
+from tests.support.leases import lease
 from tests.support.turned import turn, turned
 
 from stripedjob.pool.install.migrate import migrate
 from stripedjob.runtime.idle import Idle
+from stripedjob.runtime.worker.claiming import Claiming
 from stripedjob.runtime.worker.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ WAY_MS = 1  # of a call to who sleeps
 POLL_MS = 3000  # between two looks at most of who is idle
 BEGAN = (0, 8)  # when the first decides; where in its 10 ms that is
 LATER = (0, 2, 5, 9, 12, 19, 26, 45)  # that the second decides
+RESOURCES_MAX = 500  # of a claim, where units take no time
 TAKES = (1, 25)  # from a decision to when its commit is seen
 numbers = itertools.count(1)
 
@@ -75,7 +78,7 @@ class Sleeper:
 
     def __init__(self, play: Play, name: str) -> None:
         self.play, self.worker = play, calls.register(play.conn, play.job_id, name)
-        self.idle, self.keeper = Idle(play.seconds), Keeper(play.seconds)
+        self.idle, self.keeper, self.claiming = Idle(play.seconds), Keeper(play.seconds), Claiming(play.seconds)
         self.batches, self.turns, self.busy = itertools.count(1), 0, False
 
     def called(self) -> None:
@@ -86,19 +89,36 @@ class Sleeper:
     def look(self) -> None:
         conn, job_id = self.play.conn, self.play.job_id
         calls.upkeep(conn, job_id)
-        taken = calls.claim(conn, self.worker, 1, 10)
+        wanted = 1 if self.play.long else RESOURCES_MAX
+        taken = calls.claim(conn, self.worker, wanted, 10)
         self.play.found |= {one.resource: self.play.now for one in taken}
-        if not taken:
-            calls.poll(conn, self.worker)
-        elif self.play.long:
+        leases = [lease(one.resource)._replace(more=one.more) for one in taken]
+        self.claiming.claimed(leases, wanted, self.play.seconds())
+        if taken and self.play.long:
             self.busy = True
             self.keeper.claimed()
             self.sleep(self.keep_up, self.keeper.due_seconds())
             return
-        else:
+        if taken:
             calls.settle(conn, job_id, self.worker, next(self.batches), [(one, "idle", "") for one in taken])
             self.idle.was_busy()
-        self.sleep(self.look, self.idle.pause_seconds())
+        if (seconds := self.claiming.rest()) > 0:
+            self.sleep(self.gathered, seconds)
+        else:
+            self.ask()
+
+    def gathered(self) -> None:
+        self.idle.was_busy()
+        if self.claiming.comes_again():
+            self.look()
+        else:
+            self.ask()
+
+    def ask(self) -> None:
+        if calls.poll(self.play.conn, self.worker):
+            self.look()
+        else:
+            self.sleep(self.ask, self.idle.pause_seconds())
 
     def keep_up(self) -> None:
         self.keeper.kept_up()
@@ -163,7 +183,7 @@ def test_every_set_of_times(three: list[psycopg.Connection], *, asleep: bool, lo
             workers.execute(query, [play.crew[0].worker.id])
         for one in play.crew[:1]:
             one.idle.was_busy()
-            one.sleep(one.look, one.idle.pause_seconds())
+            one.sleep(one.ask, one.idle.pause_seconds())
         put(play, applications[0], "a", began, began + takes[0])
         put(play, applications[1], "b", began + later, began + later + takes[1])
         play.run(until=500)

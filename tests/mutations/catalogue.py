@@ -398,6 +398,20 @@ WOKEN = (
         f"{DECISIONS}::test_who_was_called_is_given_time_to_come[polls]",
     ),
     Mutation(
+        "whoever asks takes what another is about to claim",
+        WORKER_CALLS,
+        "where o.job_id = w.job_id and o.id <> w.id and @extschema@.comes_soon(o)));",
+        "where o.job_id = w.job_id and o.id <> w.id and false));",
+        f"{DECISIONS}::test_what_another_is_about_to_claim_is_left_to_it[9-False]",
+    ),
+    Mutation(
+        "a worker that has settled is expected for a second",
+        NOTIFY,
+        "interval '10 milliseconds'\n$$;",
+        "interval '1 second'\n$$;",
+        f"{DECISIONS}::test_a_worker_that_has_settled_is_expected_for_ten_milliseconds[11-1]",
+    ),
+    Mutation(
         "who claims is not seen to have come",
         "pool/lib/lease.sql",
         "working = true, polled_at = @extschema@.clock(),",

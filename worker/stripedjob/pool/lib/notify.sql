@@ -62,6 +62,11 @@ begin
 end
 $$;
 
+-- Whether a worker is about to claim again: it has just settled, and has nothing else at work.
+create or replace function @extschema@.comes_soon(w @extschema@.worker) returns boolean language sql volatile as $$
+    select w.working and w.lacks = 0 and w.settled_at > @extschema@.clock() - interval '10 milliseconds'
+$$;
+
 -- Calls somebody idle, unless a worker is just about to claim again, or was called and has 100 ms to come. NOTIFY makes
 -- the commits of those who use it wait for each other, so of the transactions that end at the same time one does;
 -- whoever comes sees the units of most others, and calls for what is left. The operator, which is called where there
@@ -69,7 +74,6 @@ $$;
 -- decision for others.
 create or replace function @extschema@.decide_call(p_job int) returns void language plpgsql as $$
 declare
-    soon constant interval := '10 milliseconds'; -- in which a worker that has just settled is back
     as_of_now constant boolean := current_setting('transaction_isolation') = 'read committed';
     called constant timestamptz := @extschema@.called_since(p_job);
     some_idle boolean;
@@ -80,9 +84,9 @@ begin
         perform setval('@extschema@.decided', @extschema@.call_place(p_job));
     end if;
     select bool_or(not working or lacks > 0),
-        bool_or(working and lacks = 0 and settled_at > @extschema@.clock() - soon),
+        bool_or(@extschema@.comes_soon(w)),
         bool_or(greatest(polled_at, settled_at) > called)
-    into some_idle, some_back, some_came from @extschema@.worker where job_id = p_job;
+    into some_idle, some_back, some_came from @extschema@.worker w where job_id = p_job;
     if some_back or not coalesce(some_idle, true) or some_idle and called is not null and some_came is not true
         or not pg_try_advisory_xact_lock(hashtext('@extschema@ calls'), p_job) then
         return;

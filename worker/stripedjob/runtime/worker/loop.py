@@ -24,6 +24,7 @@ from stripedjob.runtime.idle import Idle
 from stripedjob.runtime.observe import Observer
 from stripedjob.runtime.reconnect import Reconnect
 from stripedjob.runtime.worker.chores import Chores
+from stripedjob.runtime.worker.claiming import Claiming
 from stripedjob.runtime.worker.inflight import SETTLE_SECONDS, Inflight
 from stripedjob.runtime.worker.keeper import Keeper
 from stripedjob.runtime.worker.locking import Locking
@@ -32,8 +33,6 @@ from stripedjob.runtime.worker.record import Recorder
 from stripedjob.runtime.worker.settings import WorkerSettings
 from stripedjob.runtime.worker.timing import Timing
 
-UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
-SHORT_SECONDS = 0.05  # after a claim that brought less than it might; a worker without work asks by poll()
 RENEWALS_A_LEASE = 3
 MARGIN = 1 / 6  # of the lease: no unit starts so near its end, and work that still runs is ended
 
@@ -59,10 +58,9 @@ class Worker:
         self._timing = Timing(observer.wait, observer.run)
         self._chores, self._keeper = Chores(settings.job_id, self._timing, self._clock), Keeper(self._clock)
         self._worker_id, self._pace = 0, Pace()
-        self._renew_at = self._lease_end = self._upkeep_at = self._claim_at = 0.0
-        self._is_short = False  # the last claim brought less than it might
+        self._renew_at = self._lease_end = 0.0
         self._reconnect, self._idle = Reconnect(self._clock), Idle(self._clock)
-        self._claimable = True  # as far as is known: an idle worker asks with one query before it claims
+        self._claiming = Claiming(self._clock)
         self._wake = asyncio.Event()
         self._drain_end: float | None = None
         self._failure: HandlerError | None = None
@@ -169,9 +167,9 @@ class Worker:
         return batch
 
     def _may_claim(self) -> bool:
-        if self._drain_end is not None or not self._claimable or self._inflight.alone:
+        if self._drain_end is not None or self._inflight.alone:
             return False
-        if self._is_short and (not self._inflight or self._clock() < self._claim_at):
+        if not self._claiming.is_due(is_busy=bool(self._inflight)):
             return False
         return self._locking.wait_seconds() <= 0
 
@@ -185,12 +183,10 @@ class Worker:
         if not resources or size_bytes <= 0 or not await self._locking.answers():
             return False
         unshared, asked = self._pace.unshared(settings.slots, resources), self._clock()
-        job_id = settings.job_id if asked >= self._upkeep_at else None  # at once after a claim that brought too little
+        job_id = settings.job_id if self._claiming.is_upkeep_due() else None
         leases = await pool.claim(self._worker_id, resources, units, size_bytes, unshared, now=asked, upkeep_of=job_id)
         self._observer.claimed(leases, asked)
-        self._is_short = len(leases) < resources
-        self._claim_at = self._clock() + SHORT_SECONDS
-        self._upkeep_at = 0.0 if self._is_short else self._clock() + UPKEEP_SECONDS
+        self._claiming.claimed(leases, resources, asked)
         if leases:
             self._keeper.claimed()
             self._pace = pace
@@ -248,18 +244,26 @@ class Worker:
 
     async def _rest(self, pool: WorkerPool) -> None:
         """Idle: ask now and then, the more seldom the more are idle, or when the pool calls."""
-        self._is_short = False
+        if (gather_seconds := self._claiming.rest()) > 0:
+            await self._pause(gather_seconds)
+            self._idle.was_busy()
+            if self._claiming.comes_again():
+                return
         poll = await pool.poll(self._worker_id)
         lock_seconds = self._locking.wait_seconds()
         if lock_seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(lock_seconds):
-                    await self._wake.wait()
+            await self._pause(lock_seconds)
         else:
-            self._claimable = poll.claimable or await self._idle.sleep(
+            self._claiming.claimable = poll.claimable or await self._idle.sleep(
                 lambda seconds: pool.sleep(self._settings.job_id, self._worker_id, seconds, self._wake),
                 min(poll.sleep_seconds, self._chores.rest_seconds()),
             )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the worker is drained."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _register_again(self) -> None:
         """Stop everything: the leases have passed to others. All of them are sent still, to be counted as stale."""

@@ -229,9 +229,10 @@ begin
 end
 $$;
 
--- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? The more workers are
--- idle, the longer each sleeps; two of them are there when something is due. One that keeps its slot, since the
--- delegator may give it something, comes back in time to renew: its slot is free within a lease if it dies.
+-- What an idle worker asks: is there something for it to claim, and if not, how long to sleep? What another is about to
+-- claim is left to that one, which calls for what it leaves: one worker is enough for what comes one by one. The more
+-- workers are idle, the longer each sleeps; two of them are there when something is due. One that keeps its slot, since
+-- the delegator may give it something, comes back in time to renew: its slot is free within a lease if it dies.
 create or replace function @extschema@.poll(p_worker bigint) returns table (claimable boolean, sleep_seconds float8)
     language plpgsql as $$
 declare
@@ -262,7 +263,9 @@ begin
         exists (select from @extschema@.stripe where worker_id = p_worker and state = 'assigned')
         or w.lacks = 0 and @extschema@.first_ready(w.job_id) is not null
             and j.schedule_limit > (select count(*) from @extschema@.worker o
-                where o.job_id = w.job_id and o.working and o.id <> w.id));
+                where o.job_id = w.job_id and o.working and o.id <> w.id)
+            and not exists (select from @extschema@.worker o
+                where o.job_id = w.job_id and o.id <> w.id and @extschema@.comes_soon(o)));
     return next;
 end
 $$;
