@@ -52,7 +52,8 @@ def test_one_resource_with_many_units_and_late_ones(job: Job) -> None:
         job.create(100, 1)
         await_("all are done", lambda: job.done() == 2100)
         run.process.send_signal(signal.SIGTERM)
-        run.await_end()
+        summary = run.await_end()
+    assert (summary["retried"], summary["crashed"]) == (0, 0), (run.folder / "err").read_text()[-3000:]
     assert_each_effect_once_and_in_order(job, 2100)
 
 

@@ -205,7 +205,8 @@ class Stage:
                 continue
         if session.conn.info.transaction_status != TransactionStatus.IDLE:
             session.conn.execute("rollback")
-        session.conn.execute("select pg_advisory_unlock_all(), set_config('gate.steps', '', false)")
+        session.conn.execute("select pg_advisory_unlock_all()")
+        session.conn.execute("reset all")  # what it remembers of ids and times, too: rows are put back
 
     def preempt(self, spec: Spec[W], gate: int) -> tuple[Trace, bool]:
         """Stop the first session at its n-th gate, let the second do all it has to, and the first the rest.

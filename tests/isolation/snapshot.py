@@ -69,6 +69,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put the rows back, with their times as far from now as they were when they were kept."""
         self._restorer.execute(self._restore)
+        self._conn.execute("reset all")  # where it found something last: what is put back has the ids that it had
 
     def state(self) -> str:
         """Return what decisions rest on: no moments, but whether they are past; no ids that were drawn since."""

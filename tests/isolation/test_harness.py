@@ -9,11 +9,14 @@ import pytest
 from tests.isolation.harness import InfeasibleError, Spec, Stage, Step, transaction
 from tests.isolation.plays import play_all
 from tests.isolation.report import report
+from tests.isolation.world import MUTEX, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
+
+REMEMBER = "select set_config('striped.wakes', 'something', false)"
 
 
 @dataclass
@@ -68,6 +71,17 @@ def test_what_must_hold_is_judged_in_every_order(stage: Stage) -> None:
         ("other", "one"): ["left is 2"],
     }
     assert "--order 'other one'" in report("sides", 2, {("other", "one"): played["other", "one"]})
+
+
+def test_nobody_remembers_anything_of_another_order(stage: Stage) -> None:
+    """A session that looks from where it found something last would not see rows that are put back."""
+    remembers = Step[Table]("remembers", lambda _, conn: conn.execute(REMEMBER).fetchone())
+    stage.play(spec([remembers], []), ("one",))
+    world = World.of(stage, MUTEX, lambda _: None)
+    world.conn.execute(REMEMBER)
+    world.again()
+    for conn in (stage.session("one").conn, world.conn):
+        assert conn.execute("select current_setting('striped.wakes')").fetchone() == ("",)
 
 
 def test_a_deadlock_is_found_in_the_orders_that_have_it_and_others_are_played(stage: Stage) -> None:
