@@ -6,7 +6,9 @@ from stripedjob.pool.types import Lease
 
 UPKEEP_SECONDS = 0.1  # between two calls of upkeep(), where claims bring as much as they may
 SHORT_SECONDS = 0.05  # after a claim that brought less than it might, while something is at work
-GATHER_SECONDS = 0.01  # between two claims, the first of which brought all that there was
+# Between two claims, the first of which brought all that there was. No longer than who has settled is expected for by
+# others (lib/notify.sql).
+GATHER_SECONDS = 0.01
 
 
 class Claiming:
