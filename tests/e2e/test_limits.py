@@ -47,6 +47,7 @@ def test_workers_follow_the_backlog_and_the_limit(job: PodJob, measured: Measure
     job.wait("{.status.replicas}=2", 60)
     await_("the others have drained", lambda: len(job.pods(ending=True)) == 2, DRAINED_SECONDS)
     lowered = job.site.one("select clock_timestamp()")
+    job.enqueue(20, 20, 0.2, "lowered")
     job.check(120)
     assert 2 < job.peak() <= 8
     assert 1 <= job.peak(lowered) <= 2
@@ -61,7 +62,7 @@ def test_workers_follow_the_backlog_and_the_limit(job: PodJob, measured: Measure
 def test_none_works_at_limit_zero_or_while_suspended(job: PodJob) -> None:
     job.apply(scheduleLimit=0)
     job.wait("Ready", 60)
-    job.enqueue(120, 40, 0.05)
+    job.enqueue(120, 40, 0.1)
     await_("the backlog is seen", lambda: job.jobs.status(job.name)["pool"]["pending"] == 120)
     assert job.jobs.condition("Ready", job.name)["reason"] == "LimitIsZero"
     assert job.pods() == []
@@ -87,7 +88,7 @@ def test_a_delegator_and_the_one_worker_share_one_slot(job: PodJob) -> None:
     job.apply(strategy="Delegator", scheduleLimit=1)
     job.wait("Ready", 60)
     assert job.pods() == []
-    job.enqueue(200, 20, 0.02)
+    job.enqueue(200, 20, 0.04)
     job.wait("{.status.workers.working}=1", 60)
     assert sorted(pod_kind(pod) for pod in job.pods()) == ["stripedjob-delegator", "stripedjob-worker"]
     job.check(60)
@@ -110,7 +111,7 @@ def test_one_works_of_three_and_what_was_done_by_hand_is_undone(job: PodJob, mea
     kubectl, deployment = job.site.kubectl, f"deployment/{job.name}-worker"
     job.apply(scheduleLimit=5, parallel=False)
     job.wait("Ready", 60)
-    job.enqueue(200, 20, 0.1)
+    job.enqueue(100, 20, 0.1)
     await_("one works", job.done, 30)
     (first,) = job.pods()
 
@@ -118,6 +119,7 @@ def test_one_works_of_three_and_what_was_done_by_hand_is_undone(job: PodJob, mea
     await_("no operator", lambda: not job.site.operators(), 30)
     kubectl("scale", deployment, "--replicas=3")
     await_("three workers", lambda: len(job.ready()) == 3, 30)
+    job.enqueue(100, 20, 0.1, "more")
     done = job.done()
     await_("work goes on", lambda: job.done() > done + 20, 30)
     kubectl("scale", "deployment/op-operator", "--replicas=2")

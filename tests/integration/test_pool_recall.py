@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests.support.queues import FIFO, Queue, queue
-from tests.support.turned import turn, turned
+from tests.support.turned import slow, turn, turned
 
 from stripedjob.pool.names import channel
 
@@ -88,6 +88,24 @@ def test_what_stands_before_the_place_waits_for_the_next_look_from_the_start(
     turn(pool.db, 1000)
     assert pool.runner.run(pool.pool.poll(worker)).claimable
     assert [lease.resource for lease in pool.take(worker)] == ["a"]
+
+
+@pytest.mark.parametrize(("looks", "first"), [(1, "before"), (2, "after")])
+@pytest.mark.parametrize("what", ["first_ready", "has_wakes"])
+def test_one_slow_look_hides_nothing(pool: Queue, what: str, looks: int, first: str) -> None:
+    """It may have waited for a processor; after two, what comes to stand before the place may be seen later."""
+    turned(pool.db)
+    worker = pool.worker()
+    with psycopg.connect(pool.url) as late:
+        pool.put("before", conn=late, importance=9)
+        pool.put("after")
+        if what == "first_ready":
+            pool.runner.run(pool.pool.upkeep(pool.job_id))
+        slow(pool.db, 15)
+        for _ in range(looks):
+            pool.runner.run(pool.pool._value(f"{what}(%s)", [pool.job_id]))
+        turned(pool.db)
+    assert [lease.resource for lease in pool.take(worker, resources=1)] == [first]
 
 
 def test_what_was_leased_since_is_seen(pool: Queue) -> None:

@@ -339,6 +339,13 @@ LIMITED = (
         f"{RECALL}::test_what_stands_before_the_place_waits_for_the_next_look_from_the_start",
     ),
     Mutation(
+        "one slow look for wakes is enough",
+        UPKEEP,
+        "case when known is null then '0' else coalesce(first_id - 1, known)::text end,",
+        "coalesce(first_id - 1, known, 0)::text,",
+        f"{RECALL}::test_one_slow_look_hides_nothing[has_wakes-1-before]",
+    ),
+    Mutation(
         "leased resources are not outstanding",
         ASSIGN,
         "s.area = this_area and s.state in ('assigned', 'leased'));",

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 CLOCK = """
 create sequence if not exists public.turned minvalue 0;
 create or replace function striped.clock() returns timestamptz language sql volatile as
-    $$ select timestamptz '2030-01-01 12:00 Z' + pg_sequence_last_value('public.turned') * interval '1 ms' $$"""
+    $$ select timestamptz '2030-01-01 12:00 Z' + {ms} * interval '1 ms' $$"""
 
 
 def turned(conn: psycopg.Connection) -> None:
     """Stop the time at noon of a day."""
-    conn.execute(CLOCK.encode())
+    conn.execute(CLOCK.format(ms="pg_sequence_last_value('public.turned')").encode())
     turn(conn, 0)
+
+
+def slow(conn: psycopg.Connection, ms: int) -> None:
+    """Let the time go on from noon, and by so much whenever somebody looks what time it is."""
+    turned(conn)
+    conn.execute(CLOCK.format(ms="nextval('public.turned')").encode())
+    conn.execute(f"alter sequence public.turned increment {ms}".encode())
 
 
 def turn(conn: psycopg.Connection, ms: int) -> None:

@@ -159,13 +159,14 @@ end
 $$;
 
 -- Whether there are wakes. Where all that look have to walk through folded ones, since a snapshot that is open
--- elsewhere keeps them in the index, this session begins for a while where it found one last, as for ready resources.
+-- elsewhere keeps them in the index, this session begins for a while where it found one last, as for ready resources
+-- (first_ready()): after two slow looks, since one may have waited for a processor.
 create or replace function @extschema@.has_wakes(p_job int) returns boolean language plpgsql as $$
 declare
     slow constant interval := '5 milliseconds';
     began timestamptz := @extschema@.clock();
-    front constant bigint := @extschema@.recall('wakes', p_job)::bigint;
-    place bigint := coalesce(front, 0);
+    known constant bigint := @extschema@.recall('wakes', p_job)::bigint; -- 0: one look was slow
+    place bigint := coalesce(known, 0);
     first_id bigint;
 begin
     select id into first_id from @extschema@.wake where job_id = p_job and id > place order by id limit 1;
@@ -175,8 +176,9 @@ begin
         began := @extschema@.clock();
         select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
     end if;
-    if front is not null or @extschema@.clock() > began + slow then
-        perform @extschema@.remember('wakes', p_job, coalesce(first_id - 1, front, 0)::text,
+    if known > 0 or @extschema@.clock() > began + slow then
+        perform @extschema@.remember('wakes', p_job,
+            case when known is null then '0' else coalesce(first_id - 1, known)::text end,
             case when place = 0 then @extschema@.clock() - began end);
     end if;
     return first_id is not null;
