@@ -13,9 +13,9 @@ WANTED = 4
 class Times:
     """A worker's decisions, and a clock that the test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gathers: bool = True) -> None:
         self.now = 100.0
-        self.claiming = Claiming(lambda: self.now)
+        self.claiming = Claiming(lambda: self.now, gathers=gathers)
 
     def claim(self, count: int, *, more: bool = False, seconds: float = 0.0) -> Claiming:
         """Claim, at the time that it is, and be answered so much later."""
@@ -64,6 +64,10 @@ def test_after_a_short_claim_who_has_no_work_rests_first() -> None:
 def test_who_took_all_that_there_was_lets_more_come_for_ten_milliseconds(seconds: float) -> None:
     """From when it asked: who was at work for as long waits no longer."""
     assert Times().claim(1, seconds=seconds).rest() == pytest.approx(0.01 - seconds)
+
+
+def test_who_is_given_work_by_a_delegator_waits_for_nothing() -> None:
+    assert Times(gathers=False).claim(1).rest() <= 0
 
 
 @pytest.mark.parametrize(("count", "more"), [(WANTED, False), (1, True), (0, False)])

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.factories import job
 
-from stripedjob.runtime.settings import Plan
+from stripedjob.runtime.settings import Plan, worker_settings
 from stripedjob.settings import worker_spec
 from stripedjob.spec.load import parse
 
@@ -18,6 +19,7 @@ HANDLERS = [
     {"exec": ["sh", "-c", "true"]},
     {"http": "http://x/y"},
 ]
+RESOURCE = {"apiVersion": "striped.dev/v1alpha1", "kind": "StripedJob", "metadata": {"name": "a"}}
 IMPORTS = """
 import sys
 import stripedjob.runtime.service
@@ -29,8 +31,7 @@ print(Plan.unpacked(sys.argv[1]).job_type, *sorted({name.partition(".")[0] for n
 @pytest.mark.parametrize("handler", HANDLERS, ids=str)
 def test_a_plan_is_the_same_whichever_way_it_goes(handler: dict[str, object]) -> None:
     spec = {"handler": handler, "concurrency": 3, "retry": {"onFailure": "Block"}, "drainSeconds": 7}
-    job = {"apiVersion": "striped.dev/v1alpha1", "kind": "StripedJob", "metadata": {"name": "a"}, "spec": spec}
-    whole = parse(json.dumps(job))
+    whole = parse(json.dumps(RESOURCE | {"spec": spec}))
     plan = Plan.of(whole, "postgresql://x/y", "redis://z", "/path")
     assert Plan.unpacked(plan.packed()) == plan
     assert Plan.of(parse(worker_spec(whole)), "postgresql://x/y", "redis://z", "/path") == plan
@@ -41,11 +42,14 @@ def test_a_plan_is_the_same_whichever_way_it_goes(handler: dict[str, object]) ->
     assert database is None or (database.job_id, database.session_name) == (5, "session")
 
 
+@pytest.mark.parametrize("strategy", ["Mutex", "FIFO", "Delegator", "Throttled"])
+def test_who_claims_by_itself_gathers_and_who_is_given_work_does_not(strategy: str) -> None:
+    assert worker_settings(job(strategy=strategy), 1, "w", "session").gathers == (strategy in {"Mutex", "FIFO"})
+
+
 def test_a_worker_reads_its_plan_without_the_model() -> None:
-    job = {"apiVersion": "striped.dev/v1alpha1", "kind": "StripedJob", "metadata": {"name": "a"}}
-    plan = Plan.of(
-        parse(json.dumps(job | {"spec": {"handler": HANDLERS[0]}})), "postgresql://x/y", "redis://z", "/path"
-    )
+    whole = parse(json.dumps(RESOURCE | {"spec": {"handler": HANDLERS[0]}}))
+    plan = Plan.of(whole, "postgresql://x/y", "redis://z", "/path")
     done = subprocess.run([sys.executable, "-c", IMPORTS, plan.packed()], capture_output=True, text=True, check=True)
     job_type, *modules = done.stdout.split()
     assert (job_type, {"pydantic", "yaml"} & set(modules)) == ("a", set())

@@ -41,6 +41,7 @@ def worker_settings(job: "StripedJob", job_id: int, name: str, backend_name: str
         slots=job.spec.concurrency,
         policy=retry_policy(job),
         drain_seconds=job.spec.drain_seconds,
+        gathers=not job.strategy.delegated,
         backend_name=backend_name,
     )
 

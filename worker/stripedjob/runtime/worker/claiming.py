@@ -17,10 +17,10 @@ class Claiming:
     What comes one by one is gathered: a claim costs about as much for one unit as for ten.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Claim at the first opportunity."""
+    def __init__(self, clock: Callable[[], float], *, gathers: bool) -> None:
+        """Claim at the first opportunity; `gathers`: after a claim that took all, let more come first."""
         self.claimable = True  # as far as is known: an idle worker asks with one query before it claims
-        self._clock = clock
+        self._clock, self._may_gather = clock, gathers
         self._is_short = False  # the last claim brought less than it might
         self._has_gathered = self._gathers = False  # before the last claim; since
         self._upkeep_at = self._again_at = self._gathered_at = clock()
@@ -40,7 +40,7 @@ class Claiming:
         self._is_short = len(leases) < resources
         self._again_at = now + SHORT_SECONDS
         self._upkeep_at = now if self._is_short else now + UPKEEP_SECONDS
-        if leases and self._is_short and not any(lease.more for lease in leases):
+        if self._may_gather and leases and self._is_short and not any(lease.more for lease in leases):
             self._gathered_at = asked + GATHER_SECONDS
 
     def rest(self) -> float:

@@ -60,7 +60,7 @@ class Worker:
         self._worker_id, self._pace = 0, Pace()
         self._renew_at = self._lease_end = 0.0
         self._reconnect, self._idle = Reconnect(self._clock), Idle(self._clock)
-        self._claiming = Claiming(self._clock)
+        self._claiming = Claiming(self._clock, gathers=settings.gathers)
         self._wake = asyncio.Event()
         self._drain_end: float | None = None
         self._failure: HandlerError | None = None

@@ -17,4 +17,5 @@ class WorkerSettings:
     slots: int
     policy: RetryPolicy
     drain_seconds: float = 60.0
+    gathers: bool = True  # lets more come for a moment before it claims again (claiming.py)
     backend_name: str | None = None  # the application_name of its handlers' sessions
