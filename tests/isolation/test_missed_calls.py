@@ -78,7 +78,8 @@ class Sleeper:
 
     def __init__(self, play: Play, name: str) -> None:
         self.play, self.worker = play, calls.register(play.conn, play.job_id, name)
-        self.idle, self.keeper, self.claiming = Idle(play.seconds), Keeper(play.seconds), Claiming(play.seconds, gathers=True)
+        self.idle, self.keeper = Idle(play.seconds), Keeper(play.seconds)
+        self.claiming = Claiming(play.seconds, gathers=True)
         self.batches, self.turns, self.busy = itertools.count(1), 0, False
 
     def called(self) -> None:
