@@ -1,9 +1,12 @@
 """Marks every test with its tier, which is the folder it stands in; the fixtures of clusters are there for all."""
 
+import gc
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+gc.set_threshold(50_000, 20, 20)  # modules and tests are many objects that stay: no need to look through them often
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("unhurried")

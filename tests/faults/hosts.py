@@ -55,6 +55,7 @@ class Host:
     _replaced: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
     _started_at: float = 0.0
+    _drained_at: float = 0.0
     _read: int = 0
     _last_words: str = ""
 
@@ -114,7 +115,8 @@ class Host:
         self.start()
 
     def drain(self) -> None:
-        """Tell its process to end, which it is to do with 0."""
+        """Tell its process to end, which it is to do with 0; one that is not there yet ends as the kernel has it."""
+        self._drained_at = time.monotonic()
         if self.pid is not None:
             os.kill(self.pid, signal.SIGTERM)
 
@@ -130,7 +132,8 @@ class Host:
             self._process.wait()
             self._note(f"did not drain in {DRAIN_SECONDS_MAX:g} s")
         else:
-            if code:
+            is_young = self._drained_at - self._started_at < YOUNG_SECONDS
+            if code and not (code == -signal.SIGTERM and is_young):
                 self._note(f"drained with exit code {code}")
         self._hear()
         self._judge_replaced()

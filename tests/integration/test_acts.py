@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stripedjob.pool.client.worker import WorkerPool
     from stripedjob.pool.types import JobSettings, Lease
 
+pytestmark = pytest.mark.migrated
+
 BLOCK = replace(JOB, on_failure="Block")
 HOSTILE = "r'\"\\ {x}\x1b[31m %s \u202e"
 WHY = "wrong import\n'; drop table striped.unit; --"

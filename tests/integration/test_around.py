@@ -21,6 +21,8 @@ from stripedjob.runtime.worker.decide import RetryPolicy
 if TYPE_CHECKING:
     from stripedjob.runtime.outcome import Outcome
 
+pytestmark = pytest.mark.migrated
+
 
 def settings(function: str, around: str, **options: Any) -> HandlerSettings:
     handlers, managers = "tests.support.handlers:", "tests.support.arounds:"

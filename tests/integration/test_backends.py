@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.support.runs import INVERSIONS, OVERLAPS, Job, Run, await_, children
 
+pytestmark = pytest.mark.migrated
+
 LEASE_SECONDS = 6
 RENEWED_SECONDS_AGO = 1.5  # at least: a holder is killed when it has not just renewed
 LEASE_LEFT = """

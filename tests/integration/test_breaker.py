@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stripedjob.pool.client.owner import OwnerPool
     from stripedjob.pool.client.worker import WorkerPool
 
+pytestmark = pytest.mark.migrated
+
 
 def test_it_opens_after_so_many_tries_that_failed_alike_of_all_workers(
     db: psycopg.Connection, fresh_database: str, people: OwnerPool

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stripedjob.pool.client.owner import OwnerPool
     from stripedjob.pool.client.worker import WorkerPool
 
+pytestmark = pytest.mark.migrated
+
 
 def test_half_open_one_unit_of_one_resource_is_claimed_and_closes_it(
     db: psycopg.Connection, fresh_database: str

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from stripedjob.runtime.worker.loop import Worker
 
+pytestmark = pytest.mark.migrated
+
 ROOT = str(Path(__file__).parents[2])
 WHY = "cancelled by ann: a mistake"
 HEARD_SECONDS = 0.5  # in which an executor reads what it is told while it works

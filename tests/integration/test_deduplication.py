@@ -19,6 +19,8 @@ from stripedjob import NewUnit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 def by_content(queue_database: str) -> Iterator[Queue]:

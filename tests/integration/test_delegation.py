@@ -17,6 +17,8 @@ from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.install.migrate import migrate
 from stripedjob.pool.types import Batch, JobSettings, Settlement, Tally, Then
 
+pytestmark = pytest.mark.migrated
+
 JOB = JobSettings("default", "sync", schedule_limit=4, lease_seconds=3, delegated=True)
 THROTTLED = replace(JOB, lease_seconds=60, outstanding_max=3, starts_max=100, period_seconds=10, area_label="area")
 STARTS = """

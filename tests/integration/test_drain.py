@@ -16,6 +16,8 @@ from stripedjob.runtime import pidfile
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.migrated
+
 UNITS = 400
 
 

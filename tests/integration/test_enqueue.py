@@ -21,6 +21,8 @@ from stripedjob.pool.install.migrate import migrate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 def db(fresh_database: str) -> Iterator[psycopg.Connection]:

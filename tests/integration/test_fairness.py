@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Play = Callable[[Callable[["Site"], Awaitable[None]]], None]
 
+pytestmark = pytest.mark.migrated
+
 MUTEX = JobSettings("default", "sync", lease_seconds=60)
 DELEGATOR = replace(MUTEX, delegated=True)
 JOBS = {

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 from tests.support.runs import INVERSIONS, OVERLAPS, Job, await_
 
+pytestmark = pytest.mark.migrated
+
 UNITS, RESOURCES = 10_000, 1_000
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from stripedjob.pool.client.worker import WorkerPool
 
+pytestmark = pytest.mark.migrated
+
 COMPLETE = "select striped.complete(%s, %s, 'a', %s, %s)"
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from stripedjob.pool.types import Lease
 
+pytestmark = pytest.mark.migrated
+
 COMPLETE = "select striped.complete(%s, %s, %s, %s, %s)"
 EXPIRE = "update striped.worker set expires_at = now() - interval '1 s' where id = %s"
 

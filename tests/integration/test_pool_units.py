@@ -16,6 +16,8 @@ from stripedjob.pool.types import Failure, Fate, Settlement, Then
 if TYPE_CHECKING:
     from stripedjob.pool.client.worker import WorkerPool
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.mark.acceptance("A09")
 def test_a09_a_due_time_is_a_moment_whatever_the_sessions_time_zone(

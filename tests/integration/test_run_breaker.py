@@ -11,6 +11,8 @@ from tests.support.runs import Job, await_
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.migrated
+
 UNITS, RESOURCES, FAILURES, OPENINGS = 40, 20, 5, 4
 NEEDS = {"python": "job_handlers:needs"}
 KINDS: dict[str, dict[str, Any]] = {

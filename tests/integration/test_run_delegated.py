@@ -12,6 +12,8 @@ import pytest
 from tests.integration.test_run import transactions_a_second
 from tests.support.runs import OVERLAPS, Job, Run, await_, children
 
+pytestmark = pytest.mark.migrated
+
 THROTTLE = {"maxOutstanding": 50, "rate": 1_000_000, "periodSeconds": 1}
 SPECS: list[dict[str, Any]] = [{"strategy": "Delegator"}, {"strategy": "Throttled", "throttle": THROTTLE}]
 
@@ -42,7 +44,9 @@ def assert_each_effect_once(job: Job, units: int) -> None:
 
 @pytest.mark.acceptance("A21")
 @pytest.mark.acceptance("A31")
-@pytest.mark.parametrize("workers", [8, 19])
+@pytest.mark.parametrize(
+    ("job", "workers"), [(SPECS[0], 19), (SPECS[1], 8)], indirect=["job"], ids=["Delegator-19", "Throttled-8"]
+)
 def test_the_seed_workload(job: Job, workers: int) -> None:
     job.create(10_000, 1_000)
     with job.running("--until-empty", "--workers", str(workers)) as run:

@@ -13,6 +13,8 @@ from tests.support.runs import Job, Run, await_, children, stripedjob
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.migrated
+
 ODD_OUTPUT = """
 import os, sys
 def act(unit):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from stripedjob.unit import Unit
 
+pytestmark = pytest.mark.migrated
+
 FUNCTIONS = pytest.mark.parametrize("function", ["record", "record_async"])
 ODD = 6
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from stripedjob.unit import Unit
 
+pytestmark = pytest.mark.migrated
+
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 ALL = list(range(20))
 ODD = 6  # the unit that does something wrong

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from tests.support.worker_env import PATIENCE_SECONDS, Site
 
+pytestmark = pytest.mark.migrated
+
 TOKYO = "options=" + quote("-c TimeZone=Asia/Tokyo")
 
 

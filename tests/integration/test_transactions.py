@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     Work = Callable[[Unit, psycopg.Connection], Any]
 
+pytestmark = pytest.mark.migrated
+
+
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 

@@ -24,6 +24,8 @@ from stripedjob.times import BUCKETS, bucket
 if TYPE_CHECKING:
     from stripedjob.runtime.handlers.settings import HandlerSettings
 
+pytestmark = pytest.mark.migrated
+
 
 def counted(counts: list[int]) -> dict[int, int]:
     return {place: count for place, count in enumerate(counts) if count}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stripedjob.pool.types import Lease
     from stripedjob.runtime.worker.loop import Worker
 
+pytestmark = pytest.mark.migrated
+
 
 MISSED_SECONDS_MAX = 2.0  # after the worker was busy; an idle one asks by itself every 3 s
 

@@ -124,13 +124,18 @@ def use_of(stage: Stage, spec: Spec[World], step: Step[World]) -> Use:
 def _run(
     stage: Stage, spec: Spec[World], step: Step[World], held: tuple[Row, str] | None
 ) -> tuple[bool, dict[Row, str]]:
-    """Run a routine while a row is held; return whether it waits, and what it has locked by then or at its end."""
+    """Run a routine while a row is held; return whether it waits for that, and what it has locked by then.
+
+    Without one, what it has locked at its end; where it does not wait, nobody asks.
+    """
     world, trace = spec.world(stage), Trace()
     routine = stage.session("routine")
     try:
         if held:
             _hold(stage.session("holder").conn, world.id, *held)
         stage.take_step(spec, world, trace, "routine", transaction(step)[0])
+        if held and not routine.busy:
+            return False, {}
         found = locked(stage.observer, world.id)
         return routine.busy, {row: mode for row, mode in found.items() if not held or row != held[0]}
     finally:

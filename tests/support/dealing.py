@@ -91,6 +91,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return round(PROCESSES_PER_CORE * (os.cpu_count() or 1))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Take the cluster down after its last test, with what else lives for a session: it takes a tenth of the time."""
+    ends = scope(item.nodeid) == CLUSTER and nextitem is not None and scope(nextitem.nodeid) != CLUSTER
+    if ends and is_dealt(item.config):
+        item.session._setupstate.teardown_exact(None)  # as pytest does after the last test of all
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give way to the cluster's tests, whose pods have seconds to start and to end; they are the first of a process."""

@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from psycopg import sql
 
 from stripedjob.filelock import is_held, take_when_alone
 from stripedjob.local.engine_servers import PostgresServer, Server, ValkeyServer
+
+MEMORY, MEMORY_BYTES_MIN = Path("/dev/shm"), 10 * 2**30
 
 # For fault tests: a server in a directory of the test's own, with start(), stop(), kill() and url.
 # start() after kill() works on the same data and the same URL; Valkey forgets everything.
@@ -42,6 +46,21 @@ def running(*servers: Server) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def files_in_memory() -> Iterator[None]:
+    """Have temporary folders in memory, where there is plenty.
+
+    Each database is some 300 files, and a file system on disk looks long for a place for each where many were removed.
+    """
+    before = tempfile.tempdir
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_MIN:
+        tempfile.tempdir = str(MEMORY)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
 def end_engines(folder: Path) -> None:
     """End the embedded engines that wait for their next user anywhere under a folder."""
     for lock in folder.rglob("daemon.lock"):
@@ -51,11 +70,12 @@ def end_engines(folder: Path) -> None:
 
 
 @contextmanager
-def new_database(server_url: str) -> Iterator[str]:
-    """Yield the URL of an empty database, dropped afterwards with whoever is still connected to it."""
+def new_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """Yield the URL of a database, empty or as its template, dropped afterwards with whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        query = sql.SQL("create database {} template {}")
+        connection.execute(query.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
     finally:

@@ -6,15 +6,18 @@ through a pooler as well has the fixture `pool_url`; `fresh_database` beside it 
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
-from tests.support.engines import RestartablePostgres, RestartableValkey, new_database, running
+from tests.support.engines import RestartablePostgres, RestartableValkey, files_in_memory, new_database, running
 from tests.support.poolers import PgBouncer, pgbouncer_in
 from tests.support.queues import Queue, queue
 
 from stripedjob.local.engines import embedded_engine
+from stripedjob.pool.install.migrate import migrate
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +26,9 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
     else:
-        with embedded_engine("postgres") as url:
+        with ExitStack() as stack:
+            with files_in_memory():
+                url = stack.enter_context(embedded_engine("postgres"))
             yield url
 
 
@@ -33,9 +38,22 @@ def valkey_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def fresh_database(postgres_url: str) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def pool_template(postgres_url: str) -> Iterator[str]:
+    """A database with the pool in it, which is copied in a tenth of the time that making it takes; yields its name."""
     with new_database(postgres_url) as url:
+        with psycopg.connect(url, autocommit=True) as conn:
+            migrate(conn)
+            name = conn.info.dbname
+        yield name
+
+
+@pytest.fixture
+def fresh_database(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
+    """An empty database; where the test is marked `migrated`, one with the pool in it."""
+    is_migrated = request.node.get_closest_marker("migrated") is not None
+    template = request.getfixturevalue("pool_template") if is_migrated else "template0"
+    with new_database(postgres_url, template) as url:
         yield url
 
 

@@ -1,5 +1,6 @@
 """The program `stripedjob`, also as `python -m stripedjob`: the command line, and Ctrl-C while that is being loaded."""
 
+import gc
 import os
 import signal
 from typing import Any
@@ -12,6 +13,7 @@ def main() -> Any:
     early = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else whoever started it has it ignored
     if early:
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(INTERRUPTED))
+    gc.disable()  # until the command is loaded: what is imported stays, and is looked through again and again
     from stripedjob import cli  # noqa: PLC0415 - what takes its time
     from stripedjob.cli import exits  # noqa: F401, PLC0415 - what cli begins with
 

@@ -1,5 +1,6 @@
 """The command line, `stripedjob`. Each command's module is imported only when it is called, so that --help is quick."""
 
+import gc
 import importlib
 import io
 import shutil
@@ -51,6 +52,8 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        gc.freeze()
+        gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
