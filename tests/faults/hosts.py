@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 VOLUME = "size=1m"
 ROTATE_BYTES = 300_000
-YOUNG_SECONDS = 20.0  # in which a process that finds its servers away may end, as documented
 DRAIN_SECONDS_MAX = 60.0
 LAST_WORDS = 300
 SPEECH = ("error:", "{", "Traceback")  # how the lines begin that say why a process ended
@@ -55,7 +54,7 @@ class Host:
     _replaced: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
     _started_at: float = 0.0
-    _drained_at: float = 0.0
+    _has_worked: bool = False  # it has, or had, executors: it had found its servers by then
     _read: int = 0
     _last_words: str = ""
 
@@ -81,6 +80,7 @@ class Host:
                 cwd=self.folder,
             )
         self._started_at, self.killed, self._kills, self._replaced = time.monotonic(), False, 0, []
+        self._has_worked = False
 
     def mains(self) -> list[int]:
         """Return the main processes of its workers and delegators."""
@@ -102,12 +102,16 @@ class Host:
             os.kill(pid, signal.SIGKILL)
 
     def tend(self) -> None:
-        """Read its log, and start again what has ended."""
+        """Read its log, and start again what has ended.
+
+        One that finds its servers away when it starts may end, as documented.
+        """
         self._hear()
+        self._has_worked = self._has_worked or bool(self.executors())
         if self.pid is not None or self._process is None:
             return
         code, age = self._process.returncode, time.monotonic() - self._started_at
-        if code == os.EX_UNAVAILABLE and age < YOUNG_SECONDS:
+        if code == os.EX_UNAVAILABLE and not self._has_worked:
             self.away_at_start += 1
         elif not self.killed:
             self._note(f"exit code {code} after {age:.1f} s: {self._last_words}")
@@ -116,7 +120,7 @@ class Host:
 
     def drain(self) -> None:
         """Tell its process to end, which it is to do with 0; one that is not there yet ends as the kernel has it."""
-        self._drained_at = time.monotonic()
+        self._has_worked = self._has_worked or bool(self.executors())
         if self.pid is not None:
             os.kill(self.pid, signal.SIGTERM)
 
@@ -132,8 +136,7 @@ class Host:
             self._process.wait()
             self._note(f"did not drain in {DRAIN_SECONDS_MAX:g} s")
         else:
-            is_young = self._drained_at - self._started_at < YOUNG_SECONDS
-            if code and not (code == -signal.SIGTERM and is_young):
+            if code and not (code == -signal.SIGTERM and not self._has_worked):
                 self._note(f"drained with exit code {code}")
         self._hear()
         self._judge_replaced()
