@@ -107,7 +107,7 @@ class Host:
         One that finds its servers away when it starts may end, as documented.
         """
         self._hear()
-        self._has_worked = self._has_worked or bool(self.executors())
+        self._has_worked |= bool(self.executors())
         if self.pid is not None or self._process is None:
             return
         code, age = self._process.returncode, time.monotonic() - self._started_at
@@ -120,7 +120,7 @@ class Host:
 
     def drain(self) -> None:
         """Tell its process to end, which it is to do with 0; one that is not there yet ends as the kernel has it."""
-        self._has_worked = self._has_worked or bool(self.executors())
+        self._has_worked |= bool(self.executors())
         if self.pid is not None:
             os.kill(self.pid, signal.SIGTERM)
 
