@@ -25,11 +25,21 @@
 #define old_settles(w) (old[w] == settle_sent && !locked[whose[OLD(w)]] && !came_before(OLD(w)))
 #endif
 
+/* Workers are all alike, and so are resources where nothing is done to one alone: of runs that differ in their names only, one is tried, that in
+ * which the first to register is worker 0, and the first to be leased is resource 0.
+ */
+#define may_register(w) (me(w) == NOBODY && next_id >= w)
+#if RESOURCES > 1 && UNITS == 1 && !LOCKS
+#define may_lease(some) (are_ready(some) && (some != 2 || issued[0] > 0))
+#else
+#define may_lease(some) are_ready(some)
+#endif
+
 /* Steps for `some` resources. */
 #define claim_some(w, some) \
-  :: d_step { claims(w) && may_work(HELD(w), w) && are_ready(some) -> \
+  :: d_step { claims(w) && may_work(HELD(w), w) && may_lease(some) -> \
        call[w] = none; lease(HELD(w), some); take(w, some); printf("worker %d: claim leases %d\n", w, some); check() } \
-  :: d_step { old_claims(w) && may_work(OLD(w), WORKERS + w) && are_ready(some) -> \
+  :: d_step { old_claims(w) && may_work(OLD(w), WORKERS + w) && may_lease(some) -> \
        lease(OLD(w), some); forget_old(w); printf("worker %d, earlier session: claim leases %d\n", w, some); check() }
 
 #ifdef SPLIT
@@ -67,7 +77,7 @@ active [WORKERS] proctype worker() {
 end:
   do
   /* register: a process that starts, or was considered dead */
-  :: d_step { me(w) == NOBODY -> register(w); printf("worker %d registers as %d\n", w, me(w)); check() }
+  :: d_step { may_register(w) -> register(w); printf("worker %d registers as %d\n", w, me(w)); check() }
 
   /* claim */
   claim_some(w, 1)
