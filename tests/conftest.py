@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew", action="store_true", help="Write what the chart renders to tests/cluster/rendered.")
     parser.addoption("--order", help="Play one order of an isolation spec alone: names of sessions, one a step.")
+    parser.addoption("--short", action="store_true", help="Play some orders of each isolation spec, drawn by its name.")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psycopg
 
+COUNT = 0  # in place of the number of a gate: all that are passed are counted
 GATE_LOCK = 7357  # first key of the advisory lock that a session waits for at a gate; the second is its process id
 GATE = "if public.gate() then end if; "
 BODY = re.compile(r"(?<=\nbegin\n).*?(?=\nend\n\$\$;)", re.DOTALL)
@@ -22,11 +23,15 @@ STATEMENT = re.compile(
     r"(?=(?:select|perform|insert|update|delete|with|for|execute|return query)\b|[^\n]*@extschema@\.)(?!--|raise\b)"
 )
 FUNCTION = f"""
+create sequence public.passed;
 create or replace function public.gate() returns boolean language plpgsql as $$
 declare
     steps int := nullif(current_setting('gate.steps', true), '');
 begin
     if steps is null then
+        return true;
+    elsif steps = {COUNT} then
+        perform nextval('public.passed'); -- which a rollback leaves as it is
         return true;
     end if;
     perform set_config('gate.steps', nullif(steps - 1, 0)::text, false);
@@ -45,5 +50,13 @@ def with_gates(routines: str) -> str:
 
 
 def stop_at(conn: psycopg.Connection, gate: int) -> None:
-    """Let this session stop at its n-th gate from now, the first being 1, if somebody holds it; 0: at none."""
-    conn.execute("select set_config('gate.steps', %s, false)", [str(gate or "")])
+    """Let this session stop at its n-th gate from now, the first being 1, if somebody holds it; or COUNT."""
+    conn.execute("select set_config('gate.steps', %s, false)", [str(gate)])
+
+
+def take_count(conn: psycopg.Connection) -> int:
+    """Return how many gates were passed by who counts, and begin anew."""
+    query = "select is_called::int * last_value, setval('public.passed', 1, false) from public.passed"
+    row = conn.execute(query).fetchone()
+    assert row
+    return int(row[0])

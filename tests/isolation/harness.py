@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from tests.isolation.gates import GATE_LOCK, stop_at
+from tests.isolation.gates import COUNT, GATE_LOCK, stop_at, take_count
 from tests.isolation.session import OPTIONS, Session
 
 if TYPE_CHECKING:
@@ -208,11 +208,19 @@ class Stage:
         session.conn.execute("select pg_advisory_unlock_all()")
         session.conn.execute("reset all")  # what it remembers of ids and times, too: rows are put back
 
-    def preempt(self, spec: Spec[W], gate: int) -> tuple[Trace, bool]:
-        """Stop the first session at its n-th gate, let the second do all it has to, and the first the rest.
+    def count_gates(self, spec: Spec[W]) -> int:
+        """Let the first session take its first step alone, and count its gates: the last is before its second step."""
+        world = spec.world(self)
+        (first, (step, *_)), *_ = spec.sessions.items()
+        try:
+            stop_at(self.session(first).conn, COUNT)
+            self.take_step(spec, world, Trace(), first, step)
+        finally:
+            self.reset(*spec.sessions)
+        return take_count(self.observer) + 1
 
-        Its last gate is before its second step. Returns the trace, and whether there was a gate of this number.
-        """
+    def preempt(self, spec: Spec[W], gate: int) -> Trace:
+        """Stop the first session at its n-th gate, let the second do all it has to, and the first the rest."""
         world, trace = spec.world(self), Trace()
         (first, (step, *rest)), (second, others) = spec.sessions.items()
         session = self.session(first)
@@ -220,7 +228,6 @@ class Stage:
         try:
             stop_at(session.conn, gate)
             self.take_step(spec, world, trace, first, step)
-            stopped = session.busy
             for other in others:
                 if not self.session(second).busy:
                     self.take_step(spec, world, trace, second, other)
@@ -232,7 +239,7 @@ class Stage:
         finally:
             self.observer.execute("select pg_advisory_unlock_all()")
             self.reset(*spec.sessions)
-        return trace, stopped
+        return trace
 
 
 def _all_held(waits: Mapping[int, Sequence[int]]) -> bool:

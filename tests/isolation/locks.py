@@ -14,7 +14,7 @@ from psycopg import sql
 from tests.isolation.harness import Stage, Step, Trace, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import psycopg
     from tests.isolation.harness import Spec
@@ -105,51 +105,59 @@ def locked(conn: psycopg.Connection, job_id: int) -> dict[Row, str]:
 
 
 def use_of(stage: Stage, spec: Spec[World], step: Step[World]) -> Use:
-    """Observe a routine: once alone, and for each row of its scene while another session holds that one."""
+    """Observe a routine: once alone, and for each row of its scene while another session holds that one.
+
+    Those that it has not locked when it was alone are held together, and one by one only if it waits for them then.
+    """
     rows = sorted(rows_of(stage.observer, spec.world(stage).id))
+    _, alone = _run(stage, spec, step)
+    others = [row for row in rows if row not in alone]
+    if not _run(stage, spec, step, others)[0]:
+        rows = [row for row in rows if row in alone]
     waits = dict[Row, Wait]()
     for row in rows:
         modes, held = list[str](), dict[Row, str]()
         for mode in MODES:
-            is_waiting, held_now = _run(stage, spec, step, (row, mode))
+            is_waiting, held_now = _run(stage, spec, step, [row], mode)
             if not is_waiting:
                 break
             modes.append(mode)
             held = held_now
         if modes:
             waits[row] = Wait(tuple(modes), held)
-    return Use(_run(stage, spec, step, None)[1], waits)
+    return Use(alone, waits)
 
 
 def _run(
-    stage: Stage, spec: Spec[World], step: Step[World], held: tuple[Row, str] | None
+    stage: Stage, spec: Spec[World], step: Step[World], held: Sequence[Row] = (), mode: str = "update"
 ) -> tuple[bool, dict[Row, str]]:
-    """Run a routine while a row is held; return whether it waits for that, and what it has locked by then.
+    """Run a routine while rows are held; return whether it waits for them, and what it has locked by then.
 
-    Without one, what it has locked at its end; where it does not wait, nobody asks.
+    Without any, what it has locked at its end; where it does not wait, nobody asks.
     """
     world, trace = spec.world(stage), Trace()
     routine = stage.session("routine")
     try:
         if held:
-            _hold(stage.session("holder").conn, world.id, *held)
+            _hold(stage.session("holder").conn, world.id, held, mode)
         stage.take_step(spec, world, trace, "routine", transaction(step)[0])
         if held and not routine.busy:
             return False, {}
         found = locked(stage.observer, world.id)
-        return routine.busy, {row: mode for row, mode in found.items() if not held or row != held[0]}
+        return routine.busy, {row: mode for row, mode in found.items() if row not in held}
     finally:
         stage.reset("holder", "routine")
 
 
-def _hold(conn: psycopg.Connection, job_id: int, row: Row, mode: str) -> None:
+def _hold(conn: psycopg.Connection, job_id: int, rows: Sequence[Row], mode: str) -> None:
     conn.execute("begin")
-    query = sql.SQL("select from {} where {} = %s and {} = %s for " + mode).format(
-        sql.Identifier("striped", row.table),
-        sql.Identifier("id" if row.table == "job" else "job_id"),
-        sql.SQL(NAMES[row.table]),
-    )
-    conn.execute(query, [job_id, row.name])
+    for table in {row.table for row in rows}:
+        query = sql.SQL("select from {} where {} = %s and {} = any(%s) for " + mode).format(
+            sql.Identifier("striped", table),
+            sql.Identifier("id" if table == "job" else "job_id"),
+            sql.SQL(NAMES[table]),
+        )
+        conn.execute(query, [job_id, [row.name for row in rows if row.table == table]])
 
 
 @dataclass(frozen=True)

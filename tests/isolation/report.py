@@ -10,16 +10,18 @@ from tests.isolation.plays import play_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import pytest
     from tests.isolation.harness import Order, Spec, Stage, Trace
 
 SHOWN_MAX = 5
 
 
 def check(
-    stage: Stage, spec: Spec[Any], order: str | None, play: Callable[..., Mapping[Order, Trace]] = play_all
+    stage: Stage, spec: Spec[Any], config: pytest.Config, play: Callable[..., Mapping[Order, Trace]] = play_all
 ) -> None:
-    """Fail with the first orders in which something is wrong; `order` alone, where it is given."""
-    played = play(stage, spec, tuple(order.split()) if order else None)
+    """Fail with the first orders in which something is wrong; `--order` and `--short` say which are played."""
+    order = config.getoption("--order")
+    played = play(stage, spec, tuple(order.split()) if order else None, short=config.getoption("--short"))
     failed = {taken: trace for taken, trace in played.items() if trace.faults}
     assert not failed, report(spec.name, len(played), failed)
 

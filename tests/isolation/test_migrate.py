@@ -47,7 +47,7 @@ def stage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]
 @pytest.mark.parametrize("made", SPECS, ids=lambda made: made.name)
 def test_a_migration_and_a_routine(made: Spec[World], stage: Stage, request: pytest.FixtureRequest) -> None:
     made = replace(made, world=scene)
-    check(stage, made, request.config.getoption("--order"))
+    check(stage, made, request.config)
 
 
 def scene(stage: Stage) -> World:

@@ -47,4 +47,4 @@ for one, other in itertools.product(NAMES, ["apply"]):
 
 @pytest.mark.parametrize("made", SPECS, ids=lambda made: made.name)
 def test_preempted_at_each_statement(made: Spec[World], stage: Stage, request: pytest.FixtureRequest) -> None:
-    check(stage, made, request.config.getoption("--order"), preempt_all)
+    check(stage, made, request.config, preempt_all)

@@ -80,4 +80,4 @@ SPECS.add(
 
 @pytest.mark.parametrize("made", SPECS, ids=lambda made: made.name)
 def test_nobody_waits(made: Spec[World], stage: Stage, request: pytest.FixtureRequest) -> None:
-    check(stage, made, request.config.getoption("--order"))
+    check(stage, made, request.config)
