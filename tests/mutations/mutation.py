@@ -94,7 +94,7 @@ def _run(tests: list[str], told: Path, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     sys.path.insert(0, environment["PYTHONPATH"])
     with told.open("wb") as file:
-        os.dup2(file.fileno(), sys.__stdout__.fileno())
-        os.dup2(file.fileno(), sys.__stderr__.fileno())
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
     early = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
     sys.exit(pytest.main(["-q", "-x", "--no-header", "-p", "no:cacheprovider", early, *tests]))
