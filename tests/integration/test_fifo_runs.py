@@ -29,11 +29,10 @@ def job(tmp_path: Path, fresh_database: str, fresh_valkey: str) -> Job:
 @pytest.mark.acceptance("A26")
 @pytest.mark.acceptance("A30")
 @pytest.mark.acceptance("A31")
-@pytest.mark.parametrize("workers", [8, 19])
-def test_a26_the_seed_workload(job: Job, workers: int) -> None:
-    job.write(scheduleLimit=workers)
+def test_a26_the_seed_workload(job: Job) -> None:
+    job.write(scheduleLimit=19)
     job.create(UNITS, RESOURCES)
-    with job.running("--until-empty", "--workers", str(workers)) as run:
+    with job.running("--until-empty", "--workers", "19") as run:
         summary = run.await_end()
     assert job.sql("select count(*), count(distinct unit) from effect") == [(UNITS, UNITS)]
     assert job.sql(OVERLAPS) == [(0,)]
