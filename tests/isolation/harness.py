@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 REST_SECONDS_MAX = 30.0  # a stage that does not come to rest within this is a fault of the harness or of the machine
-LOOK_SECONDS = 0.001  # between two looks at a session that has not answered
+LOOK_SECONDS = 0.001  # between two looks at a session that has not answered; twice as long after each,
+LOOK_SECONDS_MAX = 0.016  # up to this, so that a long step is not looked at for most of the time
 Order = tuple[str, ...]  # names of sessions: each takes its next step
 
 
@@ -168,14 +169,14 @@ class Stage:
 
     def _await_rest(self, sessions: Sequence[Session]) -> dict[int, list[int]]:
         """Return whom each session that has not answered waits for, by process ids of Postgres."""
-        end = time.monotonic() + REST_SECONDS_MAX
+        end, pause = time.monotonic() + REST_SECONDS_MAX, LOOK_SECONDS
         while running := [session for session in sessions if session.busy and not session.answered]:
             assert time.monotonic() < end, f"no rest: {[session.step for session in running]}"
             try:
-                running[0].await_answer(LOOK_SECONDS)
+                running[0].await_answer(pause)
                 continue
             except TimeoutError:
-                pass
+                pause = min(2 * pause, LOOK_SECONDS_MAX)
             rows = self.observer.execute(
                 "select pid, pg_blocking_pids(pid) from unnest(%s::int[]) pid", [[session.pid for session in running]]
             )

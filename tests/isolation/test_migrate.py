@@ -31,11 +31,10 @@ for name, step in FIFOS.items():
 
 
 @pytest.fixture
-def stage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(postgres_url: str, pool_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A pool that one more migration is there for."""
-    with new_database(postgres_url) as url:
+    with new_database(postgres_url, pool_template) as url:
         with psycopg.connect(url, autocommit=True) as conn:
-            migrate.migrate(conn)
             conn.execute(JOURNAL)
         known = scripts.migrations()
         more = replace(known[-1], version=9999, name="stand_in", text=TEXT)
