@@ -120,7 +120,7 @@ IDLE = (
         "runtime/idle.py",
         "min(seconds_max, self.pause_seconds())",
         "seconds_max",
-        "tests/integration/test_worker.py::test_what_is_committed_while_somebody_else_calls_is_found_soon",
+        "tests/unit/test_idle.py::test_the_longer_it_is_idle_the_longer_it_sleeps",
     ),
     Mutation(
         "who has just leased something looks for the others as seldom as ever",
