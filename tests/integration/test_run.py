@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from tests.support.engines import RestartablePostgres, RestartableValkey
 
-UNITS, RESOURCES, WORKERS = 10_000, 1_000, 8
+UNITS, RESOURCES, WORKERS = 10_000, 1_000, 8  # the seed workload; with a fault in the middle, less is as good
+FAULT_UNITS, FAULT_RESOURCES = 4_000, 400
 HANDLER = {"python": "job_handlers:act"}
 
 
@@ -41,13 +42,13 @@ def assert_each_effect_once(job: Job, units: int = UNITS) -> None:
 
 
 def in_the_middle(job: Job, act: Callable[[Run], None]) -> dict[str, Any]:
-    """Run the seed workload with 8 workers, and let something happen when a third of it is done."""
-    job.create(UNITS, RESOURCES)
+    """Have 8 workers work, and let something happen when a third of it is done."""
+    job.create(FAULT_UNITS, FAULT_RESOURCES)
     with job.running("--until-empty", "--workers", str(WORKERS)) as run:
-        await_("a third is done", lambda: recorded(job) > UNITS // 3)
+        await_("a third is done", lambda: recorded(job) > FAULT_UNITS // 3)
         act(run)
         summary = run.await_end()
-    assert_each_effect_once(job)
+    assert_each_effect_once(job, FAULT_UNITS)
     return summary
 
 

@@ -136,10 +136,16 @@ def test_the_scripts_are_short() -> None:
             assert len(script.read_text().splitlines()) < 20
 
 
-def test_the_backend_postgres_does_not_import_redis() -> None:
+@pytest.mark.parametrize(
+    ("backend", "url", "imported"), [("Postgres", "postgresql://h", []), ("Redis", "redis://h", ["redis"])]
+)
+def test_a_backend_imports_what_it_needs(backend: str, url: str, imported: list[str]) -> None:
+    """Whoever needs OpenTelemetry after that finds it."""
     code = (
         "import sys; from stripedjob.locks import LockSettings, open_lock;"
-        "open_lock(LockSettings(backend='Postgres', url='postgresql://h', namespace='n', job_type='j'));"
-        "sys.exit('redis' in sys.modules)"
+        f"open_lock(LockSettings(backend={backend!r}, url={url!r}, namespace='n', job_type='j'));"
+        "print([name for name in ('redis', 'opentelemetry') if name in sys.modules]);"
+        "import opentelemetry.sdk.trace"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str(imported)
