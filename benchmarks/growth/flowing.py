@@ -37,7 +37,8 @@ def snapshot(site: Site) -> Iterator[Row]:
                 for there, found in ((free, small), (held, grown)):
                     found.append(under_load(there, resources, site.seconds(WINDOW_SECONDS)))
             rates = [round(rate(one)) for one in grown]
-            parts = [round(rate(one) / rate(other), 2) for one, other in zip(grown, small, strict=True)]
+            pairs = zip(grown, small, strict=True)
+            parts = [round(rate(one) / rate(other), 2) if other["units"] else None for one, other in pairs]
             yield beside(f"a snapshot held open, {kind}", small, grown) | {"each": rates, "ratios": parts}
 
 
