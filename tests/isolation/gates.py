@@ -55,7 +55,7 @@ def stop_at(conn: psycopg.Connection, gate: int) -> None:
 
 
 def take_count(conn: psycopg.Connection) -> int:
-    """Return how many gates were passed by who counts, and begin anew."""
+    """Return how many gates a counting session has passed, and reset the count."""
     query = "select is_called::int * last_value, setval('public.passed', 1, false) from public.passed"
     row = conn.execute(query).fetchone()
     assert row

@@ -22,10 +22,15 @@ def orders(steps: Mapping[str, int], infeasible: set[Order], taken: Order = ()) 
     if not any(steps.values()):
         yield taken
     for name, left in steps.items():
-        if any(taken[:n] in infeasible for n in range(len(taken) + 1)):
+        if is_infeasible(taken, infeasible):
             return
         if left:
             yield from orders({**steps, name: left - 1}, infeasible, (*taken, name))
+
+
+def is_infeasible(order: Order, infeasible: set[Order]) -> bool:
+    """Return whether an order begins with one that is not possible."""
+    return any(order[:n] in infeasible for n in range(len(order) + 1))
 
 
 def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None, *, short: bool = False) -> dict[Order, Trace]:
@@ -35,7 +40,7 @@ def play_all(stage: Stage, spec: Spec[Any], only: Order | None = None, *, short:
     counts = {name: len(steps) for name, steps in spec.sessions.items()}
     wanted = [only] if only else spec.orders or orders(counts, infeasible)
     for order in _shuffled(spec, wanted) if short else wanted:
-        if short and (len(played) == SHORT_ORDERS or any(order[:n] in infeasible for n in range(len(order)))):
+        if short and (len(played) == SHORT_ORDERS or is_infeasible(order, infeasible)):
             continue
         try:
             played[order] = stage.play(spec, order)

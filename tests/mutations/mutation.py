@@ -17,7 +17,7 @@ PACKAGE = ROOT / "worker"
 RUN_SECONDS_MAX = 280
 PATIENCE_SECONDS = "30"  # a fault may make a test wait for what never comes, which is an answer
 TESTS_FAILED = 1  # pytest's exit code
-# What tests need that is not ours is imported once, by a process that is forked for each mutation: half of the time.
+# What tests need that is not ours is imported once, by a process that is forked for each mutation: a third of the CPU.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "hypothesis", "kopf", "kubernetes", "psycopg_pool", "pydantic", "redis"])
 COUNTS = re.compile(r"(\d+) (failed|error)")
