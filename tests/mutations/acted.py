@@ -38,7 +38,7 @@ ACTED = (
     Mutation(
         "a wake ends the pause of a resource",
         HAND_OUT,
-        "select case when s.paused then false when",
+        "select case when s.paused then false\n        when",
         "select case when",
         f"{ACTS}::test_a_paused_resource_is_not_leased_again",
     ),

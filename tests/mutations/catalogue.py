@@ -224,7 +224,7 @@ MET = (
     ),
     Mutation(
         "upkeep waits for a resource whose handler has not committed",
-        UPKEEP,
+        "pool/lib/places.sql",
         "order by resource desc limit 1 for update skip locked) s",
         "order by resource desc limit 1 for update) s",
         f"{SESSIONS}::test_a_handler_that_stops_before_its_commit_stops_neither_the_job_nor_for_long_its_resource",
@@ -253,7 +253,7 @@ MET = (
     Mutation(
         "the reaper waits for leases",
         "pool/lib/reap.sql",
-        "where worker_id = w.id and state = 'leased'\n                    for update skip locked",
+        "where worker_id = w.id and state = 'leased'\n            for update skip locked",
         "where worker_id = w.id and state = 'leased' for update",
         f"{MEETINGS}::test_a_lease_that_is_being_settled_is_not_taken_back",
     ),
@@ -385,9 +385,9 @@ WOKEN = (
     Mutation(
         "wakes of leased stripes are thrown away",
         UPKEEP,
-        "from taken where resource <> '' group by resource",
+        "from taken where resource <> ''\n",
         "from taken where resource <> '' and not exists (select from @extschema@.stripe o"
-        " where o.job_id = p_job and o.resource = taken.resource and o.state = 'leased') group by resource",
+        " where o.job_id = p_job and o.resource = taken.resource and o.state = 'leased')\n",
         FOLDED,
     ),
     Mutation(
@@ -458,15 +458,22 @@ ORDERED = (
     Mutation(
         "a barrier is ignored",
         HAND_OUT,
-        "and id < coalesce(l.barrier, no_barrier)",
-        "",
+        "coalesce(l.barrier, no_barrier)",
+        "no_barrier",
         f"{FIFO}::test_a_delayed_unit_holds_back_those_after_it_alone",
+    ),
+    Mutation(
+        "the planner may look for a barrier by time",
+        "pool/schema/0010_one_way_to_a_row.sql",
+        "where state = 'delayed' and due_at is not null",
+        "where state = 'delayed'",
+        "tests/integration/test_pool_reads.py::test_no_call_reads_a_whole_table[of emptied tables-claim]",
     ),
     Mutation(
         "the newest unit goes first",
         HAND_OUT,
-        "order by id limit p_units + 1",
-        "order by id desc limit p_units + 1",
+        "order by unit.resource, id limit p_units + 1",
+        "order by unit.resource desc, id desc limit p_units + 1",
         f"{FIFO}::test_batches_keep_the_order_of_their_group",
     ),
     Mutation(

@@ -30,8 +30,8 @@ TOLD = (
     Mutation(
         "a late settlement is told as done",
         LIB,
-        "finish_and_note(j, p_worker, p_leased, p_fences, p_resources, p_done)",
-        "finish_and_note(j, p_worker, p_leased, p_fences, null, p_done)",
+        "finish_and_note(j, p_worker, p_resources, p_done)",
+        "finish_and_note(j, p_worker, null, p_done)",
         f"{HISTORY}::test_one_late_settlement_among_others_is_not_told",
     ),
     Mutation(

@@ -80,6 +80,7 @@ POOL_SESSION = ANY_SESSION | {
     "plan_cache_mode": "auto",
     "enable_indexscan": "on",
     "enable_indexonlyscan": "on",
+    "enable_tidscan": "on",
     "enable_nestloop": "on",
     "lock_timeout": str(int(LOCK_SECONDS_MAX * 1000)),
     "idle_in_transaction_session_timeout": str(int(ADMIN_SECONDS_MAX * 1000)),

@@ -9,12 +9,14 @@ $$;
 
 -- Makes what is assigned to a worker and not leased yet ready again, but for what is at p_kept.
 create or replace function @extschema@.unassign(p_worker bigint, p_kept tid[] default '{}') returns void
-    language sql as $$
-    update @extschema@.stripe s set state = 'ready', worker_id = null
-    from (select job_id, resource from @extschema@.stripe
-        where worker_id = p_worker and state = 'assigned' and ctid <> all(p_kept)
-          for update skip locked) o
-    where s.job_id = o.job_id and s.resource = o.resource
+    language plpgsql as $$
+declare
+    places constant tid[] := array(
+        select ctid from @extschema@.stripe
+        where worker_id = p_worker and state = 'assigned' and ctid <> all(p_kept) for update skip locked);
+begin
+    update @extschema@.stripe set state = 'ready', worker_id = null where ctid = any(places);
+end
 $$;
 
 -- Whether anything is assigned to a worker of the job, and not leased yet.
@@ -26,12 +28,14 @@ $$;
 -- Makes ready again what a worker has left lying for a whole lease, such as one that cannot reach the lock backend.
 create or replace function @extschema@.unassign_stale(p_job int) returns void language plpgsql as $$
 declare
-    stale_at timestamptz := @extschema@.clock() - @extschema@.lease(p_job);
+    stale_at constant timestamptz := @extschema@.clock() - @extschema@.lease(p_job);
+    places constant tid[] := array(
+        select s.place from @extschema@.worker w cross join lateral (
+            select ctid as place from @extschema@.stripe
+            where worker_id = w.id and state = 'assigned' and assigned_at < stale_at for update skip locked) s
+        where w.job_id = p_job);
 begin
-    update @extschema@.stripe set state = 'ready', worker_id = null where job_id = p_job and resource = any(array(
-        select s.resource from @extschema@.worker w join @extschema@.stripe s on s.worker_id = w.id
-            and s.state = 'assigned'
-        where w.job_id = p_job and s.assigned_at < stale_at for update of s skip locked));
+    update @extschema@.stripe set state = 'ready', worker_id = null where ctid = any(places);
 end
 $$;
 
@@ -109,28 +113,27 @@ end
 $$;
 
 -- Assigns ready resources, the one that has waited longest first, to p_slots one after the other; of one area, unless
--- it is null. Returns how many there were. One update a worker, by the primary key: a join with the list would go
--- through all stripes of the job.
+-- it is null. Returns how many there were. The state of those of an area is written as stripe_area has it.
 create or replace function @extschema@.assign_slots(p_job int, p_area text, p_slots bigint[]) returns int
     language plpgsql as $$
 declare
-    picked text[];
+    picked tid[];
     share record;
 begin
     if p_area is null then
-        picked := array(select resource from @extschema@.stripe where job_id = p_job and state = 'ready'
+        picked := array(select ctid from @extschema@.stripe where job_id = p_job and state = 'ready'
             order by rank limit cardinality(p_slots) for update skip locked);
     else
-        picked := array(select resource from @extschema@.stripe
-            where job_id = p_job and state = 'ready' and area = p_area
+        picked := array(select ctid from @extschema@.stripe
+            where job_id = p_job and state is not distinct from 'ready' and area = p_area
             order by rank limit cardinality(p_slots) for update skip locked);
     end if;
     for share in
-        select p.worker_id, array_agg(p.resource) resources from unnest(picked, p_slots) p(resource, worker_id)
-        where p.resource is not null group by p.worker_id
+        select p.worker_id, array_agg(p.place) places from unnest(picked, p_slots) p(place, worker_id)
+        where p.place is not null group by p.worker_id
     loop
         update @extschema@.stripe set state = 'assigned', worker_id = share.worker_id, assigned_at = @extschema@.clock()
-        where job_id = p_job and resource = any(share.resources);
+        where ctid = any(share.places);
     end loop;
     return cardinality(picked);
 end
@@ -151,13 +154,14 @@ $$;
 create or replace function @extschema@.ready_areas(p_job int) returns setof text language sql stable as $$
     with recursive found as (
         select (select min(area) from @extschema@.stripe
-            where job_id = p_job and state = 'ready' and area is not null) as area, 1 as n
+            where job_id = p_job and state is not distinct from 'ready' and area is not null) as area, 1 as n
         union all
         select (select min(area) from @extschema@.stripe
-            where job_id = p_job and state = 'ready' and area > found.area), n + 1
+            where job_id = p_job and state is not distinct from 'ready' and area > found.area), n + 1
         from found where found.area is not null and n < 10000
     )
-    select found.area from found left join @extschema@.area a on a.job_id = p_job and a.area = found.area
+    select found.area from found left join lateral (
+        select refilled_at from @extschema@.area a where a.job_id = p_job and a.area = found.area limit 1) a on true
     where found.area is not null order by a.refilled_at nulls first
 $$;
 
@@ -196,5 +200,6 @@ $$;
 create or replace function @extschema@.notify_assigned(p_slots bigint[]) returns void language sql as $$
     select pg_notify(@extschema@.channel(w.job_id::text), w.id::text) from @extschema@.worker w
     where w.id = any(p_slots)
-        and not exists (select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'leased')
+        and (select s.fence from @extschema@.stripe s
+            where s.worker_id = w.id and s.state = 'leased' limit 1) is null
 $$;

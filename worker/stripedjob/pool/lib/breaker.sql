@@ -97,12 +97,16 @@ begin
     into ids, kinds, resources
     from (
         select f.n, case when f.again is not true then f.kind end as kind, u.id, u.resource
-        from rows from (json_to_recordset(p_failed) as (id bigint, kind text, again boolean))
-            with ordinality f(id, kind, again, n)
-        join @extschema@.unit u on u.id = f.id
-        where f.kind is not null and u.job_id = p_job and u.resource = any(p_valid) and u.state = 'ready'
-            and u.cancelled is null
-        order by u.id for no key update of u
+        from (
+            select * from rows from (json_to_recordset(p_failed) as (id bigint, kind text, again boolean))
+                with ordinality f(id, kind, again, n)
+            where kind is not null order by id
+        ) f cross join lateral (
+            select id, resource from @extschema@.unit
+            where id = f.id and job_id is not distinct from p_job and resource = any(p_valid)
+                and state is not distinct from 'ready' and cancelled is null
+            limit 1 for no key update
+        ) u
     ) t;
     select * into j from @extschema@.job where id = p_job for no key update;
     if j.breaker_failures = 0 then

@@ -37,7 +37,7 @@ begin
     ), ended as (
         update @extschema@.unit u set state = 'dead', reason = coalesce(p_reason, u.cancelled), cancelled = null,
             trace = null, finished_at = @extschema@.clock()
-        from old where u.id = old.id returning u.id, old.state, u.resource, old.due_at, u.reason
+        from old where u.id = any(array[old.id]) returning u.id, old.state, u.resource, old.due_at, u.reason
     ), noted as (
         insert into @extschema@.history (slot, at, job_id, event, resource, unit, who, state, reason)
         select (select slot from @extschema@.history_ring), (select @extschema@.clock()), j.id, 'cancelled', resource,
@@ -60,8 +60,7 @@ begin
         select r.resource from unnest(resources, firsts, dues) r(resource, first, due) cross join lateral (
             select next_at from @extschema@.stripe where job_id = j.id and resource = r.resource limit 1) s
         where r.resource = any(p_unleased) and (s.next_at = 'infinity' or r.due = s.next_at
-            or r.first < coalesce((select id from @extschema@.unit
-                where job_id = j.id and resource = r.resource and state = 'ready' order by id limit 1), r.first + 1))));
+            or r.first < coalesce(@extschema@.first_unit(j.id, r.resource), r.first + 1))));
     update @extschema@.flow set ready_in = ready_in + n_delayed + n_held, delayed_out = delayed_out + n_delayed,
         held_out = held_out + n_held
     where job_id = j.id;
@@ -86,14 +85,12 @@ create or replace function @extschema@.go_on(j @extschema@.job, p_resources text
     language plpgsql as $$
 declare
     n int;
-    places constant tid[] := array(select s.ctid from unnest(p_resources) r(resource) cross join lateral (
-        select ctid from @extschema@.stripe where job_id = j.id and resource = r.resource limit 1) s);
+    places constant tid[] := @extschema@.places(j.id, p_resources);
 begin
     update @extschema@.stripe s set state = 'ready', next_at = null,
         rank = @extschema@.clock() - s.importance * interval '1 minute'
-    where s.ctid = any(places) and s.state = 'waiting' and not s.paused
-        and not (j.on_failure = 'Block' and exists (select from @extschema@.unit u
-            where u.job_id = j.id and u.resource = s.resource and u.state = 'held'));
+    where s.ctid = any(places) and s.state is not distinct from 'waiting' and not s.paused
+        and not (j.on_failure = 'Block' and @extschema@.has_held(j.id, s.resource));
     get diagnostics n = row_count;
     return n;
 end
@@ -126,8 +123,9 @@ begin
     select * into j from @extschema@.job where id = p_job;
     perform @extschema@.end_waiting(j, array(
         select u.id from unnest(unleased) r(resource) cross join lateral (
-            select id from @extschema@.unit where job_id = p_job and resource = r.resource and cancelled is not null
-            order by id limit 2000) u
+            select id from @extschema@.unit
+            where job_id = p_job and resource >= r.resource and resource <= r.resource and cancelled is not null
+            order by resource, id limit 2000) u
         limit 2000), unleased, null, null, null);
 end
 $$;
@@ -136,10 +134,11 @@ $$;
 create or replace function @extschema@.marked(p_job int, p_worker bigint) returns table (unit bigint, reason text)
     language sql stable as $$
     select u.id, u.cancelled from @extschema@.cancelled_resources(p_job) r(resource)
-    join @extschema@.stripe s on s.job_id = p_job and s.resource = r.resource and s.worker_id = p_worker
-        and s.state = 'leased'
+    cross join lateral (select from @extschema@.stripe
+        where job_id = p_job and stripe.resource = r.resource and worker_id is not distinct from p_worker
+            and state is not distinct from 'leased' limit 1) s
     cross join lateral (select id, cancelled from @extschema@.unit o
-        where o.job_id = p_job and o.resource = r.resource and o.cancelled is not null
-        order by o.id limit 1000) u
+        where o.job_id = p_job and o.resource >= r.resource and o.resource <= r.resource and o.cancelled is not null
+        order by o.resource, o.id limit 1000) u
     limit 1000
 $$;

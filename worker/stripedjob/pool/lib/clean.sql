@@ -20,7 +20,10 @@ $$;
 -- Gives back what belongs to a worker that has no row, and what is assigned in a job without a delegator. Nothing makes
 -- such a lease; this is for what nobody has thought of. The workers that own anything are found by skipping through the
 -- index.
-create or replace function @extschema@.sweep_orphans(p_job int) returns void language sql as $$
+create or replace function @extschema@.sweep_orphans(p_job int) returns void language plpgsql as $$
+declare
+    orphaned tid[];
+begin
     with recursive owners as (
         (select worker_id, 1 as n from @extschema@.stripe where state = 'leased' order by worker_id limit 1)
         union all
@@ -31,29 +34,34 @@ create or replace function @extschema@.sweep_orphans(p_job int) returns void lan
         select worker_id from owners o
         where worker_id is not null and not exists (select from @extschema@.worker w where w.id = o.worker_id)
     )
+    select array_agg(s.place) into orphaned from orphans o cross join lateral (
+        select ctid as place from @extschema@.stripe
+        where worker_id = o.worker_id and state = 'leased' and job_id is not distinct from p_job
+        limit 1000 for update skip locked) s;
     update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
         next_at = case when s.paused then 'infinity'::timestamptz end
-    where s.job_id = p_job and s.resource = any(array(
-        select s.resource from orphans o join @extschema@.stripe s on s.worker_id = o.worker_id and s.state = 'leased'
-            and s.job_id = p_job
-        limit 1000 for update of s skip locked));
-    select @extschema@.unassign(w.id) from @extschema@.worker w join @extschema@.job j on j.id = w.job_id
+    where s.ctid = any(orphaned);
+    perform @extschema@.unassign(w.id) from @extschema@.worker w join @extschema@.job j on j.id = w.job_id
     where w.job_id = p_job and not j.delegated and exists (
         select from @extschema@.stripe s where s.worker_id = w.id and s.state = 'assigned');
+end
 $$;
 
 -- Forgets the buckets of areas that would be full by now and have nothing at work: they begin full.
 create or replace function @extschema@.expire_areas(j @extschema@.job, p_bound int) returns int language plpgsql as $$
 declare
+    full_since constant timestamptz := @extschema@.clock() - make_interval(secs => j.period_seconds);
+    places constant tid[] := array(
+        select o.place from (
+            select ctid as place, area, refilled_at from @extschema@.area
+            where job_id = j.id and refilled_at > '-infinity' order by refilled_at limit p_bound for update skip locked
+        ) o
+        where j.outstanding_max is null or o.refilled_at < full_since and (
+            select s.area from @extschema@.stripe s
+            where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased') limit 1) is null);
     n int;
 begin
-    delete from @extschema@.area a where a.job_id = j.id and a.area = any(array(
-        select area
-            from (select * from @extschema@.area where job_id = j.id order by refilled_at limit p_bound
-                for update skip locked) o
-        where j.outstanding_max is null or o.refilled_at < @extschema@.clock() - make_interval(secs => j.period_seconds)
-            and not exists (select from @extschema@.stripe s
-                where s.job_id = j.id and s.area = o.area and s.state in ('assigned', 'leased'))));
+    delete from @extschema@.area where ctid = any(places);
     get diagnostics n = row_count;
     return n;
 end

@@ -27,22 +27,25 @@ begin
         from unnest(leased.resources, leased.fences) with ordinality l(resource, fence, n)
         left join lateral (
             select id, due_at from @extschema@.unit
-            where in_order and job_id = j.id and resource = l.resource and state = 'delayed' order by id limit 1
+            where in_order and job_id = j.id and resource >= l.resource and resource <= l.resource
+                and state = 'delayed'
+            order by resource, id limit 1
         ) b on true
     ), candidate as materialized (
-        select l.n, h.*, sum(octet_length(h.payload)) over (order by l.n, h.id) - octet_length(h.payload) < p_bytes
+        select l.*, h.*, sum(octet_length(h.payload)) over (order by l.n, h.id) - octet_length(h.payload) < p_bytes
             and h.place <= p_units as fits
-        from lease l cross join lateral (
-            select id, attempts, crashes, payload, traceparent, greatest(enqueued_at, due_at) as since,
-                row_number() over (order by id) as place from @extschema@.unit
-            where job_id = j.id and resource = l.resource and state = 'ready' and id < coalesce(l.barrier, no_barrier)
+        from lease l left join lateral (
+            select id, attempts, crashes, payload, traceparent, greatest(enqueued_at, unit.due_at) as since,
+                row_number() over (order by unit.resource, id) as place from @extschema@.unit
+            where job_id = j.id and unit.resource >= l.resource
+                and (unit.resource, id) < (l.resource, coalesce(l.barrier, no_barrier)) and state = 'ready'
                 and cancelled is null
-            order by id limit p_units + 1
-        ) h
+            order by unit.resource, id limit p_units + 1
+        ) h on true
     ), handed as (
-        select l.n, l.resource, l.fence, l.barrier, l.due_at, count(f.id) as there,
-            count(f.id) filter (where f.fits) as units, min(f.since) as oldest, max(f.since) as newest
-        from lease l left join candidate f on f.n = l.n group by l.n, l.resource, l.fence, l.barrier, l.due_at
+        select n, resource, fence, barrier, due_at, count(id) as there, count(id) filter (where fits) as units,
+            min(since) as oldest, max(since) as newest
+        from candidate group by n, resource, fence, barrier, due_at
     ), kept as (
         select * from handed where units > 0 or there = 0 and barrier is null order by n
     ), leases as (
@@ -71,15 +74,16 @@ begin
         update @extschema@.stripe set
             state = case when j.delegated then 'assigned' else 'ready' end::@extschema@.stripe_state,
             worker_id = case when j.delegated then worker_id end
-        where job_id = j.id and resource = any(too_much);
+        where ctid = any((select @extschema@.places(j.id, too_much))::tid[]);
     end if;
     if barred is not null then
-        update @extschema@.stripe s set state = 'waiting', worker_id = null,
-            next_at = barred_until[array_position(barred, s.resource)]
-        where job_id = j.id and resource = any(barred);
+        update @extschema@.stripe s set state = 'waiting', worker_id = null, next_at = b.until
+        from (select b.until, t.place from unnest(barred, barred_until) b(resource, until) cross join lateral (
+            select ctid as place from @extschema@.stripe where job_id = j.id and resource = b.resource limit 1) t) b
+        where s.ctid = b.place;
     end if;
     if cut is not null then
-        update @extschema@.stripe set woken = true where job_id = j.id and resource = any(cut);
+        update @extschema@.stripe set woken = true where ctid = any((select @extschema@.places(j.id, cut))::tid[]);
     end if;
     return leased;
 end
@@ -88,11 +92,11 @@ $$;
 -- Whether a resource that waits may go on: for a person, and it has no held unit any more; for its barrier, and it has
 -- a ready unit ahead of that: one whose transaction committed late, or that was revived. Not where it is paused.
 create or replace function @extschema@.may_go_on(s @extschema@.stripe) returns boolean language sql stable as $$
-    select case when s.paused then false when s.next_at = 'infinity' then not exists (
-        select from @extschema@.unit u where u.job_id = s.job_id and u.resource = s.resource and u.state = 'held')
-    else exists (
-        select from @extschema@.unit b
-        where b.job_id = s.job_id and b.resource = s.resource and b.state = 'delayed' and b.due_at = s.next_at
-            and exists (select from @extschema@.unit u
-                where u.job_id = s.job_id and u.resource = s.resource and u.state = 'ready' and u.id < b.id)) end
+    select case when s.paused then false
+        when s.next_at = 'infinity' then not @extschema@.has_held(s.job_id, s.resource)
+        else coalesce((
+            select b.id from @extschema@.unit b
+            where b.job_id = s.job_id and b.resource >= s.resource and b.resource <= s.resource
+                and b.state = 'delayed' and b.due_at is not distinct from s.next_at
+            order by b.resource desc, b.id desc limit 1) > @extschema@.first_unit(s.job_id, s.resource), false) end
 $$;

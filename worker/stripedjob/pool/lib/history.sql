@@ -13,9 +13,9 @@ create or replace function @extschema@.note_leases(w @extschema@.worker, leased 
     ) l cross join lateral generate_series(l.upto - l.n + 1, l.upto) i
 $$;
 
--- Does what finish_units() does, and writes it down: under these fences, which are those of p_leased.
+-- Does what finish_units() does, and writes it down: the leases are the worker's, and not ended yet.
 create or replace function @extschema@.finish_and_note(
-    j @extschema@.job, p_worker bigint, p_leased text[], p_fences bigint[], p_resources text[], p_done bigint[]
+    j @extschema@.job, p_worker bigint, p_resources text[], p_done bigint[]
 ) returns int language sql as $$
     with gone as (
         delete from @extschema@.unit
@@ -30,9 +30,9 @@ create or replace function @extschema@.finish_and_note(
     ), noted as (
         insert into @extschema@.history (slot, at, job_id, event, resource, unit, attempt, fence, who)
         select (select slot from @extschema@.history_ring), (select @extschema@.clock()), j.id, 'done', d.resource,
-            d.id, d.attempts + 1, l.fence, (select name from @extschema@.worker where id = p_worker)
+            d.id, d.attempts + 1, (select fence from @extschema@.stripe where job_id = j.id and resource = d.resource),
+            (select name from @extschema@.worker where id = p_worker)
         from (select * from gone union all select * from kept) d
-        left join unnest(p_leased, p_fences) l(resource, fence) on l.resource = d.resource
         returning 1
     )
     select count(*)::int from noted
@@ -40,11 +40,11 @@ $$;
 
 -- Records units as done, and where the job keeps a history what happened: see finish_units().
 create or replace function @extschema@.record_done(
-    j @extschema@.job, p_worker bigint, p_leased text[], p_fences bigint[], p_resources text[], p_done bigint[]
+    j @extschema@.job, p_worker bigint, p_resources text[], p_done bigint[]
 ) returns int language plpgsql as $$
 begin
     if j.history_seconds > 0 then
-        return @extschema@.finish_and_note(j, p_worker, p_leased, p_fences, p_resources, p_done);
+        return @extschema@.finish_and_note(j, p_worker, p_resources, p_done);
     end if;
     return @extschema@.finish_units(j, p_resources, p_done);
 end

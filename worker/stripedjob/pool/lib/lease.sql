@@ -36,15 +36,16 @@ $$;
 create or replace function @extschema@.give_back(w @extschema@.worker, p_kept bigint[]) returns void
     language plpgsql as $$
 declare
+    places constant tid[] := array(
+        select ctid from @extschema@.stripe
+        where worker_id = w.id and state = 'leased' and fence <> all(p_kept) order by resource for update);
     names text[];
     fences bigint[];
 begin
     with back as (
         update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
             next_at = case when s.paused then 'infinity'::timestamptz end
-        where s.job_id = w.job_id and s.resource = any(array(
-            select resource from @extschema@.stripe
-            where worker_id = w.id and state = 'leased' and fence <> all(p_kept) order by resource for update))
+        where s.ctid = any(places)
         returning s.resource, s.fence
     )
     select array_agg(b.resource), array_agg(b.fence) into names, fences from back b;

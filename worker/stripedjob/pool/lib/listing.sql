@@ -15,7 +15,8 @@ create or replace function @extschema@.resources_in(p_job int, p_state text, p_a
         where p_state = 'waiting' and job_id = p_job and state = 'waiting' and resource >= p_after
         order by resource limit p_bound)
     union all (select s.resource from @extschema@.worker w
-        join @extschema@.stripe s on s.worker_id = w.id and s.state = 'leased'
+        cross join lateral (select resource from @extschema@.stripe
+            where worker_id = w.id and state = 'leased' order by fence limit 100000) s
         where p_state = 'leased' and w.job_id = p_job and s.resource >= p_after order by s.resource limit p_bound)
 $$;
 
@@ -27,7 +28,7 @@ create or replace function @extschema@.units_after(
 begin
     return query execute format('select * from %s
         where job_id = $1 and state = %L and (resource, id) > ($2, $3) %s order by resource, id limit $4',
-        '@extschema@.unit', p_state, case when p_resource is not null then 'and resource = $5' end)
+        '@extschema@.unit', p_state, case when p_resource is not null then 'and resource >= $5 and resource <= $5' end)
         using p_job, p_after_resource, p_after_id, p_bound, p_resource;
 end
 $$;
@@ -51,9 +52,9 @@ declare
 begin
     for name in select * from @extschema@.resources_in(p_job, p_state, p_after_resource, p_bound) loop
         return query select * from @extschema@.unit u
-            where u.job_id = p_job and u.resource = name and u.state = 'ready'
-                and u.id > case when name = p_after_resource then p_after_id else 0 end
-            order by u.id limit p_bound - looked;
+            where u.job_id = p_job and u.resource <= name and u.state = 'ready'
+                and (u.resource, u.id) > (name, case when name = p_after_resource then p_after_id else 0 end)
+            order by u.resource, u.id limit p_bound - looked;
         get diagnostics n = row_count;
         looked := looked + n;
         exit when looked = p_bound;

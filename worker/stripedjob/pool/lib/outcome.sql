@@ -47,9 +47,10 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
                 + make_interval(secs => f.after) else u.due_at end,
             finished_at = case when f."to" = 'dead' or u.cancelled is not null then @extschema@.clock() end
         from json_to_recordset(p_failed)
-            f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text),
-            @extschema@.unit old
-        where u.id = f.id and old.id = f.id and u.job_id = j.id and u.resource = any(p_resources) and u.state = 'ready'
+            f(id bigint, "to" @extschema@.unit_state, attempts int, crashes int, after float8, reason text, trace text)
+        cross join lateral (select unit.crashes from @extschema@.unit where id = f.id limit 1) old
+        where u.id = any(array[f.id]) and u.job_id is not distinct from j.id and u.resource = any(p_resources)
+            and u.state is not distinct from 'ready'
         returning u.id, u.resource, u.attempts, u.reason, u.state, u.crashes > old.crashes as crashed
     ), noted as (
         insert into @extschema@.history (slot, at, job_id, event, resource, unit, attempt, fence, who, state, reason)
@@ -70,9 +71,10 @@ create or replace function @extschema@.fail_units(j @extschema@.job, p_worker bi
     from counts c where w.id = p_worker
 $$;
 
--- Moves the stripes of settle that stay, which are at p_kept. A resource waits for a person only where order is strict.
+-- Moves the stripes of settle that stay: p_kept has for each lease where its stripe is, null for those that go. A
+-- resource waits for a person only where order is strict.
 create or replace function @extschema@.end_leases(
-    j @extschema@.job, p_kept tid[], p_resources text[], p_worked int[], p_then text[], p_wait float8[]
+    j @extschema@.job, p_kept tid[], p_worked int[], p_then text[], p_wait float8[]
 ) returns void language sql as $$
     update @extschema@.stripe s set
         ready = greatest(0, s.ready - x.worked), completed = 0,
@@ -86,10 +88,8 @@ create or replace function @extschema@.end_leases(
         next_at = case when s.paused and x.after is distinct from 'keep' then 'infinity'
             when x.after = 'wait' then case when x.wait < 'infinity' then @extschema@.clock()
             + make_interval(secs => x.wait)
-            when j.on_failure = 'Block' and exists (
-                select from @extschema@.unit u where u.job_id = j.id and u.resource = s.resource
-                    and u.state = 'held') then 'infinity'
+            when j.on_failure = 'Block' and @extschema@.has_held(j.id, s.resource) then 'infinity'
             else @extschema@.clock() end end
-    from unnest(p_resources, p_worked, p_then, p_wait) x(resource, worked, after, wait)
-    where s.ctid = any(p_kept) and x.resource = s.resource
+    from unnest(p_kept, p_worked, p_then, p_wait) x(place, worked, after, wait)
+    where s.ctid = x.place
 $$;

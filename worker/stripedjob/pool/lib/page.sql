@@ -9,7 +9,8 @@ create or replace function @extschema@.page_oldest(p_job int) returns timestampt
         union all (select resource from @extschema@.wake where job_id = p_job limit 10)
     ) r cross join lateral (
         select greatest(enqueued_at, due_at) as since from @extschema@.unit
-        where job_id = p_job and resource = r.resource and state = 'ready' order by id limit 1
+        where job_id = p_job and resource >= r.resource and resource <= r.resource and state = 'ready'
+        order by resource, id limit 1
     ) u
 $$;
 
@@ -32,12 +33,14 @@ create or replace function @extschema@.page_waiting(j @extschema@.job, p_for_per
         where p_for_person and job_id = j.id and state = 'waiting' and next_at = 'infinity' limit p_bound)
     ) s
     left join lateral (select id, attempts, reason from @extschema@.unit
-        where job_id = j.id and resource = s.resource and state = 'ready' order by id limit 1) u on true
+        where job_id = j.id and resource >= s.resource and resource <= s.resource and state = 'ready'
+        order by resource, id limit 1) u on true
     left join lateral (select id, due_at from @extschema@.unit
-        where j.on_failure = 'Block' and job_id = j.id and resource = s.resource and state = 'delayed'
-            order by id limit 1) b on true
+        where j.on_failure = 'Block' and job_id = j.id and resource >= s.resource and resource <= s.resource
+            and state = 'delayed' order by resource, id limit 1) b on true
     left join lateral (select id, reason from @extschema@.unit
-        where p_for_person and job_id = j.id and resource = s.resource and state = 'held' order by id limit 1) h on true
+        where p_for_person and job_id = j.id and resource >= s.resource and resource <= s.resource and state = 'held'
+        order by resource, id limit 1) h on true
     left join @extschema@.pause k on k.job_id = j.id and k.resource = s.resource
 $$;
 
@@ -89,11 +92,13 @@ create or replace function @extschema@.page_set_aside(
     where p_state = 'dead' and p_only is null and job_id = p_job and state = 'dead'
         and (resource, id) > (p_resource, p_id) order by resource, id limit p_bound)
     union all (select resource, id, reason from @extschema@.unit
-    where p_state = 'held' and job_id = p_job and state = 'held' and resource = p_only
-        and id > case when p_resource = p_only then p_id else 0 end order by id limit p_bound)
+    where p_state = 'held' and job_id = p_job and state = 'held' and resource <= p_only
+        and (resource, id) > (p_only, case when p_resource = p_only then p_id else 0 end)
+        order by resource, id limit p_bound)
     union all (select resource, id, reason from @extschema@.unit
-    where p_state = 'dead' and job_id = p_job and state = 'dead' and resource = p_only
-        and id > case when p_resource = p_only then p_id else 0 end order by id limit p_bound)
+    where p_state = 'dead' and job_id = p_job and state = 'dead' and resource <= p_only
+        and (resource, id) > (p_only, case when p_resource = p_only then p_id else 0 end)
+        order by resource, id limit p_bound)
 $$;
 
 -- Why units are set aside, by how often: of the 2,000 that died last, or of the first 2,000 that are held. A reason is
@@ -123,7 +128,8 @@ declare
 begin
     execute format('select coalesce(json_agg(row_to_json(u) order by u.id), ''[]'') from (
         select id, attempts, crashes, enqueued_at, due_at, left(reason, 500) as reason
-        from %s where job_id = $1 and resource = $2 and state = %L order by id limit $3) u',
+        from %s where job_id = $1 and resource >= $2 and resource <= $2 and state = %L
+        order by resource, id limit $3) u',
         '@extschema@.unit', p_state)
     into units using p_job, p_resource, p_bound;
     return units;
@@ -138,13 +144,13 @@ create or replace function @extschema@.page_history(j @extschema@.job, p_resourc
         else @extschema@.resource_history(j.id, p_resource, null, 20) end
 $$;
 
--- The job and the resource of a unit that is gone, by its history.
+-- The job and the resource of a unit that is gone, by the last that its history says.
 create or replace function @extschema@.page_gone(p_unit bigint) returns table (job_id int, resource text)
     language sql stable as $$
-    select h.job_id, h.resource from @extschema@.history h
+    select h.job_id, h.resource
+    from (select * from @extschema@.history where unit = p_unit order by id desc limit 1) h
     join @extschema@.job j on j.id = h.job_id
         and h.at > @extschema@.clock() - make_interval(secs => j.history_seconds)
-    where h.unit = p_unit limit 1
 $$;
 
 -- Up to p_bound resources with something to do or set aside whose name begins so, but for the name itself; they are

@@ -9,8 +9,9 @@ declare
     blamed @extschema@.unit;
 begin
     with first as (
-        select id from @extschema@.unit where job_id = j.id and resource = p_resource and state = 'ready' order by id
-            limit 2
+        select id from @extschema@.unit
+        where job_id = j.id and resource >= p_resource and resource <= p_resource and state = 'ready'
+        order by resource, id limit 2
     )
     update @extschema@.unit u set crashes = u.crashes + 1,
         state = case when u.crashes + 1 >= j.crash_threshold then 'held' else 'ready' end::@extschema@.unit_state,
@@ -54,6 +55,7 @@ create or replace function @extschema@.reap(p_job int) returns void language plp
 declare
     j @extschema@.job;
     w record;
+    places tid[];
     lease record;
 begin
     for w in
@@ -66,13 +68,13 @@ begin
         if w.leases > 0 and w.backend_name is not null then
             perform @extschema@.end_sessions(w.backend_name, w.role);
         end if;
+        places := array(select ctid from @extschema@.stripe where worker_id = w.id and state = 'leased'
+            for update skip locked);
         for lease in
             update @extschema@.stripe s set state = @extschema@.given_back(s.paused), worker_id = null,
                 next_at = case when s.paused then 'infinity'::timestamptz end, crashes = least(s.crashes + 1, 1000),
                 rank = @extschema@.clock() - s.importance * interval '1 minute'
-            where s.job_id = p_job and s.resource = any(array(
-                select resource from @extschema@.stripe where worker_id = w.id and state = 'leased'
-                    for update skip locked))
+            where s.ctid = any(places)
             returning s.resource, s.fence, s.crashes > 1 as alone
         loop
             if j.history_seconds > 0 then
@@ -94,6 +96,7 @@ create or replace function @extschema@.remove_dead(p_job int) returns void langu
         select id from @extschema@.worker where job_id = p_job and expires_at < @extschema@.clock() order by id limit 16
             for update skip locked
     ) w
-    where not exists (select from @extschema@.stripe where worker_id = w.id and state = 'leased')
-        and not exists (select from @extschema@.stripe where worker_id = w.id and state = 'assigned')
+    where coalesce(
+        (select worker_id from @extschema@.stripe where worker_id = w.id and state = 'leased' limit 1),
+        (select worker_id from @extschema@.stripe where worker_id = w.id and state = 'assigned' limit 1)) is null
 $$;

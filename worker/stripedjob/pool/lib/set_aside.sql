@@ -21,15 +21,16 @@ begin
     elsif p_ids is not null then
         return array(
             select id from @extschema@.unit
-            where id = any(p_ids) and job_id = p_job and state = p_state
+            where id = any(p_ids) and job_id is not distinct from p_job and state is not distinct from p_state
                 and (p_resource is null or resource = p_resource)
             order by resource, id limit p_bound for update);
     end if;
     -- The state as a literal: only then is the index of those set aside read in its order, on every version of
     -- Postgres.
     execute format('select array(
-        select id from %s where job_id = $1 and state = %L and ($2 is null or resource = $2)
-        order by resource, id limit $3 for update)', '@extschema@.unit', p_state)
+        select id from %s where job_id = $1 and state = %L %s
+        order by resource, id limit $3 for update)', '@extschema@.unit', p_state,
+        case when p_resource is not null then 'and resource >= $2 and resource <= $2' end)
     into chosen using p_job, p_resource, p_bound;
     return chosen;
 end

@@ -62,7 +62,8 @@ begin
         return '';
     end if;
     select payload::json ->> j.area_label into area from @extschema@.unit
-    where job_id = j.id and resource = p_resource and state = 'ready' order by id limit 1;
+    where job_id = j.id and resource >= p_resource and resource <= p_resource and state = 'ready'
+    order by resource, id limit 1;
     return case when octet_length(area) > 300 then left(area, 60) || ' md5:' || md5(area) else coalesce(area, '') end;
 exception when data_exception or program_limit_exceeded then
     return '';
@@ -76,7 +77,7 @@ $$;
 create or replace function @extschema@.fold_wakes(p_job int) returns void language plpgsql as $$
 declare
     bound constant int := 5000;
-    ids bigint[];
+    wakes tid[]; -- nobody moves them: who removes any has upkeep's turn
     resources text[];
     there text[];
     free text[];
@@ -85,63 +86,48 @@ declare
     last_id bigint := coalesce(@extschema@.recall('wakes', p_job)::bigint, 0);
 begin
     for pass in 1 .. 4 loop -- further ones where all that the first finds is locked
-        select array_agg(id), array_agg(distinct resource), max(id) into ids, resources, last_id
-        from (select id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id
+        select array_agg(ctid), array_agg(distinct resource), max(id) into wakes, resources, last_id
+        from (select ctid, id, resource from @extschema@.wake where job_id = p_job and id > last_id order by id
             limit bound) k;
         there := @extschema@.with_stripe(p_job, resources);
         select array_agg(f.resource), array_agg(f.place) into free, places from @extschema@.lock_free(p_job, there) f;
         locked := array(select unnest(there) except select unnest(free));
-        perform @extschema@.fold_these(p_job, ids, locked, places);
-        exit when ids is null or cardinality(ids) < bound or cardinality(locked) < cardinality(resources);
+        perform @extschema@.fold_these(p_job, wakes, locked, free, places);
+        exit when wakes is null or cardinality(wakes) < bound or cardinality(locked) < cardinality(resources);
     end loop;
 end
 $$;
 
--- Those of p_resources that have a stripe. One look by the primary key for each, here, below and in settle(): a plan
--- for an array of many may go through all that the job has. And each looks backwards, for which the key is written as a
--- range: of versions that a snapshot keeps, the newest is most often the last in the index, and found first.
-create or replace function @extschema@.with_stripe(p_job int, p_resources text[]) returns text[]
-    language sql stable as $$
-    select array(select r.resource from unnest(p_resources) r(resource) cross join lateral (
-        select from @extschema@.stripe where job_id = p_job and resource >= r.resource and resource <= r.resource
-        order by resource desc limit 1) s)
-$$;
-
--- Locks those stripes of p_resources that nobody has locked, and returns where they are, for the next statement.
-create or replace function @extschema@.lock_free(p_job int, p_resources text[]) returns table (resource text, place tid)
-    language sql as $$
-    select r.resource, s.ctid from unnest(p_resources) r(resource) cross join lateral (
-        select ctid from @extschema@.stripe where job_id = p_job and resource >= r.resource and resource <= r.resource
-        order by resource desc limit 1 for update skip locked) s
-$$;
-
--- Folds these wakes, but for those of p_locked, into the stripes that are there, at p_places, and into new ones: nobody
--- makes one without upkeep's turn.
-create or replace function @extschema@.fold_these(p_job int, p_ids bigint[], p_locked text[], p_places tid[])
-returns void language sql as $$
+-- Folds these wakes, but for those of p_locked, into the stripes that are there, of p_free, at p_places, and into new
+-- ones: nobody makes one without upkeep's turn.
+create or replace function @extschema@.fold_these(
+    p_job int, p_wakes tid[], p_locked text[], p_free text[], p_places tid[]
+) returns void language sql as $$
     with taken as (
-        delete from @extschema@.wake where id = any(p_ids) and resource <> all(p_locked)
+        delete from @extschema@.wake where ctid = any(p_wakes) and resource <> all(p_locked)
             returning resource, units, delayed, importance
     ), counted as (
         update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken),
             delayed_in = delayed_in + (select sum(delayed) from taken)
         where job_id = p_job and exists (select from taken)
     ), woken as (
-        select resource, sum(units) units, max(importance) importance from taken where resource <> '' group by resource
+        select resource, sum(units) units, max(importance) importance, max(place) place from (
+            select resource, units, importance, null::tid as place from taken where resource <> ''
+            union all select f.resource, null, null, f.place from unnest(p_free, p_places) f(resource, place)) k
+        group by resource having count(units) > 0
     ), there as (
         update @extschema@.stripe s set
             ready = s.ready + w.units, woken = true, importance = greatest(s.importance, w.importance),
             rank = least(s.rank, @extschema@.clock() - w.importance * interval '1 minute'),
             next_at = case when s.state = 'waiting' and @extschema@.may_go_on(s) then @extschema@.clock()
                 else s.next_at end
-        from woken w where s.ctid = any(p_places) and w.resource = s.resource
-        returning s.resource
+        from (select * from woken where place is not null) w where s.ctid = w.place
     )
     insert into @extschema@.stripe (job_id, resource, ready, importance, rank, area)
     select p_job, w.resource, w.units, w.importance, @extschema@.clock() - w.importance * interval '1 minute',
-        case when j.outstanding_max is not null then @extschema@.area_of(j, w.resource) end
-    from woken w join @extschema@.job j on j.id = p_job
-    where w.resource not in (select resource from there)
+        case when (select outstanding_max from @extschema@.job where id = p_job) is not null
+            then @extschema@.area_of((select j from @extschema@.job j where j.id = p_job), w.resource) end
+    from woken w where w.place is null
     order by w.resource
 $$;
 
@@ -149,12 +135,13 @@ $$;
 create or replace function @extschema@.end_waits(p_job int) returns void language plpgsql as $$
 declare
     this_moment constant timestamptz := @extschema@.clock();
+    places constant tid[] := array(
+        select ctid from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment
+        order by next_at limit 2000 for update skip locked);
 begin
     update @extschema@.stripe set state = 'ready', next_at = null,
         rank = greatest(rank, next_at - importance * interval '1 minute')
-    where job_id = p_job and resource = any(array(
-        select resource from @extschema@.stripe where job_id = p_job and state = 'waiting' and next_at <= this_moment
-        order by next_at limit 2000 for update skip locked));
+    where ctid = any(places);
 end
 $$;
 
@@ -228,9 +215,8 @@ begin
         area = case when j.outstanding_max is not null then @extschema@.area_of(j, s.resource) end,
         next_at = case when s.state = 'waiting' and not s.paused and j.on_failure <> 'Block' and (
             s.next_at = 'infinity' or (
-            select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource and u.state = 'delayed'
-            -- in order: by the index of the resource's
-            order by id limit 1) is not null) then @extschema@.clock() else s.next_at end
+            select id from @extschema@.unit u where u.job_id = p_job and u.resource = s.resource
+                and u.state = 'delayed' limit 1) is not null) then @extschema@.clock() else s.next_at end
     where s.ctid = any(places);
     skipped := (select min(resource) from (select unnest(resources) resource except select unnest(free)) r);
     update @extschema@.turn set
@@ -247,7 +233,8 @@ $$;
 -- the breaker has been open for long enough. Null: nothing does, ever.
 create or replace function @extschema@.next_event(p_job int) returns timestamptz language sql stable as $$
     select nullif(least(
-        (select due_at from @extschema@.unit where job_id = p_job and state = 'delayed' order by due_at limit 1),
+        (select due_at from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at is not null
+            order by due_at limit 1),
         (select next_at from @extschema@.stripe where job_id = p_job and state = 'waiting' order by next_at limit 1),
         (select min(expires_at) from @extschema@.worker where job_id = p_job and working),
         (select open_until from @extschema@.job where id = p_job and open_until > @extschema@.clock())), 'infinity')

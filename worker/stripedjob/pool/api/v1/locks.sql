@@ -8,27 +8,22 @@ create or replace function @extschema@.acquire_locks(
 ) returns setof bigint language plpgsql as $$
 begin
     perform @extschema@.check_name(p_namespace, p_job_type, 'locks');
+    insert into @extschema@.lock as held (namespace, job_type, resource, token, expires_at)
+    select p_namespace, p_job_type, a.resource, a.token, @extschema@.clock() + p_ttl_ms * interval '1 ms'
+    from unnest(p_resources, p_tokens) a(resource, token) order by a.resource collate "C"
+    on conflict (namespace, job_type, resource) do update
+        set token = excluded.token, expires_at = excluded.expires_at
+        where held.token = excluded.token or held.expires_at <= @extschema@.clock();
     return query
-    with asked as (
-        select a.resource, a.token, a.place
-        from unnest(p_resources, p_tokens) with ordinality a(resource, token, place)
-    ), granted as (
-        insert into @extschema@.lock as held (namespace, job_type, resource, token, expires_at)
-        select p_namespace, p_job_type, resource, token, @extschema@.clock() + p_ttl_ms * interval '1 ms'
-        from asked order by resource collate "C"
-        on conflict (namespace, job_type, resource) do update
-            set token = excluded.token, expires_at = excluded.expires_at
-            where held.token = excluded.token or held.expires_at <= @extschema@.clock()
-        returning resource
-    )
     select case
-        when g.resource is not null then 0
-        -- What this statement's snapshot does not show was taken a moment ago: assume a lock of our own length.
+        when held.token = a.token then 0
+        -- Who held it has given it back a moment ago: somebody else may be quicker.
         when held.expires_at is null or held.expires_at <= @extschema@.clock() then p_ttl_ms
         else ceil(extract(epoch from held.expires_at - @extschema@.clock()) * 1000)
     end::bigint
-    from asked a left join granted g using (resource) left join @extschema@.lock held
-        on held.namespace = p_namespace and held.job_type = p_job_type and held.resource = a.resource
+    from unnest(p_resources, p_tokens) with ordinality a(resource, token, place) left join lateral (
+        select l.token, l.expires_at from @extschema@.lock l
+        where l.namespace = p_namespace and l.job_type = p_job_type and l.resource = a.resource limit 1) held on true
     order by a.place;
 end
 $$;
@@ -38,22 +33,22 @@ $$;
 create or replace function @extschema@.release_locks(
     p_namespace text, p_job_type text, p_resources text[], p_tokens text[]
 ) returns setof boolean language plpgsql as $$
+declare
+    places tid[];
+    were_held boolean[];
 begin
     perform @extschema@.check_name(p_namespace, p_job_type, 'locks');
-    return query
-    with asked as (
-        select a.resource, a.token, a.place
-        from unnest(p_resources, p_tokens) with ordinality a(resource, token, place)
-    ), mine as materialized (
-        select held.resource from @extschema@.lock held
-        join asked a on held.resource = a.resource and held.token = a.token
-        where held.namespace = p_namespace and held.job_type = p_job_type
-        order by held.resource collate "C" for update of held
-    ), released as (
-        delete from @extschema@.lock
-        where namespace = p_namespace and job_type = p_job_type and resource = any(array(select resource from mine))
-        returning resource
-    )
-    select r.resource is not null from asked a left join released r using (resource) order by a.place;
+    select array_agg(held.place) filter (where held.place is not null),
+        array_agg(held.place is not null order by a.place)
+    into places, were_held
+    from (
+        select * from unnest(p_resources, p_tokens) with ordinality a(resource, token, place)
+        order by resource collate "C"
+    ) a left join lateral (
+        select ctid as place from @extschema@.lock l
+        where l.namespace = p_namespace and l.job_type = p_job_type and l.resource = a.resource and l.token = a.token
+        limit 1 for update) held on true;
+    delete from @extschema@.lock where ctid = any(places);
+    return query select unnest(were_held);
 end
 $$;

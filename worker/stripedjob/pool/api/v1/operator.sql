@@ -72,6 +72,7 @@ $$;
 create or replace function @extschema@.clear(p_job int, p_bound int) returns bigint language plpgsql as $$
 declare
     n bigint;
+    places tid[];
     stripes bigint;
     completed_units bigint;
     events bigint;
@@ -80,22 +81,24 @@ declare
 begin
     perform @extschema@.check_job(p_job, 'operator');
     perform @extschema@.await_turns(p_job, '{clean,upkeep}');
+    places := array(
+        select ctid from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update);
     with gone as (
-        delete from @extschema@.stripe where job_id = p_job and resource = any(array(
-            select resource from @extschema@.stripe where job_id = p_job order by resource limit p_bound for update))
-        returning completed
+        delete from @extschema@.stripe where ctid = any(places) returning completed
     )
     select count(*), sum(completed) into stripes, completed_units from gone;
     with gone as (
         delete from @extschema@.wake
-            where id = any(array(select id from @extschema@.wake where job_id = p_job order by id limit p_bound))
+            where ctid = any(array(select ctid from @extschema@.wake where job_id = p_job order by id limit p_bound))
         returning units, delayed
     )
     select coalesce(sum(units), 0), coalesce(sum(delayed), 0) into wakes.units, wakes.delayed from gone;
     delete from @extschema@.pause k where job_id = p_job
-        and not exists (select from @extschema@.stripe s where s.job_id = p_job and s.resource = k.resource);
-    delete from @extschema@.dedup where job_id = p_job and dedup_id = any(array(
-        select dedup_id from @extschema@.dedup where job_id = p_job order by dedup_id limit p_bound));
+        and (select s.state from @extschema@.stripe s where s.job_id = p_job and s.resource = k.resource) is null;
+    places := array(
+        select ctid from @extschema@.dedup where job_id = p_job and expires_at > '-infinity'
+        order by expires_at limit p_bound for update);
+    delete from @extschema@.dedup where ctid = any(places);
     with gone as (
         delete from @extschema@.unit where id = any(array(select id from @extschema@.units_of(p_job, p_bound) id))
             returning state
@@ -150,13 +153,14 @@ $$;
 create or replace function @extschema@.flush_locks(p_namespace text, p_job_type text, p_bound int) returns bigint
     language plpgsql as $$
 declare
+    places tid[];
     n bigint;
 begin
     perform @extschema@.check_name(p_namespace, p_job_type, 'operator');
-    delete from @extschema@.lock
-    where namespace = p_namespace and job_type = p_job_type and resource = any(array(
-        select resource from @extschema@.lock where namespace = p_namespace and job_type = p_job_type
-        order by resource collate "C" limit p_bound for update));
+    places := array(
+        select ctid from @extschema@.lock where namespace = p_namespace and job_type = p_job_type
+        order by resource limit p_bound for update);
+    delete from @extschema@.lock where ctid = any(places);
     get diagnostics n = row_count;
     return n;
 end

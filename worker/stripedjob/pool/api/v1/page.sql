@@ -13,7 +13,7 @@ create or replace function @extschema@.page_jobs(p_namespace text, p_job_type te
         'jobs', coalesce((select json_agg(row_to_json(r) order by r.namespace, r.job_type) from (
             select s.*, @extschema@.page_oldest(p.id) as oldest_at
             from (select * from picked order by namespace, job_type limit p_bound) p
-            cross join lateral (select * from @extschema@.job_status where id = p.id) s) r), '[]'))
+            cross join lateral (select * from @extschema@.job_status where id = p.id limit 1) s) r), '[]'))
 $$;
 
 -- A page of the units that are set aside, all or those of one reason, after this place, and why most of them are. It
@@ -143,15 +143,16 @@ create or replace function @extschema@.page_find(p_job int, p_resource text,
             cross join lateral @extschema@.page_names(
                 j.id, p_resource, case when p_job is null then 5 else 50 end) n(resource)), '[]'),
         'jobs', coalesce((select json_agg(row_to_json(j) order by j.namespace, j.job_type) from jobs j
-            where exists (select from @extschema@.stripe where job_id = j.id and resource = p_resource)
-                or exists (select from @extschema@.unit where job_id = j.id and resource = p_resource
-                    and state = 'ready')
-                or exists (select from @extschema@.unit where job_id = j.id and resource = p_resource
-                    and state = 'delayed')
-                or exists (select from @extschema@.unit where job_id = j.id and resource = p_resource
-                    and state = 'held')
-                or exists (select from @extschema@.unit where job_id = j.id and resource = p_resource
-                    and state = 'dead')), '[]'))
+            where 0 < any(array[
+                (select job_id from @extschema@.stripe where job_id = j.id and resource = p_resource),
+                (select job_id from @extschema@.unit where job_id = j.id and resource = p_resource
+                    and state = 'ready' limit 1),
+                (select job_id from @extschema@.unit where job_id = j.id and resource = p_resource
+                    and state = 'delayed' limit 1),
+                (select job_id from @extschema@.unit where job_id = j.id and resource = p_resource
+                    and state = 'held' limit 1),
+                (select job_id from @extschema@.unit where job_id = j.id and resource = p_resource
+                    and state = 'dead' limit 1)])), '[]'))
 $$;
 
 -- The name of a job. Null where there is none.

@@ -59,8 +59,7 @@ begin
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, g.resource, 0, 0, row_number() over () = 1 from (select distinct resource from gone) g
-        where exists (select from @extschema@.stripe s where s.job_id = p_job and s.resource = g.resource
-            and s.state = 'waiting')
+        where (select s.state from @extschema@.stripe s where s.job_id = p_job and s.resource = g.resource) = 'waiting'
     )
     select count(*) into n from gone;
     perform @extschema@.count_out(p_job, p_state, n);
@@ -283,8 +282,7 @@ begin
     where s.job_id = p_job and s.resource = p_resource and s.paused;
     if @extschema@.go_on(j, array[p_resource]) > 0 then
         delete from @extschema@.stripe s where s.job_id = p_job and s.resource = p_resource and s.completed = 0
-            and not exists (select from @extschema@.unit u
-                where u.job_id = p_job and u.resource = p_resource and u.state = 'ready');
+            and @extschema@.first_unit(p_job, p_resource) is null;
         perform @extschema@.notify_ready(p_job);
     end if;
     delete from @extschema@.pause where job_id = p_job and resource = p_resource;

@@ -15,6 +15,7 @@ declare
     this_moment constant timestamptz := @extschema@.clock();
     j @extschema@.job;
     dead int;
+    places tid[];
     n int;
     more boolean;
 begin
@@ -27,9 +28,11 @@ begin
     select * into j from @extschema@.job where id = p_job;
     more := @extschema@.expire_units(p_job, 'done', j.completed_seconds, bound) = bound;
     dead := @extschema@.expire_units(p_job, 'dead', j.dead_seconds, bound);
-    delete from @extschema@.dedup where job_id = p_job and expires_at <= this_moment and dedup_id = any(array(
-        select dedup_id from @extschema@.dedup where job_id = p_job and expires_at <= this_moment
-        order by expires_at limit bound for update skip locked));
+    places := array(
+        select ctid from @extschema@.dedup
+        where job_id = p_job and expires_at > '-infinity' and expires_at <= this_moment
+        order by expires_at limit bound for update skip locked);
+    delete from @extschema@.dedup where ctid = any(places);
     get diagnostics n = row_count;
     more := more or dead = bound or n = bound;
     more := @extschema@.expire_areas(j, bound) = bound or more;

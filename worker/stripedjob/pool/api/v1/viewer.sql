@@ -71,20 +71,23 @@ create or replace function @extschema@.explain(p_job int, p_resource text) retur
             where u.job_id = j.id and u.resource = p_resource and u.state = 'dead' limit 10000) u),
         'head', (
             select json_build_object('id', u.id, 'attempts', u.attempts, 'crashes', u.crashes, 'reason', u.reason)
-            from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource and u.state = 'ready' order by id
-                limit 1
+            from @extschema@.unit u where u.job_id = j.id and u.resource >= p_resource and u.resource <= p_resource
+                and u.state = 'ready' order by resource, id limit 1
         ),
         'barrier', (
             select json_build_object('id', u.id, 'due_at', u.due_at) from @extschema@.unit u
-            where u.job_id = j.id and u.resource = p_resource and u.state = 'delayed' and j.on_failure = 'Block'
-                order by id limit 1
+            where u.job_id = j.id and u.resource >= p_resource and u.resource <= p_resource and u.state = 'delayed'
+                and j.on_failure = 'Block' order by resource, id limit 1
         ),
         'set_aside', (
             select json_agg(json_build_object('id', u.id, 'state', u.state, 'reason', u.reason, 'trace', u.trace)
                 order by u.id)
-            from (select * from @extschema@.unit u where u.job_id = j.id and u.resource = p_resource
-                and u.state in ('held', 'dead')
-                  order by id limit 10) u
+            from (
+                (select * from @extschema@.unit u where u.job_id = j.id and u.resource >= p_resource
+                    and u.resource <= p_resource and u.state = 'held' order by resource, id limit 10)
+                union all (select * from @extschema@.unit u where u.job_id = j.id and u.resource >= p_resource
+                    and u.resource <= p_resource and u.state = 'dead' order by resource, id limit 10)
+                order by id limit 10) u
         )
     )
     from @extschema@.job j
@@ -112,16 +115,18 @@ create or replace function @extschema@.waiting(p_job int) returns table (
     ) s on true
     left join lateral (
         select u.reason from @extschema@.unit u
-        where u.job_id = j.id and u.resource = s.resource and u.state = 'ready' order by u.id limit 1
+        where u.job_id = j.id and u.resource >= s.resource and u.resource <= s.resource and u.state = 'ready'
+        order by u.resource, u.id limit 1
     ) h on true
     left join lateral (
         select u.id from @extschema@.unit u
-        where j.on_failure = 'Block' and u.job_id = j.id and u.resource = s.resource and u.state = 'delayed'
-            order by u.id limit 1
+        where j.on_failure = 'Block' and u.job_id = j.id and u.resource >= s.resource and u.resource <= s.resource
+            and u.state = 'delayed'
+        order by u.resource, u.id limit 1
     ) b on true
     left join lateral (
         select u.id, u.resource, u.due_at, u.reason from @extschema@.unit u
-        where u.job_id = j.id and u.state = 'delayed' order by u.due_at limit 1
+        where u.job_id = j.id and u.state = 'delayed' and u.due_at is not null order by u.due_at limit 1
     ) d on true
     cross join lateral (
         select count(*) n from (

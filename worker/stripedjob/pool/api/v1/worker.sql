@@ -126,8 +126,8 @@ create or replace function @extschema@.settle(
 declare
     j @extschema@.job;
     valid text[]; -- the leases that are the worker's
-    kept tid[];   -- of these, where the stripes are that stay,
-    idle tid[];   -- and those of the others
+    kept tid[];   -- for each lease where its stripe is, if it is one of these and stays,
+    idle tid[];   -- and where those are that go
     completed int; -- units of these that the handler's own transactions recorded, under this lease or one that was lost
     n int := 0;
     is_done boolean;
@@ -138,26 +138,29 @@ begin
         return;
     end if;
     select * into j from @extschema@.job where id = p_job;
-    select array_agg(l.resource), array_agg(l.place) filter (where not l.goes),
+    select array_agg(l.resource) filter (where l.place is not null),
+        array_agg(case when not l.goes then l.place end order by l.n),
         array_agg(l.place) filter (where l.goes), sum(l.completed)
     into valid, kept, idle, completed
     from (
-        select x.resource, s.completed, s.place,
+        select x.n, x.resource, s.completed, s.place,
             coalesce(x.after, 'idle') = 'idle' and not s.woken and not s.paused as goes
-        from (select * from unnest(p_resources, p_fences, p_then) u(resource, fence, after) order by resource) x
-        -- One look by the primary key for each, as in with_stripe(): any other plan goes through all that was leased
-        -- lately, again and again. A stripe that has an owner is leased, so `state` need not be asked for, which would
-        -- tempt the planner to another index.
-        cross join lateral (
+        from (
+            select * from unnest(p_resources, p_fences, p_then) with ordinality u(resource, fence, after, n)
+            order by resource
+        ) x
+        -- One look by the primary key for each, as in with_stripe(). A stripe that has an owner is leased, so `state`
+        -- need not be asked for, which would tempt the planner to another index.
+        left join lateral (
             select woken, paused, stripe.completed, ctid as place from @extschema@.stripe
             where job_id = p_job and resource >= x.resource and resource <= x.resource
                 and worker_id is not distinct from p_worker and fence = x.fence
             order by stripe.resource desc limit 1 for update
-        ) s
+        ) s on true
     ) l;
     if valid is not null then
-        n := @extschema@.record_done(j, p_worker, p_resources, p_fences,
-            case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
+        n := @extschema@.record_done(
+            j, p_worker, case when cardinality(valid) < cardinality(p_resources) then valid end, p_done);
         is_done := n + coalesce(completed, 0) > 0;
         if j.breaker_failures > 0 and (is_done and j.alike > 0 or not is_done and p_failed is not null) then
             select * into p_failed, p_wait, spared from @extschema@.heed_breaker(p_job, valid, is_done, p_resources,
@@ -170,8 +173,8 @@ begin
         if j.delegated and exists (select from @extschema@.worker where job_id = p_job and lacks > 0) then
             perform @extschema@.notify_delegator(p_job);
         end if;
-        if kept is not null then
-            perform @extschema@.end_leases(j, kept, p_resources, p_worked, p_then, p_wait);
+        if cardinality(valid) > coalesce(cardinality(idle), 0) then
+            perform @extschema@.end_leases(j, kept, p_worked, p_then, p_wait);
         end if;
     end if;
     update @extschema@.worker w set batch = p_batch, settled_at = @extschema@.clock(),
@@ -207,8 +210,7 @@ begin
         return false;
     end if;
     select * into j from @extschema@.job where id = p_job;
-    return @extschema@.record_done(j, p_worker, array[p_resource], array[p_fence], array[p_resource], p_done)
-        = cardinality(p_done);
+    return @extschema@.record_done(j, p_worker, array[p_resource], p_done) = cardinality(p_done);
 end
 $$;
 
