@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
@@ -257,6 +259,21 @@ def test_a_conflict_without_end_becomes_a_failure(place: Place) -> None:
     with pytest.raises(psycopg.errors.SerializationFailure):
         place.work(act)
     assert place.calls == CONFLICTS_MAX + 1
+
+
+@KINDS
+def test_a_connection_that_ends_without_a_word_is_no_try(place: Place) -> None:
+    """As where a network or a pooler fails; now and then the last words of a server do not arrive, either."""
+
+    def act(unit: Unit, conn: psycopg.Connection) -> None:
+        effect(unit, conn)
+        if place.calls <= CONFLICTS_MAX:
+            with closing(socket.socket(fileno=os.dup(conn.fileno()))) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+            effect(unit, conn)
+
+    place.work(act)
+    assert (place.calls, effects(place)) == (CONFLICTS_MAX + 1, 1)
 
 
 @KINDS

@@ -102,9 +102,16 @@ HANDLED = (
     Mutation(
         "a connection that is lost after the handler is a try",
         "pool/effects/transaction.py",
-        "return lost(error) if self._has_returned and self._is_lost(error) else error",
+        "return lost(error) if self._is_lost(error) else error",
         "return error",
         f"{TRANSACTIONS}::test_a_connection_lost_after_the_handler_leaves_the_units_as_they_were",
+    ),
+    Mutation(
+        "a connection that ends without a word is a try",
+        "pool/effects/transaction.py",
+        'ENDED = {"57P01", "57P02", "08P01", ""}',
+        'ENDED = {"57P01", "57P02", "08P01"}',
+        f"{TRANSACTIONS}::test_a_connection_that_ends_without_a_word_is_no_try",
     ),
     Mutation(
         "a handler is called on a stand-by",

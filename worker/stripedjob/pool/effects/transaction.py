@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 CONFLICTS_MAX = 5  # times in a row that a unit's transaction is run again without that being a try
 CONFLICT_SECONDS = 0.02  # at most before the first repetition; doubled each time
-# The server ended the session: it shuts down, or another session made it crash; or a pooler says that it is gone.
-ENDED = {"57P01", "57P02", "08P01"}
+# The server ended the session: it shuts down, or another session made it crash; or a pooler says that it is gone. Or
+# nobody said anything: the network failed, or the last words did not arrive.
+ENDED = {"57P01", "57P02", "08P01", ""}
 
 
 def alone(session: HandlerSession, work: Unit | list[Unit]) -> Steps[None]:
@@ -127,9 +128,10 @@ class _Try:
             return lost(error) if is_psycopgs else error
         if sqlstate in CONFLICTS and (self._failed_here or self._has_returned):
             return _AgainError(error)
-        if sqlstate in ENDED and self._session.conn.broken and not self._has_returned:
-            return _AgainError(error)
-        return lost(error) if self._has_returned and self._is_lost(error) else error
+        if not self._has_returned:
+            is_end = sqlstate in ENDED and issubclass(type(error), psycopg.OperationalError)
+            return _AgainError(error) if is_end and self._session.conn.broken else error
+        return lost(error) if self._is_lost(error) else error
 
     def _is_lost(self, error: BaseException) -> bool:
         kind, sqlstate = type(error), sqlstate_of(error)
