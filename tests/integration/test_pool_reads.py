@@ -8,6 +8,8 @@ are, where most rows are one job's, and a plan may take another's for few.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -31,6 +33,7 @@ HELD = JobSettings("default", "held", on_failure="Block")
 MANY = JobSettings(
     "default", "many", schedule_limit=4, on_failure="Block", breaker_failures=1000, history_seconds=86400
 )
+API = Path(__file__).parents[2] / "worker" / "stripedjob" / "pool" / "api" / "v1"
 READ_MAX = 60_000  # rows of a table or entries of an index; a pass of upkeep folds 5,000 wakes
 FILL = """
 insert into striped.unit (job_id, resource)
@@ -113,16 +116,27 @@ CALLS: dict[str, str] = {
     "settle of many": RECORD.format(1),
     "claim of many beside them": "select * from striped.claim(4, 0, 500, 10, 1000000)",
     "settle of many again": RECORD.format(2),
+    "complete": "select striped.complete(4, 4, 'r7', 0, '{}')",
+    "keep_up": "select striped.keep_up(4)",
     "claim of more": "select * from striped.claim(4, 0, 300, 10, 1000000)",
     "resume without them": "select striped.resume(4, 1, '{}')",
     "claim of what was given back": "select * from striped.claim(5, 0, 1000, 10, 1000000)",
     "reap of many": "update striped.worker set expires_at = '-infinity' where id = 5; select striped.upkeep(4)",
     "acquire locks": LOCKS.format("acquire_locks('default', 'sync', n.names, n.tokens, 1000)"),
     "release locks": LOCKS.format("release_locks('default', 'sync', n.names, n.tokens)"),
+    "look_lock": "select striped.look_lock('default', 'sync', 's7')",
     "flush locks": "select striped.flush_locks('default', 'sync', 1000)",
     "clean": "select striped.clean(1)",
     "delegate": "select striped.delegate(2, 7)",
     "clean of areas": "select striped.clean(2)",
+    "lead and resign": "select striped.lead(3, 'd'); select striped.resign(3, 1)",
+    "what is known of jobs": """select striped.job_id('default', 'sync'), striped.job_settings('default', 'sync'),
+        striped.page_name(1), striped.schema_version(), (select count(*) from striped.job_statuses('{1,2}')),
+        (select count(*) from striped.workers(1))""",
+    "payloads": "select striped.payloads(1, '{1,2,3}')",
+    "a schedule in parts": """select striped.schedule_begin(1, 'cron', now()),
+        striped.schedule_put(1, now(), 0, '{s7}', '{1}'), striped.schedule_end(1, now())""",
+    "register": "select striped.register(3, 'w')",
     "notify_idle": "select striped.notify_idle(1, 5)",
     "tend": "select * from striped.tend('{1,2}')",
     "measures": "select * from striped.measures('{1,2}')",
@@ -238,6 +252,15 @@ def test_no_call_reads_a_whole_table(reads: Reads, name: str) -> None:
     *before, call = CALLS[name].split("; ")
     reads.of(before)
     assert not _much(reads.of([call]))
+
+
+def test_every_routine_is_called() -> None:
+    calls = " ".join(CALLS.values())
+    routines = (line for file in API.glob("*.sql") for line in file.read_text().splitlines())
+    names = {
+        found[1] for line in routines if (found := re.match(r"create or replace function @extschema@\.(\w+)\(", line))
+    }
+    assert not {name for name in names if f"striped.{name}(" not in calls}
 
 
 def _much(read: dict[str, int]) -> dict[str, int]:
