@@ -5,7 +5,7 @@ auto_explain tells of the statements inside functions, too. It comes with Debian
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -38,12 +38,11 @@ class Reads:
             return
         conn.add_notice_handler(lambda notice: self._plans.append(notice.message_primary or ""))
 
-    def of(self, statements: Sequence[str]) -> dict[str, int]:
-        """Run them; return how many rows, index entries, blocks and rows of steps they read, by where."""
+    def of(self, statement: str) -> dict[str, int]:
+        """Run it; return how many rows, index entries, blocks and rows of steps it read, by where."""
         before = self._counted()
         self._plans.clear()
-        for statement in statements:
-            self._conn.execute(statement.encode())
+        self._conn.execute(statement.encode())
         plans = [json.loads(text[text.index("{") :]) for text in self._plans if "{" in text]
         after = self._counted()
         read = Counter({place: rows - before.get(place, 0) for place, rows in after.items()})

@@ -99,7 +99,7 @@ end
 $$;
 
 -- Folds these wakes, but for those of p_locked, into the stripes that are there, of p_free, at p_places, and into new
--- ones: nobody makes one without upkeep's turn.
+-- ones: nobody makes one without upkeep's turn. The job is read once: a join would look it up for each of them.
 create or replace function @extschema@.fold_these(
     p_job int, p_wakes tid[], p_locked text[], p_free text[], p_places tid[]
 ) returns void language sql as $$

@@ -20,7 +20,6 @@ alter table @extschema@.lock alter resource type text collate "C";
 
 -- Superseded by those that are told where the rows are.
 drop function if exists @extschema@.fold_these(int, bigint[], text[], tid[]);
-drop function if exists @extschema@.hand_out(@extschema@.job, @extschema@.claimed, int, bigint);
 drop function if exists @extschema@.end_leases(@extschema@.job, tid[], text[], int[], text[], float8[]);
 drop function if exists @extschema@.finish_and_note(@extschema@.job, bigint, text[], bigint[], text[], bigint[]);
 drop function if exists @extschema@.record_done(@extschema@.job, bigint, text[], bigint[], text[], bigint[]);
