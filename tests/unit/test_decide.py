@@ -21,7 +21,10 @@ def outcome(tried: int, *faults: Fault, first: int = 0, final: bool = True) -> O
 
 
 def test_all_done_leaves_nothing() -> None:
-    assert settle(LEASE, outcome(3), SKIP, DICE).then is Then.IDLE
+    settled = settle(LEASE, outcome(3), SKIP, DICE)
+    assert (settled.done, settled.then, settled.failed) == ((11, 12, 13), Then.IDLE, ())
+    assert settle(LEASE, outcome(3)._replace(recorded=3), SKIP, DICE).done == ()  # the handler's commit said it
+    assert settle(LEASE, outcome(3, first=1), SKIP, DICE).done == (12, 13)
     assert settle(LEASE._replace(more=True), outcome(3), SKIP, DICE).then is Then.READY
 
 

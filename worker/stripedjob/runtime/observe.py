@@ -118,7 +118,7 @@ class Observer:
 
     def settled(self, batch: Batch, recorded: Recorded, asked: float) -> None:
         """Count what was recorded, tell of the units that were not done, and trace how long that took."""
-        lost = set(recorded.refused)
+        lost, done = set(recorded.refused), batch.tally.recorded
         if self._traces:
             self._trace("settle", [one.lease for one in batch.ended if one.lease.resource not in lost], asked)
         for one in batch.ended:
@@ -126,8 +126,9 @@ class Observer:
                 for failure in one.failed:
                     self._tell(TOO_LATE, one.lease, failure)
             else:
+                done += len(one.done)
                 self._ended(one, recorded)
-        self._done.inc(batch.tally.recorded)
+        self._done.inc(done)
         self._counts["leases"].inc(batch.tally.claimed)
         self._counts["lock_tries"].inc(batch.tally.lock_tries)
         self._counts["lock_refusals"].inc(batch.tally.lock_refusals)
@@ -164,8 +165,7 @@ class Observer:
         write(event, extra={"job": self.job, **facts})
 
     def _ended(self, one: Settlement, recorded: Recorded) -> None:
-        """Count and tell what was recorded of a lease."""
-        self._done.inc(len(one.done))
+        """Count and tell of the units that were not done."""
         for failure in map(recorded.of, one.failed):
             self._failed[failure.to.value].inc()
             spared = {"spared": True} if failure.unit_id in recorded.spared else {}

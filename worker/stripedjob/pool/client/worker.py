@@ -172,16 +172,27 @@ def _concerns(call: str, worker_id: int) -> bool:
 def _leases(worker_id: int, row: Sequence[Any], now: float) -> list[Lease]:
     """Cut the flat arrays of claim() into leases."""
     resources, fences, suspect, counts, more, *columns, oldest, newest, traced = row
-    columns = [column or () for column in columns]  # null, where no lease has a unit
+    ids, attempts, crashes, payloads = (tuple(column or ()) for column in columns)  # null, where no lease has a unit
+    traceparents: tuple[str | None, ...] = tuple(traced or ())
     leases, end = [], 0
     for resource, fence, count, has_more, oldest_us, newest_us in zip(
         resources, fences, counts, more, oldest, newest, strict=True
     ):
         start, end = end, end + count
-        ids, attempts, crashes, payloads = (tuple(column[start:end]) for column in columns)
-        since = now - oldest_us / 1e6, now - newest_us / 1e6
-        traces = tuple(traced[start:end]) if traced else ()
         leases.append(
-            Lease(resource, fence, suspect, has_more, ids, attempts, crashes, payloads, worker_id, *since, traces)
+            Lease(
+                resource,
+                fence,
+                suspect,
+                has_more,
+                ids[start:end],
+                attempts[start:end],
+                crashes[start:end],
+                payloads[start:end],
+                worker_id,
+                now - oldest_us / 1e6,
+                now - newest_us / 1e6,
+                traceparents[start:end],
+            )
         )
     return leases

@@ -204,7 +204,7 @@ class Progress:
             self._measure(moment)
         recorded = self._done if self._config.handler.database else 0
         self._reporter.add(
-            Outcome(
+            Outcome(  # by position, which costs a quarter less
                 self._task.key,
                 self._first,
                 self._tried,
@@ -212,9 +212,10 @@ class Progress:
                 final,
                 moment - self._reported,
                 recorded,
-                away=self._away,
-                at=moment,
-                calls=self._calls,
+                False,  # noqa: FBT003 - suspect: nobody died
+                self._away,
+                moment,
+                self._calls,
             )
         )
         if not final:
