@@ -1,17 +1,19 @@
 """Handlers that do what users' handlers do, and worse. The payload says what."""
 
-import asyncio
+from __future__ import annotations
+
 import copy
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from stripedjob.unit import Dead, Hold, Retry, Unit
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class Unspeakable(Exception):  # noqa: N818
@@ -48,6 +50,8 @@ def act_batch(units: list[Unit]) -> None:
 
 
 async def act_async(unit: Unit) -> None:
+    import asyncio  # noqa: PLC0415 - most executors are started for a plain function
+
     await asyncio.sleep(0)
     act(unit)
 
@@ -80,6 +84,8 @@ def stretch_batch(units: list[Unit]) -> None:
 
 async def stretch_async(unit: Unit) -> None:
     unit.extend(unit.payload["extend"])
+    import asyncio  # noqa: PLC0415 - as above
+
     await asyncio.sleep(unit.payload["pause"])
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import yaml
+from tests.support.commands import run_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,16 +36,17 @@ select count(*) from (
 def stripedjob(
     *args: str | Path, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    command = [sys.executable, "-m", "stripedjob", *map(str, args)]
+    """Run one command to its end: forked, but where its environment is another, which Python reads when it starts."""
+    if env is None:
+        return run_forked(list(map(str, args)), stdin, PATIENCE_SECONDS)
     return subprocess.run(
-        command,
+        [sys.executable, "-m", "stripedjob", *map(str, args)],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **env},
     )
 
 
