@@ -105,6 +105,8 @@ class Sleeper:
             self.idle.was_busy()
         if (seconds := self.claiming.rest()) > 0:
             self.sleep(self.gathered, seconds)
+        elif self.claiming.comes_again():
+            self.look()
         else:
             self.ask()
 

@@ -76,6 +76,13 @@ def test_who_left_something_or_found_nothing_waits_for_nothing(count: int, *, mo
     assert Times().claim(count, more=more).rest() <= 0
 
 
+def test_who_left_units_of_what_it_leased_claims_them_without_asking_once() -> None:
+    claiming = Times().claim(1, more=True)
+    claiming.rest()
+    assert [claiming.comes_again(), claiming.comes_again()] == [True, False]
+    assert not Times().claim(WANTED).comes_again()
+
+
 def test_who_has_waited_asks_first_and_where_that_was_worth_it_claims_without() -> None:
     times = Times()
     found = []

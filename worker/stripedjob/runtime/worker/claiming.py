@@ -23,6 +23,7 @@ class Claiming:
         self._clock, self._may_gather = clock, gathers
         self._is_short = False  # the last claim brought less than it might
         self._has_gathered = self._gathers = False  # before the last claim; since
+        self._has_left = False  # of a resource that it leased there were more units
         self._upkeep_at = self._again_at = self._gathered_at = clock()
 
     def is_due(self, *, is_busy: bool) -> bool:
@@ -38,9 +39,10 @@ class Claiming:
         now = self._clock()
         self._has_gathered, self._gathers = self._gathers and bool(leases), False
         self._is_short = len(leases) < resources
+        self._has_left = any(lease.more for lease in leases)
         self._again_at = now + SHORT_SECONDS
         self._upkeep_at = now if self._is_short else now + UPKEEP_SECONDS
-        if self._may_gather and leases and self._is_short and not any(lease.more for lease in leases):
+        if self._may_gather and leases and self._is_short and not self._has_left:
             self._gathered_at = asked + GATHER_SECONDS
 
     def rest(self) -> float:
@@ -54,5 +56,6 @@ class Claiming:
         return seconds
 
     def comes_again(self) -> bool:
-        """Tell whether to claim after such a wait without asking: what was waited for last time has come."""
-        return self._has_gathered
+        """Tell whether to claim without asking: what was waited for last time has come, or there were more units."""
+        has_left, self._has_left = self._has_left, False
+        return has_left or (self._gathers and self._has_gathered)

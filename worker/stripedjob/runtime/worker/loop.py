@@ -247,8 +247,8 @@ class Worker:
         if (gather_seconds := self._claiming.rest()) > 0:
             await self._pause(gather_seconds)
             self._idle.was_busy()
-            if self._claiming.comes_again():
-                return
+        if self._claiming.comes_again():
+            return
         poll = await pool.poll(self._worker_id)
         lock_seconds = self._locking.wait_seconds()
         if lock_seconds > 0:
