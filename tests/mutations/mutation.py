@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -11,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.forks import FORKS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "worker"
 RUN_SECONDS_MAX = 280
 PATIENCE_SECONDS = "30"  # a fault may make a test wait for what never comes, which is an answer
 TESTS_FAILED = 1  # pytest's exit code
-# What tests need that is not ours is imported once, by a process that is forked for each mutation: a third of the CPU.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "hypothesis", "kopf", "kubernetes", "psycopg_pool", "pydantic", "redis"])
 COUNTS = re.compile(r"(\d+) (failed|error)")
 
 

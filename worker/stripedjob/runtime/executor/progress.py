@@ -204,7 +204,7 @@ class Progress:
             self._measure(moment)
         recorded = self._done if self._config.handler.database else 0
         self._reporter.add(
-            Outcome(  # by position, which costs a quarter less
+            Outcome(
                 self._task.key,
                 self._first,
                 self._tried,
@@ -212,10 +212,9 @@ class Progress:
                 final,
                 moment - self._reported,
                 recorded,
-                False,  # noqa: FBT003 - suspect: nobody died
-                self._away,
-                moment,
-                self._calls,
+                away=self._away,
+                at=moment,
+                calls=self._calls,
             )
         )
         if not final:

@@ -47,7 +47,7 @@ def kind_of(reason: str) -> str:
 def settle(lease: Lease, outcome: Outcome, policy: RetryPolicy, rng: random.Random) -> Settlement:
     """Say what becomes of each unit and of the resource. Units that were not started go back as they were."""
     is_plain = outcome.final and not (outcome.faults or outcome.recorded or outcome.suspect or outcome.away)
-    if is_plain and outcome.first == 0 and outcome.tried == len(lease.ids):  # most are, and this costs a tenth
+    if is_plain and outcome.first == 0 and outcome.tried == len(lease.ids):  # most end so
         return Settlement(lease, Then.READY if lease.more else Then.IDLE, lease.ids)
     first = next((fault.index for fault in outcome.faults if fault.verdict is Verdict.RETRY), None)
     failures = tuple(
