@@ -24,13 +24,13 @@ from peers.pgboss import PgBoss
 from peers.pgmq import Pgmq, PgmqGrouped, PgmqRoundRobin
 from peers.procrastinate import Procrastinate
 from peers.raw import Raw, RawOne
-from peers.stripedjob import Fifo, FourWorkers, Long, Mutex, PostgresLocks
+from peers.stripedjob import Fifo, FourWorkers, Mutex, PostgresLocks
 from peers.works import WORKS, Row, Site, recorded
 
 KINDS: dict[str, type[Peer]] = {
     kind.name: kind
     for kind in (
-        Raw, RawOne, Mutex, Long, FourWorkers, PostgresLocks, Fifo, Pgmq, PgmqRoundRobin, PgmqGrouped, Graphile, PgBoss,
+        Raw, RawOne, Mutex, FourWorkers, PostgresLocks, Fifo, Pgmq, PgmqRoundRobin, PgmqGrouped, Graphile, PgBoss,
         GroupMq, Procrastinate,
     )
 }  # fmt: skip

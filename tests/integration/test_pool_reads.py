@@ -208,7 +208,8 @@ CALLS: dict[str, str] = {
 
 STATISTICS = {
     "of new tables": "select",  # `analyze` came before they were filled
-    "of emptied tables": """update pg_class set reltuples = 0, relpages = greatest(1, pg_relation_size(oid) / 8192)
+    "of emptied tables": """update pg_class set reltuples = 0, relpages = greatest(1, pg_relation_size(oid) / 8192),
+        relallvisible = case when relkind = 'r' then greatest(1, pg_relation_size(oid) / 8192) else 0 end
         where relnamespace = 'striped'::regnamespace and relkind in ('r', 'i')""",
     "of the tables as they are": "analyze",
 }

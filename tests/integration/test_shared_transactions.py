@@ -12,7 +12,8 @@ import pytest
 from tests.support.slots import Slot, effect
 
 from stripedjob import Dead
-from stripedjob.runtime.executor.sharing import BYTES_MAX, SECONDS_MAX, UNITS_MAX
+from stripedjob.pool.effects.shared import Shared
+from stripedjob.runtime.executor.sharing import BYTES_MAX, SECONDS_MAX, SLOW_SECONDS_MAX, UNITS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,28 @@ def test_and_up_to_a_time(pool_url: str, kind: str) -> None:
 
     slot.work(act)
     assert slot.transactions() == [3, 3, 1, 1, 1]
+
+
+@KINDS
+@pytest.mark.parametrize(("commit_seconds", "calls"), [(0.01, 3), (0.03, 7), (0.1, 23), (60, 29)])
+def test_which_is_longer_where_a_commit_is_slow(
+    pool_url: str, kind: str, commit_seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = Slot(pool_url, kind, 3 + 2 * calls)
+    commit = Shared.commit
+
+    def slow(*args: Any) -> Any:
+        slot.time += commit_seconds
+        return commit(*args)
+
+    def act(unit: Unit, conn: psycopg.Connection) -> None:
+        effect(unit, conn)
+        slot.time += SECONDS_MAX / 3 + 0.001
+
+    monkeypatch.setattr(Shared, "commit", slow)
+    slot.work(act)
+    assert slot.transactions() == [3, calls, calls]
+    assert calls * (SECONDS_MAX / 3 + 0.001) < SLOW_SECONDS_MAX + SECONDS_MAX
 
 
 def test_and_up_to_a_size(pool_url: str) -> None:

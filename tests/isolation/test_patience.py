@@ -9,6 +9,9 @@ from tests.isolation.report import check
 from tests.isolation.scenes import busy
 from tests.isolation.specs import Specs, alone, do, execute
 from tests.isolation.world import FIFO, THROTTLED, World
+from tests.support.worker_env import Site
+
+from stripedjob.pool.connection import connect
 
 if TYPE_CHECKING:
     from tests.isolation.harness import Spec, Stage, Step
@@ -81,3 +84,29 @@ SPECS.add(
 @pytest.mark.parametrize("made", SPECS, ids=lambda made: made.name)
 def test_nobody_waits(made: Spec[World], stage: Stage, request: pytest.FixtureRequest) -> None:
     check(stage, made, request.config)
+
+
+STATISTICS = """
+update pg_class set reltuples = %s, relpages = 1, relallvisible = %s where oid = 'striped.worker'::regclass"""
+
+
+@pytest.mark.parametrize(("rows", "all_visible"), [(0, 1), (0, 0), (3, 1), (3, 0)])
+@pytest.mark.migrated
+def test_retention_locks_no_lease_of_the_living(fresh_database: str, rows: int, all_visible: int) -> None:
+    """It looks for leases whose worker has no row, and is to find out before it locks them.
+
+    Also where the planner takes it that there are no workers, since VACUUM came when there were none.
+    """
+    site = Site(fresh_database)
+    site.sql("select striped.enqueue('sync', 'r' || n) from generate_series(1, 9) n")
+    site.sql("update striped.turn set at = '-infinity' where kind = 'clean'")
+    for name in ("w1", "w2"):
+        ((worker,),) = site.sql("select striped.register(%s, %s)", [site.job_id, name])
+        site.sql("select striped.upkeep(%s)", [site.job_id])
+        site.sql("select striped.claim(%s, 0, 4, 9, 1000)", [worker])
+    site.sql(STATISTICS, [rows, all_visible])
+    with connect(fresh_database) as conn, conn.transaction():
+        conn.execute("select striped.clean(%s)", [site.job_id])
+        leased = site.sql("select resource from striped.stripe where state = 'leased'")
+        free = site.sql("select resource from striped.stripe where state = 'leased' for update skip locked")
+    assert len(free) == len(leased) > 1

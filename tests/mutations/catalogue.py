@@ -278,6 +278,13 @@ MET = (
         "and expires_at > @extschema@.clock()",
         f"{MEETINGS}::test_nothing_is_assigned_to_a_worker_that_leaves",
     ),
+    Mutation(
+        "retention locks the leases of the living",
+        "pool/lib/clean.sql",
+        "orphans as materialized (",
+        "orphans as not materialized (",
+        "tests/isolation/test_patience.py::test_retention_locks_no_lease_of_the_living",
+    ),
 )
 DEAD = (
     Mutation(

@@ -74,13 +74,6 @@ class Mutex(Peer):
             raise MissingError(f"a worker ended: {ended[0].last_words}")
 
 
-class Long(Mutex):
-    """Leases of up to a thousand units."""
-
-    name = "stripedjob-1000"
-    spec: ClassVar[dict[str, Any]] = {"batch": {"unitsPerResource": 1000}}
-
-
 class FourWorkers(Mutex):
     """Four workers."""
 

@@ -101,8 +101,8 @@ class Batch(Part):
 
     resources: Annotated[int, Field(ge=1, le=1000)] = 500
     """Most resources in one claim."""
-    units_per_resource: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Most units of each."""
+    units_per_resource: Annotated[int, Field(ge=1, le=1000)] = 1000
+    """Most units of each; with `per: Resource`, of one call."""
 
 
 class CircuitBreaker(Part):

@@ -30,7 +30,7 @@ begin
         select (select s.worker_id from @extschema@.stripe s where s.state = 'leased' and s.worker_id > o.worker_id
             order by s.worker_id limit 1), n + 1
         from owners o where o.worker_id is not null and n < 10000
-    ), orphans as (
+    ), orphans as materialized ( -- or those of the living are locked, and sorted out afterwards
         select worker_id from owners o
         where worker_id is not null and not exists (select from @extschema@.worker w where w.id = o.worker_id)
     )

@@ -6,6 +6,8 @@
 -- * many rows are changed by where they are (ctid), which a statement before has found and locked; or by their ids as
 --   an array: `= any(array[key])` in place of `= key` where another table has the key, since no merge can serve that;
 -- * lists are not joined: they come as columns of one, or are grouped;
+-- * where a lateral subquery locks, nothing may sort its rows out afterwards: what chooses them is materialized before,
+--   if it is more than conditions on a list;
 -- * a condition that no index is to serve is written with `is not distinct from`.
 
 -- Those of p_resources that have a stripe. One look by the primary key for each, here, below and in settle(): a plan

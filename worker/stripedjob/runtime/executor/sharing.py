@@ -26,6 +26,10 @@ UNITS_MAX = 32
 # it is committed (and the unit that took them longer), nor so many bytes of payloads.
 SECONDS_MAX = 0.05
 BYTES_MAX = 1_000_000
+# But where to begin and to commit one takes long itself (a disk that flushes slowly, a server that is far or busy),
+# that is to be a fifth of the time at most, as long as it does not keep the locks for longer than this.
+SLOW_SECONDS_MAX = 0.5
+WORK_FOR_COMMIT = 4
 # After a transaction that was lost, units have one each for so long: a deadlock is noticed by Postgres after a second,
 # and a handler that does not fit into a savepoint is called for nothing.
 ALONE_SECONDS = 30.0
@@ -40,6 +44,7 @@ class _Slot:
         self._session = HandlerSession(function, database, is_async=is_async)
         self._clock = clock
         self._alone_until = 0.0
+        self._around_seconds = 0.0  # what it took to begin and to commit the last transaction that units shared
 
     def run(self, progress: Progress) -> Steps[None]:
         """Run one task."""
@@ -83,8 +88,10 @@ class _Slot:
 
     def _shared(self, shared: Shared, calls: list[tuple[Any, int]], progress: Progress) -> Steps[int]:
         began, size_bytes, made = self._clock(), 0, 0
+        seconds_max = max(SECONDS_MAX, min(SLOW_SECONDS_MAX, WORK_FOR_COMMIT * self._around_seconds))
         done: list[Unit] = []
         yield from shared.begin()
+        begun = self._clock()
         for argument, units in calls[:UNITS_MAX]:
             if made and not progress.may_start():
                 break
@@ -94,9 +101,11 @@ class _Slot:
             if error is None:
                 done.append(argument)
             size_bytes += len(argument.payload_text)
-            if shared.is_cut or size_bytes >= BYTES_MAX or self._clock() - began >= SECONDS_MAX:
+            if shared.is_cut or size_bytes >= BYTES_MAX or self._clock() - begun >= seconds_max:
                 break
+        ended = self._clock()
         yield from shared.commit(done)
+        self._around_seconds = begun - began + self._clock() - ended
         return made
 
 
