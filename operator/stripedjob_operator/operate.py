@@ -72,7 +72,7 @@ async def run(settings: OperatorSettings) -> bool:
     health = OperatorHealth()
     told = asyncio.Event()
     _heed(told)
-    with serving(health, settings.port):
+    with serving(health, health.registry, settings.port):
         async with Cluster.connect(health.registry) as cluster:
             beating = asyncio.create_task(health.beat_forever())
             trimming = asyncio.create_task(trim_forever())

@@ -8,7 +8,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -17,9 +17,15 @@ from stripedjob.observe import health
 from stripedjob.observe.health import CONNECTIONS_MAX, serving
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import Batch, Failure, Fate, Lease, Recorded, Settlement, Spared, Tally, Then
+from stripedjob.runtime.metrics import registry_of
 from stripedjob.runtime.observe import STALLED_SECONDS, Observer
 
 ALL = Recorded([], {})
+
+
+def served(observer: Observer | None = None, port: int = 0, host: str = "") -> AbstractContextManager[int]:
+    observer = observer or Observer("default/sync")
+    return serving(observer, registry_of(observer), port, host)
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -36,7 +42,7 @@ def test_liveness_readiness_and_metrics() -> None:
     now = [0.0]
     observer = Observer("default/sync", clock=lambda: now[0])
     lease = Lease("a", 1, suspect=False, more=False, ids=(1, 2), attempts=(0, 0), crashes=(0, 0), payloads=("1", "2"))
-    with serving(observer, 0, "127.0.0.1") as port:
+    with served(observer, host="127.0.0.1") as port:
         assert get(port, "/readyz") == (503, "not connected to Postgres yet\n")
         observer.connected(1)
         assert get(port, "/readyz") == (200, "ok\n")
@@ -74,7 +80,7 @@ def test_what_was_recorded_is_counted_and_told_not_what_was_asked_for(caplog: py
     assert [one["after_seconds"] for one in seen] == [0.0, 10.0, 0.0]
     assert {one["traceback"] for one in seen} == {"line 7"}
     counted = {
-        outcome: observer.registry.get_sample_value(
+        outcome: registry_of(observer).get_sample_value(
             "stripedjob_units_total", {"job_type": "default/sync", "outcome": outcome}
         )
         for outcome in ("dead", "delayed")
@@ -96,7 +102,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 def test_silent_connections_cost_no_thread_and_keep_nobody_out() -> None:
     before = threading.active_count()
-    with serving(Observer("default/sync"), 0) as port, ExitStack() as stack:
+    with served() as port, ExitStack() as stack:
         silent = [stack.enter_context(connect(port)) for _ in range(3 * CONNECTIONS_MAX)]
         assert get(port, "/livez") == (200, "ok\n")
         assert threading.active_count() <= before + 1
@@ -105,7 +111,7 @@ def test_silent_connections_cost_no_thread_and_keep_nobody_out() -> None:
 
 def test_a_silent_connection_is_closed_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "REQUEST_SECONDS_MAX", 0.1)
-    with serving(Observer("default/sync"), 0) as port, connect(port) as silent, connect(port) as slow:
+    with served() as port, connect(port) as silent, connect(port) as slow:
         slow.sendall(b"GET /livez HT")
         assert is_closed(silent)
         assert is_closed(slow)
@@ -115,7 +121,7 @@ def test_a_silent_connection_is_closed_after_a_time(monkeypatch: pytest.MonkeyPa
     "request_", [b"\r\n\r\n", b"x" * 100_000, b"GET /" + b"\xff" * 50 + b" HTTP/1.1\r\n\r\n", b"\0\0\0\r\n\r\n"]
 )
 def test_any_request_is_answered_or_refused(request_: bytes) -> None:
-    with serving(Observer("default/sync"), 0) as port, connect(port) as client:
+    with served() as port, connect(port) as client:
         with suppress(ConnectionError):
             client.sendall(request_)
             answer = client.recv(1000)
@@ -124,7 +130,7 @@ def test_any_request_is_answered_or_refused(request_: bytes) -> None:
 
 
 def test_head_is_answered_without_a_body() -> None:
-    with serving(Observer("default/sync"), 0) as port, connect(port) as client:
+    with served() as port, connect(port) as client:
         client.sendall(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""
         while part := client.recv(1000):
@@ -136,7 +142,7 @@ def test_head_is_answered_without_a_body() -> None:
 def test_it_is_there_for_both_versions_of_ip() -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
-    with serving(Observer("default/sync"), 0) as port:
+    with served() as port:
         for host in ("127.0.0.1", "::1"):
             with connect(port, host) as client:
                 client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
@@ -153,10 +159,10 @@ def test_it_is_there_without_ipv6(monkeypatch: pytest.MonkeyPatch, missing: int)
         return create(address, **options)
 
     monkeypatch.setattr(socket, "create_server", refuse)
-    with serving(Observer("default/sync"), 0) as port:
+    with served() as port:
         assert get(port, "/livez") == (200, "ok\n")
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:
-    with serving(Observer("default/sync"), 0) as port, pytest.raises(OSError, match="in use"):
-        serving(Observer("default/sync"), port).__enter__()
+    with served() as port, pytest.raises(OSError, match="in use"):
+        served(port=port).__enter__()

@@ -67,7 +67,7 @@ def scraped(fresh_database: str) -> Iterator[int]:
             health.registry.register(JobMetrics(observed, databases))
             await stop.wait()
 
-    with running(run), serving(health, 0) as port:
+    with running(run), serving(health, health.registry, 0) as port:
         yield port
 
 

@@ -17,6 +17,7 @@ from stripedjob.pool.client.operator import OperatorPool
 from stripedjob.pool.client.owner import OwnerPool
 from stripedjob.pool.client.worker import WorkerPool
 from stripedjob.pool.types import News
+from stripedjob.runtime.metrics import registry_of
 from stripedjob.runtime.worker import chores
 from stripedjob.runtime.worker.decide import RetryPolicy
 from stripedjob.times import BUCKETS, bucket
@@ -44,7 +45,7 @@ def drain(site: Site, handler: HandlerSettings, **options: Any) -> str:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
             worker = await site.worker(stack, handler, **options)
             await drained(site, [worker])
-            return generate_latest(worker._observer.registry).decode()
+            return generate_latest(registry_of(worker._observer)).decode()
 
     return asyncio.run(scene())
 

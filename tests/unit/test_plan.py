@@ -47,9 +47,9 @@ def test_who_claims_by_itself_gathers_and_who_is_given_work_does_not(strategy: s
     assert worker_settings(job(strategy=strategy), 1, "w", "session").gathers == gathers
 
 
-def test_a_worker_reads_its_plan_without_the_model() -> None:
+def test_a_worker_reads_its_plan_without_the_model_and_counts_without_prometheus() -> None:
     whole = parse(json.dumps(RESOURCE | {"spec": {"handler": HANDLERS[0]}}))
     plan = Plan.of(whole, "postgresql://x/y", "redis://z", "/path")
     done = subprocess.run([sys.executable, "-c", IMPORTS, plan.packed()], capture_output=True, text=True, check=True)
     job_type, *modules = done.stdout.split()
-    assert (job_type, {"pydantic", "yaml"} & set(modules)) == ("a", set())
+    assert (job_type, {"pydantic", "yaml", "prometheus_client"} & set(modules)) == ("a", set())

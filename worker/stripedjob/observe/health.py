@@ -25,8 +25,6 @@ TEXT = "text/plain; charset=utf-8"
 class Health(Protocol):
     """What is asked of the process that is served."""
 
-    registry: CollectorRegistry
-
     def is_live(self) -> bool:
         """Return whether the main loop turns."""
         ...
@@ -37,14 +35,14 @@ class Health(Protocol):
 
 
 @contextmanager
-def serving(observer: Health, port: int, host: str = "") -> Iterator[int]:
+def serving(observer: Health, registry: CollectorRegistry, port: int, host: str = "") -> Iterator[int]:
     """Serve until the context ends; yields the port, which is a free one for 0. Raises OSError where it is taken.
 
     `host` "": on all addresses, of IPv6 too where the machine has it.
     """
     with _listening(host, port) as sock:
         loop, stop = asyncio.new_event_loop(), asyncio.Event()
-        serve = _Server(observer).serve(sock, stop)
+        serve = _Server(observer, registry).serve(sock, stop)
         thread = threading.Thread(target=lambda: loop.run_until_complete(serve), daemon=True)
         thread.start()
         try:
@@ -68,8 +66,8 @@ def _listening(host: str, port: int) -> socket.socket:
 class _Server:
     """Answers requests, one for each connection."""
 
-    def __init__(self, observer: Health) -> None:
-        self._observer = observer
+    def __init__(self, observer: Health, registry: CollectorRegistry) -> None:
+        self._observer, self._registry = observer, registry
         self._open: dict[asyncio.StreamWriter, None] = {}  # in the order of their coming
 
     async def serve(self, sock: socket.socket, stop: asyncio.Event) -> None:
@@ -106,7 +104,7 @@ class _Server:
     def _look(self, path: bytes) -> tuple[HTTPStatus, str, bytes]:
         match path:
             case b"/metrics":
-                return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._observer.registry)
+                return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
             case b"/livez":
                 return _said(None if self._observer.is_live() else "the main loop has stalled")
             case b"/readyz":

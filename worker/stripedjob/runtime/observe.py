@@ -1,41 +1,21 @@
-"""What a worker shows of itself: log lines, Prometheus metrics, liveness and readiness. The loop calls it.
+"""What a worker shows of itself: log lines, counts, liveness and readiness. The loop calls it.
 
 One observer a worker. Reading it (health.py) never waits for the loop, so that a loop that hangs is seen to hang.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from stripedjob.observe.log import LOCK_AWAY, LOCK_BACK, TOO_LATE, logger
 from stripedjob.pool.errors import PoolUnreachableError
 from stripedjob.pool.types import Batch, Failure, Lease, Recorded, Settlement, Then
 from stripedjob.runtime import clock
 from stripedjob.runtime.traces import Traces
-from stripedjob.times import Histogram, cumulated
+from stripedjob.times import Histogram
 
 STALLED_SECONDS = 60.0  # a loop that has not turned for so long is dead
-
-
-class _Times(Collector):
-    """The histograms of times, made for Prometheus at a scrape alone, since units are counted often."""
-
-    def __init__(self, job: str, wait: Histogram, run: Histogram) -> None:
-        self._job, self._wait, self._run = job, wait, run
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the histograms. Called in the thread of a scrape."""
-        for name, help_, histogram in (
-            ("wait", "How long units wait for their handler, from when they could first be claimed.", self._wait),
-            ("run", "How long the handler's call of a unit takes.", self._run),
-        ):
-            family = HistogramMetricFamily(f"stripedjob_unit_{name}_seconds", help_, labels=["job_type"])
-            family.add_metric([self._job], cumulated(list(histogram.counts)), histogram.seconds)
-            yield family
 
 
 class Observer:
@@ -43,33 +23,24 @@ class Observer:
 
     def __init__(self, job: str, clock: Callable[[], float] = time.monotonic, traces: Traces | None = None) -> None:
         """Start with nothing connected. `traces`: where spans go, of times by the leases' clock."""
-        self.registry = CollectorRegistry()
         self.job = job
         self._clock, self._traces = clock, traces
         self._turned_at = clock()
         self._pool_problem: str | None = "not connected to Postgres yet"
         self._lock_problem: str | None = None
-        self._units = Counter(
-            "stripedjob_units", "Units by how their try ended.", ["job_type", "outcome"], registry=self.registry
-        )
-        self._done = self._units.labels(job, "done")
-        self._failed = {word: self._units.labels(job, word) for word in ("ready", "delayed", "held", "dead")}
-        self._counts = {
-            name: Counter(f"stripedjob_{name}", help_, ["job_type"], registry=self.registry).labels(job)
-            for name, help_ in (
-                ("leases", "Leases taken."),
-                ("lock_tries", "Locks asked for."),
-                ("lock_refusals", "Locks refused or unavailable."),
-                ("stale", "Leases whose settlement was refused."),
-                ("batches", "Batches recorded."),
-                ("losses", "Times that the worker was considered dead."),
-            )
-        }
-        up = Gauge("stripedjob_up", "Whether an engine can be reached.", ["job_type", "engine"], registry=self.registry)
-        self._pool_up, self._lock_up = up.labels(job, "pool"), up.labels(job, "lock")
-        self._lock_up.set(1)
+        self.units: Counter[str] = Counter()  # by how their try ended
+        self.counts: Counter[str] = Counter()  # as metrics.py says what there is to count
         self.wait, self.run = Histogram(), Histogram()
-        self.registry.register(_Times(job, self.wait, self.run))
+
+    @property
+    def is_pool_up(self) -> bool:
+        """Whether Postgres answers, as far as is known."""
+        return self._pool_problem is None
+
+    @property
+    def is_lock_up(self) -> bool:
+        """Whether the lock backend answers, as far as is known."""
+        return self._lock_problem is None
 
     def turned(self) -> None:
         """Note that the loop is alive."""
@@ -80,7 +51,6 @@ class Observer:
         if self._pool_problem is not None:
             self._log(logger.info, "connected to Postgres", worker=worker_id)
         self._pool_problem = None
-        self._pool_up.set(1)
 
     def disconnected(self, error: Exception) -> None:
         """Note that Postgres does not answer."""
@@ -89,7 +59,6 @@ class Observer:
             words = "Postgres cannot be reached; trying again" if is_away else "a call failed in Postgres; trying again"
             self._log(logger.warning, words, error=str(error))
         self._pool_problem = str(error)
-        self._pool_up.set(0)
 
     def lock_reachable(self, error: Exception | None) -> None:
         """Note whether the lock backend answers."""
@@ -98,12 +67,11 @@ class Observer:
         elif self._lock_problem is None:
             self._log(logger.warning, LOCK_AWAY, error=str(error))
         self._lock_problem = None if error is None else str(error)
-        self._lock_up.set(error is None)
 
     def lost(self, worker_id: int) -> None:
         """Note that the worker was considered dead."""
         self._log(logger.warning, "considered dead: the leases passed to others; registering again", worker=worker_id)
-        self._counts["losses"].inc()
+        self.counts["losses"] += 1
 
     def claimed(self, leases: Sequence[Lease], asked: float) -> None:
         """Trace how long units have waited until a claim was asked for, and how long that took."""
@@ -128,13 +96,13 @@ class Observer:
             else:
                 done += len(one.done)
                 self._ended(one, recorded)
-        self._done.inc(done)
-        self._counts["leases"].inc(batch.tally.claimed)
-        self._counts["lock_tries"].inc(batch.tally.lock_tries)
-        self._counts["lock_refusals"].inc(batch.tally.lock_refusals)
-        self._counts["batches"].inc()
+        self.units["done"] += done
+        self.counts["leases"] += batch.tally.claimed
+        self.counts["lock_tries"] += batch.tally.lock_tries
+        self.counts["lock_refusals"] += batch.tally.lock_refusals
+        self.counts["batches"] += 1
         if lost:
-            self._counts["stale"].inc(len(lost))
+            self.counts["stale"] += len(lost)
             self._log(
                 logger.warning,
                 "leases had been lost; nothing of them was recorded",
@@ -167,7 +135,7 @@ class Observer:
     def _ended(self, one: Settlement, recorded: Recorded) -> None:
         """Count and tell of the units that were not done."""
         for failure in map(recorded.of, one.failed):
-            self._failed[failure.to.value].inc()
+            self.units[failure.to.value] += 1
             spared = {"spared": True} if failure.unit_id in recorded.spared else {}
             self._tell(f"unit {failure.to.value}", one.lease, failure, **spared)
         if one.then is Then.SUSPECT:

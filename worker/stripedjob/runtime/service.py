@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Protocol
 
 from stripedjob.locks import LockConfigError, open_lock
-from stripedjob.observe.health import serving
 from stripedjob.observe.log import logger
 from stripedjob.pool.client.delegator import DelegatorPool
 from stripedjob.pool.client.worker import WorkerPool
@@ -124,7 +123,7 @@ async def _process(settings: ServiceSettings, traces: Traces | None = None) -> A
         if settings.pid_file is not None:
             stack.enter_context(pidfile.holding(settings.pid_file))
         if settings.health_port is not None:
-            stack.enter_context(serving(observer, settings.health_port))
+            stack.enter_context(_serving(observer, settings.health_port))
         if settings.parent_pid is not None:
             watch = asyncio.create_task(_watch_parent(settings.parent_pid, stop))
             stack.callback(watch.cancel)
@@ -132,6 +131,14 @@ async def _process(settings: ServiceSettings, traces: Traces | None = None) -> A
             stack.callback(traces.close)
         job_id = await _find_job(settings, observer, stop)
         yield _Process(job_id, settings.name or f"{socket.gethostname()}:{os.getpid()}", observer, stop)
+
+
+def _serving(observer: Observer, port: int) -> contextlib.AbstractContextManager[int]:
+    """Serve what is known of this process. Who is never asked loads no prometheus_client, a tenth of imports."""
+    from stripedjob.observe.health import serving  # noqa: PLC0415 - as above
+    from stripedjob.runtime.metrics import registry_of  # noqa: PLC0415 - as above
+
+    return serving(observer, registry_of(observer), port)
 
 
 async def _watch_parent(pid: int, stop: asyncio.Event) -> None:
