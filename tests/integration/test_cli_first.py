@@ -74,6 +74,24 @@ def test_a_handler_that_cannot_work_is_told_of_before_engines_start(
     assert said.count(words) == 1, said
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "spec.scheduleLimit is 1"),
+        ({"scheduleLimit": 2}, "spec.scheduleLimit is 2"),
+        ({"scheduleLimit": 9, "parallel": False}, "spec.parallel is false"),
+        ({"scheduleLimit": 9, "suspend": True}, "spec.suspend is true"),
+    ],
+    ids=str,
+)
+def test_more_workers_than_may_be_at_work_are_refused_with_what_limits_them(
+    folder: Path, spec: dict[str, object], words: str
+) -> None:
+    job_file(folder, **spec)
+    code, said = refused(folder, "run", "--workers", "3")
+    assert (code, said.count(words)) == (2, 1), said
+
+
 def test_validate_looks_at_handlers_that_are_here(folder: Path) -> None:
     file = job_file(folder)
     assert "is valid, and its handler is found" in stripedjob("validate", file).stdout

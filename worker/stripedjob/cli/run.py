@@ -63,10 +63,17 @@ def _with_workers(job: "StripedJob", workers: int | None) -> "StripedJob":
     if workers is None:
         return job
     if workers > job.effective_limit:
-        raise click.UsageError(f"--workers {workers} is above the job's limit of {job.effective_limit}")
+        raise click.UsageError(f"--workers {workers} is more than may be at work: {_limit_of(job)}")
     scaling = job.spec.scaling.model_copy(update={"mode": "External"})
     spec = job.spec.model_copy(update={"scaling": scaling, "replicas": workers, "min_workers": 0})
     return job.model_copy(update={"spec": spec})
+
+
+def _limit_of(job: "StripedJob") -> str:
+    if job.spec.suspend:
+        return "spec.suspend is true"
+    limit = job.spec.schedule_limit
+    return f"spec.scheduleLimit is {limit}" if job.effective_limit == limit else "spec.parallel is false"
 
 
 def _supervise(site: Site, began: float, *, until_empty: bool, as_json: bool) -> tuple[dict[str, Any], bool]:
