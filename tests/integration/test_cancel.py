@@ -20,6 +20,7 @@ from stripedjob.runtime.clock import now
 from stripedjob.runtime.executor import supervisor
 from stripedjob.runtime.executor.supervisor import ExecutorSupervisor
 from stripedjob.runtime.executor.wire import Config
+from stripedjob.runtime.handlers import command
 from stripedjob.runtime.handlers.settings import HandlerSettings
 from stripedjob.runtime.outcome import Fault, Outcome, Verdict
 from stripedjob.unit import Unit
@@ -133,7 +134,7 @@ def test_a_command_gets_sigterm() -> None:
     mark = uuid.uuid4().hex
     ended = cancelled(HandlerSettings("exec", (*TERM, mark)), [True])
     assert ended.faults == DEAD
-    assert call_seconds(ended) < supervisor.CANCEL_SECONDS
+    assert call_seconds(ended) < command.TERM_SECONDS_MAX
     assert _left(mark) == ""
 
 
