@@ -5,6 +5,7 @@ without importing clusters and servers. tests/unit/test_acceptance.py sees to it
 """
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,19 @@ def rows() -> list[Row]:
     return [Row(one["number"], one["feature"], one["pass"]) for one in read]
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """Return what a file of tests says."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def deciders() -> list[Decider]:
     """Find the tests that decide rows, in every tier."""
     return sorted(one for tier in TIERS for path in (ROOT / "tests" / tier).glob("test_*.py") for one in _in(path))
 
 
 def _in(path: Path) -> Iterator[Decider]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree(path).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             numbers = tuple(sorted(number for one in node.decorator_list for number in _numbers(one)))
             if numbers:

@@ -254,6 +254,7 @@ def test_no_call_reads_a_whole_table(pool: OwnerPool, reads: Reads, name: str) -
     for statement in before:
         pool.conn.execute(statement.encode())
     assert not {place: rows for place, rows in reads.of(call).items() if rows > READ_MAX}
+    assert not reads.locked_in_vain  # as the planner would have it: tests/isolation/test_patience.py has who waits
 
 
 def test_every_routine_is_called() -> None:

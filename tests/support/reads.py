@@ -1,5 +1,7 @@
 """How much statements read: of each table and index, and where the server can tell, in each step of their plans.
 
+And what they may lock in vain: rows that a plan locks before a join may leave them out.
+
 auto_explain tells of the statements inside functions, too. It comes with Debian's Postgres, not with the wheel's.
 """
 
@@ -24,6 +26,7 @@ set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = 
 set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_format = json;
 set auto_explain.log_level = notice; set client_min_messages = notice"""
 Plan = Mapping[str, Any]
+TAKING_ALL = {"Inner", "Left"}  # what is found for a row, where nothing else is asked of it
 
 
 class Reads:
@@ -32,6 +35,7 @@ class Reads:
     def __init__(self, conn: psycopg.Connection) -> None:
         self._conn = conn
         self._plans: list[str] = []
+        self.locked_in_vain: list[str] = []  # by the last statement: joins that may leave out what was locked for them
         try:
             conn.execute(TELL)
         except psycopg.errors.UndefinedFile:
@@ -46,9 +50,12 @@ class Reads:
         plans = [json.loads(text[text.index("{") :]) for text in self._plans if "{" in text]
         after = self._counted()
         read = Counter({place: rows - before.get(place, 0) for place, rows in after.items()})
+        self.locked_in_vain.clear()
         for plan in plans:
+            text = " ".join(plan["Query Text"].split())[:200]
             for step in _steps(plan["Plan"]):
-                read[f"{_name(step)} in {' '.join(plan['Query Text'].split())[:200]}"] += _rows(step)
+                read[f"{_name(step)} in {text}"] += _rows(step)
+            self.locked_in_vain += [f"{_name(join)} in {text}" for join in _leaving_out(plan["Plan"], [])]
         return read
 
     def _counted(self) -> dict[str, int]:
@@ -63,6 +70,20 @@ def _steps(plan: Plan) -> Iterator[Plan]:
         yield plan
     for part in plan.get("Plans", ()):
         yield from _steps(part)
+
+
+def _leaving_out(step: Plan, above: list[tuple[Plan, bool]]) -> Iterator[Plan]:
+    """The joins that may leave out rows which a step below has locked. `above`: nearest first; whether it is inside."""
+    if step["Node Type"] == "LockRows":
+        for place, (join, inside) in enumerate(one for one in above if "Join Type" in one[0]):
+            lateral = place == 0 and inside and join["Node Type"] == "Nested Loop" and join["Join Type"] in TAKING_ALL
+            kept = not inside and join["Join Type"] == "Left"
+            if "Join Filter" in join or not (lateral or kept):
+                yield join
+    for part in step.get("Plans", ()):
+        relation = part["Parent Relationship"]
+        apart = relation in {"InitPlan", "SubPlan"}  # nothing joins what such a one has fetched
+        yield from _leaving_out(part, [] if apart else [(step, relation == "Inner"), *above])
 
 
 def _name(step: Plan) -> str:

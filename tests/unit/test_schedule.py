@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -40,17 +41,19 @@ def served(cron: str, zone: str, times: list[dt.datetime]) -> list[dt.datetime]:
     return [one for one in dict.fromkeys(due) if one >= times[0]]
 
 
-def reads(cron: str, zone: str, time: dt.datetime) -> bool:
-    """Whether the clock on the wall reads what the expression names."""
-    reading = time.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
-    return next(CronSim(cron, reading - MINUTE)) == reading
+def by_the_wall(cron: str, zone: str, times: list[dt.datetime]) -> list[dt.datetime]:
+    """Those of the times at which the clock on the wall reads what the expression names."""
+    readings = {time: time.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0) for time in times}
+    last = max(readings.values())
+    named = set(itertools.takewhile(last.__ge__, CronSim(cron, min(readings.values()) - MINUTE)))
+    return [time for time, reading in readings.items() if reading in named]
 
 
 @pytest.mark.parametrize(("zone", "night"), ALL)
 @pytest.mark.parametrize("cron", ["* * * * *", "*/15 * * * *", "0 * * * *", "30 */2 * * *", "7,37 0-23 * * *"])
 def test_a_frequent_schedule_has_every_period_of_every_night(cron: str, zone: str, night: str) -> None:
     times = minutes(night, 5)
-    assert served(cron, zone, times) == [time for time in times if reads(cron, zone, time)]
+    assert served(cron, zone, times) == by_the_wall(cron, zone, times)
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,7 +69,7 @@ def test_each_time_is_served_once_and_in_order(
 ) -> None:
     zone, cron = night[0], f"{minute} {hour} {day} * {weekday}"
     times = minutes(night[1], 2)
-    due, by_the_clock = served(cron, zone, times), [time for time in times if reads(cron, zone, time)]
+    due, by_the_clock = served(cron, zone, times), by_the_wall(cron, zone, times)
     if minute.startswith("*") or hour in {"*", "*/3", "0-23"}:
         assert due == by_the_clock
         return
@@ -87,7 +90,7 @@ def _jumps(zone: str, time: dt.datetime) -> bool:
 @pytest.mark.parametrize(("zone", "night"), [one for one in ALL if one[0] != "Pacific/Apia"])  # which lacks a day
 @pytest.mark.parametrize("cron", ["30 2 * * *", "0 0 * * *", "45 1 * * *", "59 23 * * *"])
 def test_a_daily_schedule_comes_once_a_night(cron: str, zone: str, night: str) -> None:
-    due = served(cron, zone, minutes(night, 60, step=10))
+    due = served(cron, zone, minutes(night, 60, step=20))  # the shortest change of a clock is half an hour
     days = [time.astimezone(ZoneInfo(zone)).date() for time in due]
     assert len(days) == len(set(days)), due
     assert len(days) >= 4
