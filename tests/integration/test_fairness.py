@@ -113,6 +113,52 @@ def test_a_hot_resource_starves_nobody(play: Play) -> None:
     play(scene)
 
 
+CAME = [f"resource-{number * 7 % OTHERS}" for number in range(OTHERS)]
+ROWS = "from unnest(%s::text[]) with ordinality r(resource, n)"
+AGAIN = {  # the last to be due, or to die, is put in first
+    "due": ("'delayed', now() + (n - 100) * interval '1 s', null, null", "desc", "select"),
+    "hurried": (
+        "'delayed', now() + interval '1 h', null, 'x'",
+        "",
+        "select striped.retry_now(%s, null, null, '', 0, 1000)",
+    ),
+    "revived": ("'dead', null, now(), 'x'", "", "select striped.revive(%s, 'dead', null, null, 1000)"),
+}
+
+
+@pytest.mark.parametrize("statements", [1, 4, OTHERS])
+def test_resources_go_in_the_order_in_which_they_came(play: Play, statements: int) -> None:
+    async def scene(site: Site) -> None:
+        few = OTHERS // statements
+        for begin in range(0, OTHERS, few):
+            site.db.execute(
+                f"insert into striped.unit (job_id, resource, payload) select %s, resource, '{{}}' {ROWS},"
+                " generate_series(1, 3) again order by again, n".encode(),
+                [site.job_id, CAME[begin : begin + few]],
+            )
+        await site.pool.upkeep(site.job_id)
+        assert [await site.work() for _ in CAME] == CAME
+
+    play(scene)
+
+
+@pytest.mark.parametrize("how", AGAIN)
+def test_resources_that_are_ready_again_go_by_their_times_or_their_units(play: Play, how: str) -> None:
+    values, order, act = AGAIN[how]
+
+    async def scene(site: Site) -> None:
+        site.db.execute(
+            "insert into striped.unit (job_id, resource, payload, state, due_at, finished_at, reason)"
+            f" select %s, resource, '{{}}', {values} {ROWS} order by n {order}".encode(),
+            [site.job_id, CAME],
+        )
+        site.db.execute(act.encode(), [site.job_id] if "%s" in act else None)
+        await site.pool.upkeep(site.job_id)
+        assert [await site.work() for _ in CAME] == CAME
+
+    play(scene)
+
+
 @pytest.mark.acceptance("A45")
 @pytest.mark.parametrize(("waited", "first"), [(9 * 60 - 5, "high"), (9 * 60 + 5, "low")])
 def test_importance_is_a_head_start_of_a_minute_each(play: Play, waited: int, first: str) -> None:

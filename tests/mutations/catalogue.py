@@ -29,6 +29,8 @@ LOCKS, WORKER = "tests/integration/test_locks.py", "tests/integration/test_worke
 SCHEMA, DEDUPLICATION = "tests/integration/test_pool_schema.py", "tests/integration/test_deduplication.py"
 SHARING, SHARED_FAULTS = "tests/integration/test_shared_transactions.py", "tests/integration/test_shared_faults.py"
 ENDS, TRANSACTIONS = "tests/integration/test_executor_ends.py", "tests/integration/test_transactions.py"
+FAIRNESS = "tests/integration/test_fairness.py"
+CAME = f"{FAIRNESS}::test_resources_go_in_the_order_in_which_they_came"
 COMPLETED = f"{GUARDS}::test_units_are_completed_under_the_newest_fence_alone_and_by_its_worker_alone"
 FOLDED = f"{GUARDS}::test_a_wake_that_is_folded_while_its_resource_is_leased_is_not_forgotten"
 PASSED = f"{MEETINGS}::test_upkeep_goes_past_a_worker_that_is_at_a_call_and_past_another_upkeep"
@@ -489,6 +491,27 @@ ORDERED = (
         "order by unit.resource, id limit p_units + 1",
         "order by unit.resource desc, id desc limit p_units + 1",
         f"{FIFO}::test_batches_keep_the_order_of_their_group",
+    ),
+    Mutation(
+        "resources of one statement are woken in any order",
+        "pool/lib/arrival.sql",
+        "order by i.job_id, min(i.id);",
+        "order by i.job_id, i.woken;",
+        f"{CAME}[Mutex-1]",
+    ),
+    Mutation(
+        "resources become ready in the order of their names",
+        UPKEEP,
+        "order by w.first_id",
+        "order by w.resource",
+        f"{CAME}[Mutex-20]",
+    ),
+    Mutation(
+        "resources that are due become ready in any order",
+        UPKEEP,
+        " order by min(due_at), min(id)",
+        "",
+        f"{FAIRNESS}::test_resources_that_are_ready_again_go_by_their_times_or_their_units[Mutex-due]",
     ),
     Mutation(
         "a claim has no bound in bytes",

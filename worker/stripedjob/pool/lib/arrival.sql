@@ -4,14 +4,16 @@
 -- enqueue().
 create or replace function @extschema@.wake_inserted() returns trigger language plpgsql as $$
 begin
+    -- By their first units: resources are worked on in the order in which they came.
     insert into @extschema@.wake (job_id, resource, units, importance, delayed, calls)
     select i.job_id, i.woken, count(*) filter (where i.woken <> ''), max(i.importance),
         count(*) filter (where i.woken = ''),
-        row_number() over (partition by i.job_id) = 1
+        row_number() over (partition by i.job_id order by min(i.id)) = 1
     from (
-        select job_id, importance, case when state = 'ready' then resource else '' end woken -- a resource has a name
+        select id, job_id, importance,
+            case when state = 'ready' then resource else '' end woken -- a resource has a name
         from inserted where state in ('ready', 'delayed')
-    ) i group by i.job_id, i.woken;
+    ) i group by i.job_id, i.woken order by i.job_id, min(i.id);
     if exists (select from @extschema@.job where history_seconds > 0) then
         insert into @extschema@.history (slot, at, job_id, event, resource, unit, state)
         select (select slot from @extschema@.history_ring), (select @extschema@.clock()), i.job_id, 'enqueued',

@@ -40,10 +40,11 @@ begin
         update @extschema@.unit set state = 'ready' where id = any(array(
             select id from @extschema@.unit where job_id = p_job and state = 'delayed' and due_at <= this_moment
             order by due_at limit 2000 for update skip locked))
-        returning resource, importance
+        returning id, resource, importance, due_at
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance)
-        select p_job, resource, count(*), max(importance) from due group by resource returning units
+        select p_job, resource, count(*), max(importance) from due group by resource order by min(due_at), min(id)
+        returning units
     )
     update @extschema@.flow set delayed_out = delayed_out + (select sum(units) from woken)
     where job_id = p_job and exists (select from woken);
@@ -105,15 +106,15 @@ create or replace function @extschema@.fold_these(
 ) returns void language sql as $$
     with taken as (
         delete from @extschema@.wake where ctid = any(p_wakes) and resource <> all(p_locked)
-            returning resource, units, delayed, importance
+            returning id, resource, units, delayed, importance
     ), counted as (
         update @extschema@.flow set ready_in = ready_in + (select sum(units) from taken),
             delayed_in = delayed_in + (select sum(delayed) from taken)
         where job_id = p_job and exists (select from taken)
     ), woken as (
-        select resource, sum(units) units, max(importance) importance, max(place) place from (
-            select resource, units, importance, null::tid as place from taken where resource <> ''
-            union all select f.resource, null, null, f.place from unnest(p_free, p_places) f(resource, place)) k
+        select resource, min(id) first_id, sum(units) units, max(importance) importance, max(place) place from (
+            select id, resource, units, importance, null::tid as place from taken where resource <> ''
+            union all select null, f.resource, null, null, f.place from unnest(p_free, p_places) f(resource, place)) k
         group by resource having count(units) > 0
     ), there as (
         update @extschema@.stripe s set
@@ -128,7 +129,7 @@ create or replace function @extschema@.fold_these(
         case when (select outstanding_max from @extschema@.job where id = p_job) is not null
             then @extschema@.area_of((select j from @extschema@.job j where j.id = p_job), w.resource) end
     from woken w where w.place is null
-    order by w.resource
+    order by w.first_id -- in which they came, by their rank as well
 $$;
 
 -- Resources whose wait is over are ready, and since when they are is their rank: waiting is no claim to go first.

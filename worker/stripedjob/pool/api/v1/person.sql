@@ -28,7 +28,7 @@ begin
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, resource, count(*), max(importance), row_number() over () = 1 from revived group by resource
-            returning units
+            order by min(id) returning units
     )
     select coalesce(sum(units), 0) into n from woken;
     perform @extschema@.count_out(p_job, p_state, n);
@@ -160,7 +160,7 @@ begin
     ), woken as (
         insert into @extschema@.wake (job_id, resource, units, importance, calls)
         select p_job, resource, count(*), max(importance), row_number() over () = 1 from due group by resource
-            returning wake.units
+            order by min(id) returning wake.units
     )
     select coalesce(sum(w.units), 0) into units from woken w;
     update @extschema@.flow set delayed_out = delayed_out + units where job_id = p_job and units > 0;
