@@ -33,15 +33,24 @@ def in_turn(site: Site, what: str, units: int, rounds: int, *, fill_small: Fill,
 
 
 def waiting(site: Site) -> Iterator[Row]:
-    """Measure ten million units of a million resources, against 100,000 of 10,000: folded before, 70,000 a round."""
+    """Measure ten million units of a million resources, against 100,000 of 10,000: folded before, 70,000 a round.
+
+    So many come together in hours: autovacuum and a checkpoint are through with them.
+    """
     units, small = site.size(10_000_000), 100_000
+
+    def fill_grown(there: Scene) -> None:
+        load(there, units, units // 10, folded=True)
+        there.pool.conn.execute("vacuum (analyze) striped.unit, striped.stripe, striped.wake")
+        there.pool.conn.execute("checkpoint")
+
     yield in_turn(
         site,
         f"{units:,} units wait, against {small:,}",
         small * 7 // 10,
         5,
         fill_small=lambda there: load(there, small, small // 10, folded=True),
-        fill_grown=lambda there: load(there, units, units // 10, folded=True),
+        fill_grown=fill_grown,
     )
 
 
