@@ -48,7 +48,7 @@ def waiting(site: Site) -> Iterator[Row]:
         site,
         f"{units:,} units wait, against {small:,}",
         small * 7 // 10,
-        5,
+        9,
         fill_small=lambda there: load(there, small, small // 10, folded=True),
         fill_grown=fill_grown,
     )
