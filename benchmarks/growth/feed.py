@@ -20,8 +20,8 @@ class Feeder(threading.Thread):
     """Puts units in over a session of its own, one statement every 50 ms; `with Feeder(…):`.
 
     `wanted(done, fed)` says how many, of how many are done since the start and how many were put in. `resources` is the
-    number of them, which come in turn; 0: each unit has one of its own. The payload is the time of the statement, in
-    seconds of the epoch.
+    number of them, which come in turn; 0: each unit has one of its own, which no feeder before had. The payload is the
+    time of the statement, in seconds of the epoch.
     """
 
     PERIOD_SECONDS = 0.05
@@ -44,10 +44,12 @@ class Feeder(threading.Thread):
         try:
             with OwnerPool.open(self.there.servers.postgres.url) as pool:
                 start = self._done(pool)
+                before = 0 if self.resources else start  # no number of a unit that a feeder before put in
                 while not self._end.wait(self.PERIOD_SECONDS):
                     units = min(self.UNITS_MAX, self.wanted(self._done(pool) - start, self.fed))
                     if units > 0:
-                        row = [self.there.job_id, self.resources, self.resources, self.fed + 1, self.fed + units]
+                        first = before + self.fed + 1
+                        row = [self.there.job_id, self.resources, self.resources, first, first + units - 1]
                         pool.conn.execute(self.INSERT, row)
                         self.fed += units
         except Exception as error:  # noqa: BLE001 - it is raised where the feeder ends

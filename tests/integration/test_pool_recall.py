@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MUTEX = replace(FIFO, on_failure="Skip")
+LOOKS = [("first_ready", "ready", "-infinity"), ("has_wakes", "wakes", "0")]  # what is remembered of one slow look
 
 
 @pytest.fixture
@@ -33,6 +34,10 @@ def remember(pool: Queue, what: str, job: int, place: str, took: float = 0.0) ->
 def recalled(pool: Queue, what: str, job: int) -> str | None:
     found = pool.runner.run(pool.pool._value("recall(%s, %s)", [what, job]))
     return None if found is None else str(found)
+
+
+def call(pool: Queue, function: str) -> None:
+    pool.runner.run(pool.pool._value(f"{function}(%s)", [pool.job_id]))
 
 
 def test_what_stands_before_the_place_is_found_where_nothing_stands_after_it(pool: Queue) -> None:
@@ -103,9 +108,45 @@ def test_one_slow_look_hides_nothing(pool: Queue, what: str, looks: int, first: 
             pool.runner.run(pool.pool.upkeep(pool.job_id))
         slow(pool.db, 15)
         for _ in range(looks):
-            pool.runner.run(pool.pool._value(f"{what}(%s)", [pool.job_id]))
+            call(pool, what)
         turned(pool.db)
     assert [lease.resource for lease in pool.take(worker, resources=1)] == [first]
+
+
+@pytest.mark.parametrize(("look", "what", "unsure"), LOOKS)
+def test_two_slow_looks_that_find_nothing_are_enough(pool: Queue, look: str, what: str, unsure: str) -> None:
+    """Else each look was one from the start, for as long as there is nothing."""
+    turned(pool.db)
+    worker = pool.worker()
+    pool.put("a")
+    pool.work_off(worker)
+    slow(pool.db, 15)
+    call(pool, look)
+    assert recalled(pool, what, pool.job_id) == unsure
+    call(pool, look)
+    assert recalled(pool, what, pool.job_id) not in {None, unsure}
+    turned(pool.db)
+    turn(pool.db, 500)
+    pool.put("b")
+    assert [lease.resource for lease in pool.take(worker)] == ["b"]
+
+
+@pytest.mark.parametrize(("look", "what", "unsure"), LOOKS)
+@pytest.mark.parametrize("meanwhile", ["nothing", "a quick look"])
+def test_after_its_time_a_place_is_found_by_one_slow_look(
+    pool: Queue, look: str, what: str, unsure: str, meanwhile: str
+) -> None:
+    """So that such looks are a part of the time as small as was meant; unless one was quick: the snapshot has gone."""
+    turned(pool.db)
+    remember(pool, what, pool.job_id, "2030-01-01 11:00 Z" if what == "ready" else "5")
+    turn(pool.db, 2000)
+    if meanwhile == "a quick look":
+        call(pool, look)
+    assert recalled(pool, what, pool.job_id) is None
+    slow(pool.db, 15)
+    turn(pool.db, 3000)
+    call(pool, look)
+    assert (recalled(pool, what, pool.job_id) == unsure) == (meanwhile == "a quick look")
 
 
 def test_what_was_leased_since_is_seen(pool: Queue) -> None:
@@ -137,8 +178,8 @@ def test_a_busy_worker_looks_for_others_from_the_place_on(pool: Queue) -> None:
         assert not list(other.notifies(timeout=0.1))
         pool.runner.run(pool.pool._conn.execute("reset all"))
         pool.runner.run(pool.pool.keep_up(pool.job_id, busy))
-        (call,) = other.notifies(timeout=5, stop_after=1)
-        assert call.payload == str(idle)
+        (called,) = other.notifies(timeout=5, stop_after=1)
+        assert called.payload == str(idle)
 
 
 @pytest.mark.parametrize("setting", ["", "x", "a|b", "|||", '1|"striped"', '{job}|infinity|x|y|"other"'])

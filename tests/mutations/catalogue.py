@@ -357,9 +357,23 @@ LIMITED = (
     Mutation(
         "one slow look for wakes is enough",
         UPKEEP,
-        "case when known is null then '0' else coalesce(first_id - 1, known)::text end,",
-        "coalesce(first_id - 1, known, 0)::text,",
+        "is_sure constant boolean := known is not null or",
+        "is_sure constant boolean := true or",
         f"{RECALL}::test_one_slow_look_hides_nothing[has_wakes-1-before]",
+    ),
+    Mutation(
+        "who finds no wakes looks from the start each time",
+        UPKEEP,
+        "coalesce(first_id - 1, case when place = 0 then newest end, known)",
+        "coalesce(first_id - 1, known)",
+        f"{RECALL}::test_two_slow_looks_that_find_nothing_are_enough[has_wakes-wakes-0]",
+    ),
+    Mutation(
+        "each place is looked for twice",
+        LEASE,
+        "known is not null or @extschema@.were_slow('ready', p_job)",
+        "known is not null",
+        f"{RECALL}::test_after_its_time_a_place_is_found_by_one_slow_look[nothing-first_ready-ready--infinity]",
     ),
     Mutation(
         "leased resources are not outstanding",

@@ -135,12 +135,12 @@ $$;
 
 -- The rank of a job's first ready resource; null: there is none. Where all that look have to walk through what was
 -- worked already, this session begins for a while where it found something last, or where it found that there was
--- nothing (recall.sql); what comes to stand before that is seen later. Two slow looks are asked for, since one may have
--- waited for a processor.
+-- nothing (recall.sql); what comes to stand before that is seen later.
 create or replace function @extschema@.first_ready(p_job int) returns timestamptz language plpgsql as $$
 declare
     slow constant interval := '10 milliseconds';
     known constant timestamptz := @extschema@.recall('ready', p_job)::timestamptz; -- -infinity: one look was slow
+    is_sure constant boolean := known is not null or @extschema@.were_slow('ready', p_job);
     front timestamptz := coalesce(known, '-infinity');
     began timestamptz := @extschema@.clock();
     first_rank timestamptz;
@@ -154,8 +154,10 @@ begin
     end loop;
     if front > '-infinity' or @extschema@.clock() > began + slow then
         perform @extschema@.remember('ready', p_job,
-            case when known is null then '-infinity' else coalesce(first_rank, greatest(known, began)) end::text,
+            case when is_sure then coalesce(first_rank, greatest(known, began)) else '-infinity' end::text,
             case when front = '-infinity' then @extschema@.clock() - began end);
+    elsif known is null then
+        perform @extschema@.forget('ready');
     end if;
     return first_rank;
 end

@@ -15,6 +15,26 @@ begin
 end
 $$;
 
+-- Whether a place was remembered last, though its time be over: the next slow look is not the first of its kind. Two
+-- are asked for, since one may have waited for a processor: '0' and '-infinity' stand for the first.
+create or replace function @extschema@.were_slow(p_what text, p_job int) returns boolean language plpgsql stable as $$
+declare
+    given constant text[] := string_to_array(current_setting('striped.' || p_what, true), '|');
+begin
+    return array_to_string(given[5:], '|') = '@extschema@' and given[1] = p_job::text
+        and given[4] not in ('0', '-infinity');
+end
+$$;
+
+-- Forgets a place whose time is over: a look from the start was quick.
+create or replace function @extschema@.forget(p_what text) returns void language plpgsql as $$
+begin
+    if current_setting('striped.' || p_what, true) <> '' then
+        perform set_config('striped.' || p_what, '', false);
+    end if;
+end
+$$;
+
 -- Whether it is time to look from the start, where nothing was found from the place on that is remembered.
 create or replace function @extschema@.may_look(p_what text, p_job int) returns boolean language sql volatile as $$
     select case when @extschema@.recall(p_what, p_job) is null then true

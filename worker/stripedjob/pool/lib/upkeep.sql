@@ -147,13 +147,16 @@ end
 $$;
 
 -- Whether there are wakes. Where all that look have to walk through folded ones, since a snapshot that is open
--- elsewhere keeps them in the index, this session begins for a while where it found one last, as for ready resources
--- (first_ready()): after two slow looks, since one may have waited for a processor.
+-- elsewhere keeps them in the index, this session begins for a while where it found one last, or where it found that
+-- there was none, as for ready resources (first_ready()).
 create or replace function @extschema@.has_wakes(p_job int) returns boolean language plpgsql as $$
 declare
     slow constant interval := '5 milliseconds';
     began timestamptz := @extschema@.clock();
     known constant bigint := @extschema@.recall('wakes', p_job)::bigint; -- 0: one look was slow
+    is_sure constant boolean := known is not null or @extschema@.were_slow('wakes', p_job);
+    newest bigint := case when is_sure -- that may be there, as of now
+        then pg_sequence_last_value(pg_get_serial_sequence('@extschema@.wake', 'id')) end;
     place bigint := coalesce(known, 0);
     first_id bigint;
 begin
@@ -162,12 +165,15 @@ begin
         -- for those of a transaction that began before others and ended after them
         place := 0;
         began := @extschema@.clock();
+        newest := pg_sequence_last_value(pg_get_serial_sequence('@extschema@.wake', 'id'));
         select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
     end if;
     if known > 0 or @extschema@.clock() > began + slow then
         perform @extschema@.remember('wakes', p_job,
-            case when known is null then '0' else coalesce(first_id - 1, known)::text end,
+            case when is_sure then coalesce(first_id - 1, case when place = 0 then newest end, known) else 0 end::text,
             case when place = 0 then @extschema@.clock() - began end);
+    elsif known is null then
+        perform @extschema@.forget('wakes');
     end if;
     return first_id is not null;
 end
