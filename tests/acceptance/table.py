@@ -83,18 +83,14 @@ def rows() -> list[Row]:
 
 
 @functools.cache
-def tree(path: Path) -> ast.Module:
-    """Return what a file of tests says."""
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def deciders() -> list[Decider]:
+def deciders() -> tuple[Decider, ...]:
     """Find the tests that decide rows, in every tier."""
-    return sorted(one for tier in TIERS for path in (ROOT / "tests" / tier).glob("test_*.py") for one in _in(path))
+    files = (path for tier in TIERS for path in (ROOT / "tests" / tier).glob("test_*.py"))
+    return tuple(sorted(one for path in files for one in _in(path)))
 
 
 def _in(path: Path) -> Iterator[Decider]:
-    for node in tree(path).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             numbers = tuple(sorted(number for one in node.decorator_list for number in _numbers(one)))
             if numbers:

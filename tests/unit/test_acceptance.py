@@ -6,7 +6,7 @@ import ast
 import re
 
 import pytest
-from tests.acceptance.table import DOCS, ROOT, TIERS, Decider, Row, as_markdown, deciders, judge, rows, tree
+from tests.acceptance.table import DOCS, ROOT, TIERS, Decider, Row, as_markdown, deciders, judge, rows
 
 NUMBERS = [f"A{number:02}" for number in range(1, 51)]
 ROW = Row("A01", "a feature", "what must be seen")
@@ -26,7 +26,7 @@ def test_every_row_has_a_test() -> None:
 
 def test_a_number_stands_in_a_marker_above_a_test_and_nowhere_else() -> None:
     files = [path for tier in TIERS for path in (ROOT / "tests" / tier).glob("**/*.py")]
-    nodes = [node for path in files for node in ast.walk(tree(path))]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
     marks = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "acceptance"]
     assert len(marks) == sum(len(one.numbers) for one in deciders()), "a marker that is no decorator of a test function"
     names = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
