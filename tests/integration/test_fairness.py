@@ -115,7 +115,7 @@ def test_a_hot_resource_starves_nobody(play: Play) -> None:
 
 CAME = [f"resource-{number * 7 % OTHERS}" for number in range(OTHERS)]
 ROWS = "from unnest(%s::text[]) with ordinality r(resource, n)"
-AGAIN = {  # the last to be due, or to die, is put in first
+AGAIN = {  # values, order in which they are put in (what is due first, last), and what somebody does
     "due": ("'delayed', now() + (n - 100) * interval '1 s', null, null", "desc", "select"),
     "hurried": (
         "'delayed', now() + interval '1 h', null, 'x'",

@@ -364,7 +364,7 @@ LIMITED = (
     Mutation(
         "who finds no wakes looks from the start each time",
         UPKEEP,
-        "coalesce(first_id - 1, case when place = 0 then newest end, known)",
+        "coalesce(first_id - 1, newest, known)",
         "coalesce(first_id - 1, known)",
         f"{RECALL}::test_two_slow_looks_that_find_nothing_are_enough[has_wakes-wakes-0]",
     ),

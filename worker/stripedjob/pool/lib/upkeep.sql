@@ -155,22 +155,22 @@ declare
     began timestamptz := @extschema@.clock();
     known constant bigint := @extschema@.recall('wakes', p_job)::bigint; -- 0: one look was slow
     is_sure constant boolean := known is not null or @extschema@.were_slow('wakes', p_job);
-    newest bigint := case when is_sure -- that may be there, as of now
-        then pg_sequence_last_value(pg_get_serial_sequence('@extschema@.wake', 'id')) end;
     place bigint := coalesce(known, 0);
+    newest bigint; -- that there was when a look from the start began
     first_id bigint;
 begin
-    select id into first_id from @extschema@.wake where job_id = p_job and id > place order by id limit 1;
-    if first_id is null and place > 0 and @extschema@.may_look('wakes', p_job) then
-        -- for those of a transaction that began before others and ended after them
-        place := 0;
+    loop
+        if is_sure and place = 0 then
+            newest := pg_sequence_last_value(pg_get_serial_sequence('@extschema@.wake', 'id'));
+        end if;
+        select id into first_id from @extschema@.wake where job_id = p_job and id > place order by id limit 1;
+        exit when first_id is not null or place = 0 or not @extschema@.may_look('wakes', p_job);
+        place := 0; -- for those of a transaction that began before others and ended after them
         began := @extschema@.clock();
-        newest := pg_sequence_last_value(pg_get_serial_sequence('@extschema@.wake', 'id'));
-        select id into first_id from @extschema@.wake where job_id = p_job order by id limit 1;
-    end if;
+    end loop;
     if known > 0 or @extschema@.clock() > began + slow then
         perform @extschema@.remember('wakes', p_job,
-            case when is_sure then coalesce(first_id - 1, case when place = 0 then newest end, known) else 0 end::text,
+            case when is_sure then coalesce(first_id - 1, newest, known) else 0 end::text,
             case when place = 0 then @extschema@.clock() - began end);
     elsif known is null then
         perform @extschema@.forget('wakes');
